@@ -1,0 +1,30 @@
+# make demo | test | lint | setup. VENV=... uses another virtual environment, PYTHON=... another interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.reviewkd_det_setup
+
+# Without these, two-thread runs are now and then many times slower: set before torch is imported.
+export OMP_NUM_THREADS ?= 2
+export OMP_PROC_BIND ?= true
+
+.PHONY: setup demo test lint
+
+setup: $(STAMP)
+	@$(BIN)/python tools/setup_detectron2.py
+
+$(STAMP): setup.py constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/python tools/demo.py
+
+test: setup
+	$(BIN)/python -m pytest -q
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

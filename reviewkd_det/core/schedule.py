@@ -1,0 +1,23 @@
+"""The warm-up of a distillation weight."""
+
+__all__ = ["warmup_factor"]
+
+
+def warmup_factor(step: float, warmup_steps: float) -> float:
+    """Grow linearly from 0 at step 0 to 1 at `warmup_steps`, then stay: min(1, step / warmup_steps).
+
+    Args:
+        step: steps done so far, iterations or epochs, at least 0.
+        warmup_steps: length of the warm-up in the same unit; 0 means none.
+
+    Returns:
+        The factor, in [0, 1].
+
+    Raises:
+        ValueError: an argument is negative.
+    """
+    if step < 0 or warmup_steps < 0:
+        raise ValueError(
+            f"step and warmup_steps must not be negative; got {step} and {warmup_steps}"
+        )
+    return 1.0 if step >= warmup_steps else step / warmup_steps

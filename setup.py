@@ -1,0 +1,42 @@
+"""Package metadata; the tools' settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = "0.1.0"
+
+# Detectron2 is not on the package index: tools/setup_detectron2.py finds or installs it, and these
+# are what its pure-Python part imports.
+DETECTRON2_NEEDS = ["cloudpickle", "hydra-core", "omegaconf", "packaging", "tabulate", "termcolor"]
+DEMO = ["scikit-learn"]
+
+setup(
+    name="reviewkd_det",
+    version=VERSION,
+    description="Distil Detectron2 detectors with ReviewKD",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["reviewkd_det", "reviewkd_det.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "torch>=2.4",
+        "torchvision>=0.19",
+        "fvcore",
+        "iopath",
+        "matplotlib",
+        "numpy",
+        "Pillow",
+        "pycocotools",
+        "tensorboard",
+        "tqdm",
+        "yacs",
+        *DETECTRON2_NEEDS,
+    ],
+    extras_require={
+        "demo": DEMO,
+        "dev": [*DEMO, "hypothesis", "mypy", "pre-commit", "pytest", "ruff", "types-PyYAML"],
+    },
+)
