@@ -1,0 +1,133 @@
+"""Checkpoints that are verified when they are read: what must be in a file is in it, or an error."""
+
+from collections import Counter
+from typing import Any
+
+from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
+
+from reviewkd_det.d2.torchvision_weights import is_torchvision_resnet, resnet_names
+
+__all__ = ["StudentCheckpointer", "VerifiedCheckpointer"]
+
+
+def _listed(names: list[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+class VerifiedCheckpointer(DetectionCheckpointer):
+    """Load weights in any of Detectron2's formats; every weight of the model must be in the file.
+
+    Args:
+        model: the module to fill.
+        save_dir: folder to save to; "" never saves.
+        key: the config key that names the file, for error sentences.
+        checkpointables: other objects with `state_dict` saved beside the model.
+    """
+
+    def __init__(
+        self, model: nn.Module, save_dir: str = "", *, key: str, **checkpointables: Any
+    ) -> None:
+        super().__init__(model, save_dir, **checkpointables)
+        self.key = key
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load a checkpoint as Detectron2 does, and verify it.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+            ValueError: the file cannot be read, or weights are missing or of another shape.
+        """
+        try:
+            return super().load(path and self._local_path(path), *args, **kwargs)
+        finally:
+            self._parsed_url_during_load = None  # upstream leaves it set when loading fails
+
+    def _local_path(self, path: str) -> str:
+        name, question_mark, query = path.partition("?")
+        try:
+            local_path = self.path_manager.get_local_path(name)
+        except OSError as error:
+            raise FileNotFoundError(f"{self.key} must be within reach; got '{path}': {error}") from error
+        if not self.path_manager.isfile(local_path):
+            raise FileNotFoundError(f"{self.key} must name a file that exists; got '{path}'")
+        return local_path + question_mark + query
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        try:
+            checkpoint = super()._load_file(filename)
+            checkpoint["model"].items()
+        except Exception as error:  # a broken pickle can raise anything
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise ValueError(
+                f"{self.key} must be a checkpoint that can be read; got '{filename}': {reason}"
+            ) from error
+        if is_torchvision_resnet(checkpoint["model"]):
+            return {"model": resnet_names(checkpoint["model"]), "matching_heuristics": True}
+        return checkpoint
+
+    def _log_incompatible_keys(self, incompatible: Any) -> None:
+        if incompatible.incorrect_shapes:
+            shapes = [f"{k} {file} for {model}" for k, file, model in incompatible.incorrect_shapes]
+            raise ValueError(
+                f"{self.key} must hold weights of the model's shapes; got {_listed(shapes)}"
+            )
+        missing = [k for k in incompatible.missing_keys if not k.endswith("num_batches_tracked")]
+        if missing:
+            raise ValueError(
+                f"{self.key} must hold every weight of the model; "
+                f"missing {len(missing)}: {_listed(missing)}"
+            )
+
+
+class StudentCheckpointer(VerifiedCheckpointer):
+    """Save and load the student's plain checkpoint, with the distiller's state beside it.
+
+    Resuming restores everything and verifies it. Initial weights may cover a part of the student,
+    such as its backbone, and say how much; covering nothing is an error.
+    """
+
+    _is_resuming = False
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Resume from the folder's last checkpoint, or load initial weights from `path`."""
+        self._is_resuming = resume and self.has_checkpoint()
+        return super().resume_or_load(path, resume=resume)
+
+    def _load_model(self, checkpoint: Any) -> Any:
+        if self._is_resuming:
+            lacking = [key for key in self.checkpointables if key not in checkpoint]
+            if lacking:
+                raise ValueError(
+                    f"checkpoint to resume must hold {', '.join(self.checkpointables)}; got "
+                    f"'{self.get_checkpoint_file()}' without {', '.join(lacking)}; start anew in "
+                    "another OUTPUT_DIR, or with --overwrite"
+                )
+        return super()._load_model(checkpoint)
+
+    def _log_incompatible_keys(self, incompatible: Any) -> None:
+        if self._is_resuming:
+            return super()._log_incompatible_keys(incompatible)
+        wanted = {k for k in self.model.state_dict() if not k.endswith("num_batches_tracked")}
+        absent = {*incompatible.missing_keys, *(k for k, _, _ in incompatible.incorrect_shapes)}
+        if not wanted - absent:
+            raise ValueError(
+                f"{self.key} must hold weights of the student; got a file with none of them, its "
+                f"first names are {_listed(incompatible.unexpected_keys)}"
+            )
+        part = _part_of
+        totals, loaded = Counter(map(part, wanted)), Counter(map(part, wanted - absent))
+        self.logger.info(
+            "Initial weights found: %s",
+            ", ".join(f"{name} {loaded[name]} of {totals[name]}" for name in sorted(totals)),
+        )
+        for name in sorted(totals):
+            if 0 < loaded[name] < totals[name]:
+                lacking = sorted(k for k in wanted & absent if part(k) == name)
+                self.logger.warning("Initialised only in part: %s: %s", name, _listed(lacking))
+        return None
+
+
+def _part_of(key: str) -> str:
+    return ".".join(key.split(".")[:2])
