@@ -24,12 +24,13 @@ setup(
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
+        "contourpy",
         "fvcore",
         "iopath",
         "matplotlib",
         "numpy",
         "Pillow",
-        "pycocotools",
+        "pycocotools>=2.0.11",  # 2.0.9 and 2.0.10 fail on files without "info"
         "tensorboard",
         "tqdm",
         "yacs",

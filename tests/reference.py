@@ -1,4 +1,4 @@
-"""The method again, naively, straight from the equations: unfused, concatenating, pooling both maps.
+"""The method again, naively: unfused, concatenating, pooling both maps.
 
 Slow on purpose and independent of `reviewkd_det`; the fast code is checked and timed against it.
 """

@@ -1,17 +1,17 @@
 """Write a trained student as a plain Detectron2 checkpoint and config, free of reviewkd_det.
 
-python tools/export_student.py --config-file output/RUN/config.yaml --output exported [KEY VALUE ...]
+python tools/export_student.py --config-file output/RUN/config.yaml --output FOLDER
 """
 
 import argparse
 from pathlib import Path
 
 import torch
-from detectron2.modeling import build_model
 
 from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
-from reviewkd_det.d2.cli import load_run_config, run
+from reviewkd_det.d2.cli import load_run_config, one_sentence_errors
 from reviewkd_det.d2.config import plain_config
+from reviewkd_det.d2.engine import Trainer
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,7 +38,7 @@ def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool =
         )
     plain = plain_config(cfg)
     plain.MODEL.DEVICE = "cpu"
-    model = build_model(plain)
+    model = Trainer.build_model(plain)
     checkpointer = VerifiedCheckpointer(model, cfg.OUTPUT_DIR, key="MODEL.WEIGHTS")
     if "MODEL.WEIGHTS" not in opts:
         if not checkpointer.has_checkpoint():
@@ -59,7 +59,7 @@ def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool =
 
 if __name__ == "__main__":
     arguments = parse_args()
-    run(
+    one_sentence_errors(
         lambda: export(
             arguments.config_file,
             Path(arguments.output),

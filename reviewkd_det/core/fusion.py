@@ -16,8 +16,11 @@ __all__ = ["AttentionFusion", "ReviewPath"]
 Size = tuple[int, int]
 
 
-def _resize(x: Tensor, size: Size) -> Tensor:
-    return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="nearest")
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    height, width = size
+    if x.shape[-2:] == (height, width):
+        return x
+    return F.interpolate(x, size=(height, width), mode="nearest")
 
 
 class AttentionFusion(nn.Module):
@@ -45,16 +48,13 @@ class AttentionFusion(nn.Module):
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
-        self.reduce = nn.Sequential(
-            nn.Conv2d(student_channels, mid_channels, 1, bias=False), norm(mid_channels)
-        )
-        self.expand = nn.Sequential(
-            nn.Conv2d(mid_channels, teacher_channels, 3, padding=1, bias=False),
-            norm(teacher_channels),
-        )
-        self.gate = nn.Conv2d(2 * mid_channels, 2, 1) if has_residual else None
-        for convolution in (self.reduce[0], self.expand[0]):
+        reduce = nn.Conv2d(student_channels, mid_channels, 1, bias=False)
+        expand = nn.Conv2d(mid_channels, teacher_channels, 3, padding=1, bias=False)
+        for convolution in (reduce, expand):
             nn.init.kaiming_uniform_(convolution.weight, a=1)
+        self.reduce = nn.Sequential(reduce, norm(mid_channels))
+        self.expand = nn.Sequential(expand, norm(teacher_channels))
+        self.gate = nn.Conv2d(2 * mid_channels, 2, 1) if has_residual else None
 
     def forward(
         self, student: Tensor, residual: Tensor | None = None, teacher_size: Size | None = None
@@ -157,7 +157,7 @@ class ReviewPath(nn.Module):
                 fine in the wrong order.
         """
         self._check(student_levels, teacher_sizes)
-        sizes = teacher_sizes or [None] * len(student_levels)
+        sizes: Sequence[Size | None] = teacher_sizes or [None] * len(student_levels)
         outputs: list[Tensor] = []
         residual = None
         for fusion, student, size in reversed(

@@ -4,7 +4,7 @@ __all__ = ["warmup_factor"]
 
 
 def warmup_factor(step: float, warmup_steps: float) -> float:
-    """Grow linearly from 0 at step 0 to 1 at `warmup_steps`, then stay: min(1, step / warmup_steps).
+    """Grow linearly from 0 to 1, then stay: min(1, step / warmup_steps).
 
     Args:
         step: steps done so far, iterations or epochs, at least 0.

@@ -24,8 +24,8 @@ class FrozenTeacher(nn.Module):
         self._held = (module.eval().requires_grad_(False),)
 
     @property
-    def module(self) -> nn.Module:
-        """The wrapped teacher."""
+    def module(self) -> Any:
+        """The wrapped teacher, a module."""
         return self._held[0]
 
     @torch.no_grad()
@@ -35,5 +35,5 @@ class FrozenTeacher(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FrozenTeacher":
         self.module._apply(fn, recurse)
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self

@@ -1,4 +1,4 @@
-"""Checkpoints that are verified when they are read: what must be in a file is in it, or an error."""
+"""Checkpoints that are verified when they are read."""
 
 from collections import Counter
 from typing import Any
@@ -49,7 +49,9 @@ class VerifiedCheckpointer(DetectionCheckpointer):
         try:
             local_path = self.path_manager.get_local_path(name)
         except OSError as error:
-            raise FileNotFoundError(f"{self.key} must be within reach; got '{path}': {error}") from error
+            raise FileNotFoundError(
+                f"{self.key} must be within reach; got '{path}': {error}"
+            ) from error
         if not self.path_manager.isfile(local_path):
             raise FileNotFoundError(f"{self.key} must name a file that exists; got '{path}'")
         return local_path + question_mark + query

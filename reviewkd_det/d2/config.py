@@ -96,8 +96,11 @@ def _with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, di
     if not isinstance(content, dict):
         raise ValueError(f"config file must be a YAML mapping; got '{path}': {content!r:.80}")
     bases = content.get("_BASE_", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ValueError(f"_BASE_ must be a file name or a list of them; got {bases!r} in '{path}'")
     files = []
-    for base in [bases] if isinstance(bases, str) else bases:
+    for base in bases:
         if not base.startswith(("http://", "https://")):
             base_path = path.parent / Path(base).expanduser()
             files += _with_bases(base_path, (*above, path.resolve()))

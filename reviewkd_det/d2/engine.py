@@ -26,10 +26,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from reviewkd_det.d2.checkpoint import StudentCheckpointer
 from reviewkd_det.d2.config import plain_config
-from reviewkd_det.d2.data import CheckedDatasetMapper
+from reviewkd_det.d2.data import CheckedDatasetMapper, check_evaluable
 from reviewkd_det.d2.meta_arch import DistilledDetector
 
-__all__ = ["Trainer", "check_classes"]
+__all__ = ["Trainer", "check_data"]
 
 CLASS_KEYS = {
     "GeneralizedRCNN": ("ROI_HEADS", "NUM_CLASSES"),
@@ -143,27 +143,34 @@ def _unwrapped(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
-def check_classes(cfg: CfgNode, dataset_names: list[str]) -> None:
+def check_data(cfg: CfgNode, *, training: bool) -> None:
     """Load the data sets once, so that what is wrong with them shows before training.
 
     Raises:
         KeyError: a data set has no such name.
-        ValueError: its classes are not as many as the student's, or its file is bad.
+        ValueError: a file is bad, or its classes are not as many as the student's.
     """
-    keys = CLASS_KEYS.get(plain_config(cfg).MODEL.META_ARCHITECTURE)
-    for name in dataset_names:
+    for name in [*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.TEST]:
         if name not in DatasetCatalog.list():
             raise KeyError(
                 f"DATASETS.TRAIN and DATASETS.TEST must name registered data sets; got '{name}'; "
                 "name your own in DATASETS.COCO_FORMAT"
             )
-        DatasetCatalog.get(name)
-        classes = MetadataCatalog.get(name).get("thing_classes")
-        if keys is None or classes is None:
-            continue
-        count = cfg.MODEL[keys[0]][keys[1]]
-        if count != len(classes):
-            raise ValueError(
-                f"MODEL.{'.'.join(keys)} must be the number of classes of '{name}', "
-                f"{len(classes)}; got {count}"
-            )
+        if name in cfg.DATASETS.TEST:
+            check_evaluable(name, with_masks=cfg.MODEL.MASK_ON)
+        else:
+            DatasetCatalog.get(name)
+        _check_classes(cfg, name)
+
+
+def _check_classes(cfg: CfgNode, name: str) -> None:
+    keys = CLASS_KEYS.get(plain_config(cfg).MODEL.META_ARCHITECTURE)
+    classes = MetadataCatalog.get(name).get("thing_classes")
+    if keys is None or classes is None:
+        return
+    count = cfg.MODEL[keys[0]][keys[1]]
+    if count != len(classes):
+        raise ValueError(
+            f"MODEL.{'.'.join(keys)} must be the number of classes of '{name}', "
+            f"{len(classes)}; got {count}"
+        )

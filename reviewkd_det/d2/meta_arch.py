@@ -1,4 +1,4 @@
-"""A student detector that learns from a teacher while it trains, and is only itself when it does not."""
+"""A student detector that learns from a teacher while it trains."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -45,7 +45,7 @@ class DistilledDetector(nn.Module):
         methods: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        self.student = student
+        self.student: Any = student
         self.teacher = teacher
         self.methods = nn.ModuleDict(methods or {})
         if self.methods and teacher is None:
@@ -70,8 +70,9 @@ class DistilledDetector(nn.Module):
             return {"student": student}
         with torch.random.fork_rng():
             teacher = build_teacher(cfg)
-            shapes = student.backbone.output_shape(), teacher.module.backbone.output_shape()
-            _check_divisibility(student.backbone, teacher.module.backbone)
+            backbones = student.backbone, teacher.module.backbone
+            _check_divisibility(*backbones)
+            shapes = [backbone.output_shape() for backbone in backbones]
             methods = {name: METHODS[name].from_config(cfg, *shapes) for name in settings.METHODS}
         return {"student": student, "teacher": teacher, "methods": methods}
 
@@ -109,7 +110,7 @@ class DistilledDetector(nn.Module):
             losses.update(method(student_levels, teacher_levels))
         return losses
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The student's state dict."""
         return self.student.state_dict(*args, **kwargs)
 
@@ -118,7 +119,7 @@ class DistilledDetector(nn.Module):
         return self.student.load_state_dict(*args, **kwargs)
 
 
-def _check_divisibility(student: nn.Module, teacher: nn.Module) -> None:
+def _check_divisibility(student: Any, teacher: Any) -> None:
     ours, theirs = student.size_divisibility, teacher.size_divisibility
     if theirs > 1 and ours % theirs != 0:
         raise ValueError(

@@ -32,6 +32,9 @@ class TeacherBackbone(nn.Module):
         reverse_channels: whether the student's channel order is the reverse of the teacher's.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(
         self,
         backbone: Backbone,

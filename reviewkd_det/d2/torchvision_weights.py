@@ -4,7 +4,7 @@ NAME is a weight's full name in torchvision, such as `ResNet18_Weights.IMAGENET1
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -18,7 +18,7 @@ __all__ = ["TorchvisionHandler", "is_torchvision_resnet", "resnet_names"]
 
 PREFIX = "torchvision://"
 # torchvision's names of a ResNet's parts and Detectron2's, applied in this order.
-RENAMES = [
+RENAMES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"^conv1\.", "stem.conv1."),
     (r"^bn1\.", "stem.conv1.norm."),
     (r"^layer(\d)\.", lambda match: f"res{int(match[1]) + 1}."),

@@ -13,7 +13,7 @@ SIZES = [(13, 18), (7, 9), (4, 5)]
 
 
 def fact_name(name, levels):
-    """The name that the facts file gives a parameter of `ReviewPath`; its level 0 is the coarsest."""
+    """The facts file's name of a parameter of `ReviewPath`; its level 0 is the coarsest."""
     level, rest = re.fullmatch(r"levels\.(\d+)\.(.+)", name).groups()
     for ours, theirs in [("reduce", "conv1"), ("expand", "conv2"), ("gate", "att_conv.0")]:
         rest = re.sub(rf"^{ours}\b", theirs, rest)
@@ -130,7 +130,7 @@ def test_norm_is_the_callers_choice():
 
 def test_a_single_level_needs_no_gate():
     path = ReviewPath([3], [5], 4)
-    assert path(([torch.randn(2, 3, 6, 4)]))[0].shape == (2, 5, 6, 4)
+    assert path([torch.randn(2, 3, 6, 4)])[0].shape == (2, 5, 6, 4)
     assert not any("gate" in name for name, _ in path.named_parameters())
 
 
@@ -167,4 +167,6 @@ def test_a_residual_must_come_exactly_where_there_is_a_gate():
     with pytest.raises(ValueError, match="has_residual=True and residual None"):
         AttentionFusion(2, 3, 4, has_residual=True)(torch.zeros(2, 2, 4, 4))
     with pytest.raises(ValueError, match="has_residual=False and residual given"):
-        AttentionFusion(2, 3, 4, has_residual=False)(torch.zeros(2, 2, 4, 4), torch.zeros(2, 3, 2, 2))
+        AttentionFusion(2, 3, 4, has_residual=False)(
+            torch.zeros(2, 2, 4, 4), torch.zeros(2, 3, 2, 2)
+        )

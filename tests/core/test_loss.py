@@ -100,10 +100,13 @@ def test_other_pool_sizes_are_walked_in_the_order_given():
 def test_shapes_that_differ_are_refused_with_both(student, teacher):
     with pytest.raises(ValueError, match=r"one shape \(N, C, H, W\); got .* and ") as error:
         hierarchical_context_loss(torch.zeros(student), torch.zeros(teacher))
-    assert str(student) in str(error.value) and str(teacher) in str(error.value)
+    assert str(student) in str(error.value)
+    assert str(teacher) in str(error.value)
 
 
 def test_a_teacher_that_requires_a_gradient_is_refused():
     teacher = torch.zeros(2, 3, 4, 5, requires_grad=True)
-    with pytest.raises(ValueError, match=r"not require a gradient; got one of shape \(2, 3, 4, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"not require a gradient; got one of shape \(2, 3, 4, 5\)"
+    ):
         hierarchical_context_loss(torch.zeros(2, 3, 4, 5), teacher)

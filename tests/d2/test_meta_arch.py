@@ -175,7 +175,7 @@ def test_settings_that_cannot_be_are_refused(tmp_path, distill, words):
 
 def test_a_level_that_only_the_student_has_is_refused(tmp_path):
     distill = {"REVIEWKD": {"IN_FEATURES": ["p7"]}}
-    with pytest.raises(ValueError, match="names 'p7', which the teacher's .* p2, p3, p4, p5, p6"):
+    with pytest.raises(ValueError, match=r"names 'p7', which the teacher's .* p2, p3, p4, p5, p6"):
         make(tmp_path, tiny.R_CNN, tiny.RETINANET, **distill)
 
 

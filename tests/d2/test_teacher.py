@@ -113,7 +113,7 @@ def test_a_checkpoint_that_does_not_exist_is_refused(tmp_path):
 def test_no_checkpoint_at_all_is_refused(tmp_path):
     tiny.save_teacher(tmp_path)
     cfg = student_config(tmp_path, ["MODEL.DISTILL.TEACHER.OPTS", "['MODEL.WEIGHTS', '']"])
-    with pytest.raises(ValueError, match="TEACHER.WEIGHTS must name the teacher's checkpoint"):
+    with pytest.raises(ValueError, match=r"TEACHER.WEIGHTS must name the teacher's checkpoint"):
         build_teacher(cfg)
 
 

@@ -1,0 +1,27 @@
+"""Data for Detectron2. Importing this package registers the demo's digit scenes and makes
+Detectron2's built-in COCO names load through the checked loader."""
+
+import os
+
+from reviewkd_det.d2.data.coco_format import load_coco_format
+from reviewkd_det.d2.data.digit_scenes import register_digit_scenes, write_digit_scenes
+from reviewkd_det.d2.data.mapper import CheckedDatasetMapper, find_upright
+from reviewkd_det.d2.data.register import (
+    check_evaluable,
+    register_coco_format,
+    use_for_builtin_coco,
+)
+
+__all__ = [
+    "CheckedDatasetMapper",
+    "check_evaluable",
+    "find_upright",
+    "load_coco_format",
+    "register_coco_format",
+    "register_digit_scenes",
+    "use_for_builtin_coco",
+    "write_digit_scenes",
+]
+
+register_digit_scenes(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))
+use_for_builtin_coco()

@@ -1,0 +1,135 @@
+"""Detectron2's mapper with clear errors and upright images.
+
+A camera may store a picture sideways and note in its EXIF data how to turn it. The sizes and boxes
+of a COCO-format file are those of the upright picture, as in COCO itself. The official Detectron2
+turns the picture on reading, a modified copy may not; here it is always upright. The few files with
+such a note are read through a path of the form `upright://<file>`, so Detectron2's own mapper
+stays in charge of everything else.
+"""
+
+from io import BytesIO
+from typing import IO, Any
+
+from detectron2.data import DatasetMapper
+from detectron2.utils.file_io import PathManager
+from iopath.common.file_io import PathHandler
+from PIL import Image, ImageOps
+
+_UPRIGHT_PREFIX = "upright://"
+_EXIF_ORIENTATION = 274
+_SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
+_READ_ERRORS = (OSError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises
+
+
+class CheckedDatasetMapper(DatasetMapper):
+    """`DatasetMapper` that names the file when an image or its annotation cannot be used.
+
+    It is built as its parent is: `CheckedDatasetMapper(cfg, is_train=True)`.
+    """
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """Map one image dictionary to the model's input; see `DatasetMapper`.
+
+        Raises:
+            ValueError: If the image cannot be read or has not the annotated size, or if masks or
+                keypoints are trained and an object has none or has masks of the wrong format.
+        """
+        file_name = dataset_dict["file_name"]
+        if self.is_train:
+            self._check_annotations(dataset_dict)
+        try:
+            readable_name, size = find_upright(file_name)
+            _check_size(dataset_dict, size)
+            mapped = super().__call__({**dataset_dict, "file_name": readable_name})
+        except _READ_ERRORS as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"image file must be readable; got {file_name!r}: {reason}") from error
+        mapped["file_name"] = file_name
+        return mapped
+
+    def _check_annotations(self, dataset_dict: dict) -> None:
+        file_name = dataset_dict["file_name"]
+        for instance in dataset_dict.get("annotations", ()):
+            if instance.get("iscrowd", 0):
+                continue
+            if self.use_keypoint and not instance.get("keypoints"):
+                raise ValueError(
+                    f"every object of {file_name!r} must have keypoints with MODEL.KEYPOINT_ON; "
+                    f"got none at box {instance['bbox']}"
+                )
+            if not self.use_instance_mask:
+                continue
+            if not instance.get("segmentation"):
+                raise ValueError(
+                    f"every object of {file_name!r} must have a mask with MODEL.MASK_ON; got none "
+                    f"at box {instance['bbox']}; set MODEL.MASK_ON to False to train without masks"
+                )
+            if self.instance_mask_format == "polygon" and isinstance(
+                instance["segmentation"], dict
+            ):
+                raise ValueError(
+                    f"INPUT.MASK_FORMAT must be 'bitmask' for run-length masks; got 'polygon' with "
+                    f"one in {file_name!r}"
+                )
+
+
+def find_upright(file_name: str) -> tuple[str, tuple[int, int]]:
+    """Give the path under which Detectron2 reads an image upright, and the upright size.
+
+    Only the header is read. The path is `file_name` itself unless the file asks to be turned.
+
+    Args:
+        file_name: Path of an image file.
+
+    Returns:
+        The path for `detectron2.data.detection_utils.read_image`, and (width, height) in pixels.
+    """
+    with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
+        orientation = _read_orientation(image)
+        width, height = image.size
+        if (
+            image.format == "TIFF" and orientation != 1
+        ):  # Pillow turns TIFF itself, on opening or later
+            width, height = ImageOps.exif_transpose(image).size
+        elif orientation in _SIDEWAYS:
+            width, height = height, width
+    name = file_name if orientation == 1 else _UPRIGHT_PREFIX + file_name
+    return name, (width, height)
+
+
+def _read_orientation(image: Image.Image) -> int:
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # getexif would decode the whole picture to look for a late note
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # Pillow raises many types on broken EXIF data (detectron2 issue 1885)
+        return 1
+    return orientation if orientation in range(2, 9) else 1
+
+
+def _check_size(dataset_dict: dict, size: tuple[int, int]) -> None:
+    annotated = (dataset_dict.get("width", size[0]), dataset_dict.get("height", size[1]))
+    if annotated != size:
+        raise ValueError(
+            f"image {dataset_dict['file_name']!r} must have its annotated size "
+            f"{annotated[0]}x{annotated[1]}; got {size[0]}x{size[1]} once turned upright; correct "
+            "'width' and 'height' (and the boxes) in the JSON file"
+        )
+
+
+class _UprightHandler(PathHandler):
+    """Opens `upright://<file>` as that image turned upright, without loss and without the note."""
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return [_UPRIGHT_PREFIX]
+
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[bytes]:
+        file_name = path.removeprefix(_UPRIGHT_PREFIX)
+        turned = BytesIO()
+        with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
+            ImageOps.exif_transpose(image).save(turned, "TIFF")  # keeps every mode, CMYK too
+        turned.seek(0)
+        return turned
+
+
+PathManager.register_handler(_UprightHandler(), allow_override=True)

@@ -1,0 +1,112 @@
+"""Names for COCO-format data in Detectron2's catalogs, and the check that one can be evaluated."""
+
+import os
+from functools import partial
+from reprlib import repr as short
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
+
+from reviewkd_det.d2.data.coco_checks import are_finite, read_coco_file
+from reviewkd_det.d2.data.coco_format import load_coco_format
+
+_registered: dict[str, tuple[str, str]] = {}  # name: (json file, image root)
+
+
+def register_coco_format(name: str, json_file: str, image_root: str) -> None:
+    """Make a COCO-format file known to Detectron2 under a new name; it is read on first use.
+
+    Registering a name again with the same paths does nothing.
+
+    Args:
+        name: The name for `DATASETS.TRAIN` and `DATASETS.TEST`.
+        json_file: Path of the annotation file.
+        image_root: Folder that the `file_name` of each image is relative to.
+
+    Raises:
+        ValueError: If the name is taken, by other paths or by Detectron2 itself.
+    """
+    paths = (os.fspath(json_file), os.fspath(image_root))
+    if name in DatasetCatalog:
+        if name not in _registered:
+            raise ValueError(
+                f"dataset name must be new; got {name!r}, which Detectron2 has already; "
+                "choose another name"
+            )
+        if _registered[name] != paths:
+            raise ValueError(
+                f"dataset {name!r} must keep its JSON file and image folder {_registered[name]}; "
+                f"got {paths}; choose another name"
+            )
+        return
+    DatasetCatalog.register(name, partial(load_coco_format, *paths, name))
+    MetadataCatalog.get(name).set(json_file=paths[0], image_root=paths[1], evaluator_type="coco")
+    _registered[name] = paths
+
+
+def use_for_builtin_coco() -> None:
+    """Load Detectron2's built-in COCO names with `load_coco_format`, keeping paths and metadata.
+
+    Calling this again changes nothing.
+    """
+    for splits in _PREDEFINED_SPLITS_COCO.values():
+        for name in splits:
+            DatasetCatalog[name] = partial(_load_builtin, name)
+
+
+def _load_builtin(name: str) -> list[dict]:
+    metadata = MetadataCatalog.get(name)
+    has_annotations = "_test" not in name  # COCO keeps those of the test splits to itself
+    try:
+        return load_coco_format(
+            metadata.json_file, metadata.image_root, name, needs_annotations=has_annotations
+        )
+    except FileNotFoundError as error:
+        root = os.getenv("DETECTRON2_DATASETS", "datasets")
+        raise FileNotFoundError(
+            f"{error}; set DETECTRON2_DATASETS, now {root!r}, to the folder that holds 'coco'"
+        ) from error
+
+
+def check_evaluable(dataset_name: str, *, with_masks: bool = False) -> None:
+    """Load a data set and make sure that COCO's evaluation can run on it, before hours of training.
+
+    The evaluation reads the JSON file itself and needs more than training does: 'area' and
+    'iscrowd' of every object, 'segmentation' for masks, and annotation ids of 1 or more
+    (pycocotools takes id 0 for "no match", so that object would count as missed). Data sets of
+    other evaluators are only loaded.
+
+    Args:
+        dataset_name: A name of `DATASETS.TEST`.
+        with_masks: Whether masks are evaluated too.
+
+    Raises:
+        ValueError: If an object lacks one of these.
+        FileNotFoundError: If a file is missing.
+    """
+    DatasetCatalog.get(dataset_name)
+    metadata = MetadataCatalog.get(dataset_name)
+    if metadata.get("evaluator_type") != "coco":
+        return
+    content = read_coco_file(metadata.json_file, needs_annotations=False)
+    for annotation in content["annotations"]:
+        lack = _lack_for_evaluation(annotation, with_masks)
+        if lack:
+            key, rule, fix = lack
+            got = short(annotation[key]) if key in annotation else "no such key"
+            raise ValueError(
+                f"{key!r} of annotation {annotation['id']} in {metadata.json_file!r} must be "
+                f"{rule} for COCO evaluation; got {got}; {fix}"
+            )
+
+
+def _lack_for_evaluation(annotation: dict, with_masks: bool) -> tuple[str, str, str] | None:
+    if not are_finite([annotation.get("area")]):
+        return "area", "a finite number", "write the area of the mask, or of the box without one"
+    if "iscrowd" not in annotation:
+        return "iscrowd", "0 or 1", "write 0 for a single object"
+    if with_masks and not annotation.get("segmentation"):
+        return "segmentation", "a mask", "add it, or set MODEL.MASK_ON to False"
+    if annotation["id"] < 1:
+        return "id", "1 or more", "number the annotations from 1"
+    return None

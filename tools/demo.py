@@ -1,0 +1,96 @@
+"""Train a teacher, a student without it and the same student with it, and compare them.
+
+Every run is one `tools/train_net.py` command with a config of `configs/demo`; each command is
+printed, and its log is in its output folder.
+"""
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from reviewkd_det.d2.cli import one_sentence_errors
+from reviewkd_det.d2.config import load_config
+from reviewkd_det.d2.demo_report import write_report
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs" / "demo"
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", default="output/demo", help="folder of the runs and the report")
+    parser.add_argument("--seed", type=int, default=1, help="seed of every run")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs for every run")
+    return parser.parse_args()
+
+
+class Demo:
+    """The four runs, one after the other, under one progress bar."""
+
+    def __init__(self, output: Path, common_opts: list[str]) -> None:
+        self.output = output
+        self.common_opts = common_opts
+        teacher, self.student_iterations = (
+            load_config(CONFIGS / f"{name}.yaml", common_opts).SOLVER.MAX_ITER
+            for name in ("teacher", "student")
+        )
+        # How long the run at equal time will be is known only after the other two.
+        expected = teacher + 4 * self.student_iterations
+        self.bar = tqdm(total=expected, unit="it", mininterval=0.5 if sys.stderr.isatty() else 10)
+
+    def train(self, name: str, config: str, *opts: str) -> dict:
+        """Run one training and return its `summary.json`."""
+        folder = self.output / name
+        command = [sys.executable, "tools/train_net.py", "--config-file"]
+        command += [f"configs/demo/{config}.yaml", "--overwrite", "OUTPUT_DIR", str(folder)]
+        command += [*opts, *self.common_opts]
+        self.bar.write(f"\n{name}: python {shlex.join(command[1:])}")
+        self.bar.set_description(name)
+        self._follow(command)
+        return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+
+    def _follow(self, command: list[str]) -> None:
+        done = 0
+        last_lines: list[str] = []
+        with subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                last_lines = [*last_lines[-4:], line.rstrip()]
+                if match := re.search(r"iter: (\d+) .*total_loss: (\S+)", line):
+                    self.bar.update(int(match[1]) + 1 - done)
+                    self.bar.set_postfix_str(f"loss {match[2]}")
+                    done = int(match[1]) + 1
+        if process.returncode:
+            raise RuntimeError(
+                f"run must end well; got exit code {process.returncode}: {last_lines}"
+            )
+
+
+def main() -> None:
+    """Run the demo and print its table."""
+    args = parse_args()
+    output = Path(args.output).resolve()
+    demo = Demo(output, ["SEED", str(args.seed), *args.opts])
+    plain = ["MODEL.DISTILL.METHODS", "()"]
+    demo.train("teacher", "teacher")
+    weights = str(output / "teacher" / "model_final.pth")
+    baseline = demo.train("baseline", "student", *plain)
+    distilled = demo.train("distilled", "student", "MODEL.DISTILL.TEACHER.WEIGHTS", weights)
+    ratio = distilled["train_seconds"] / baseline["train_seconds"]
+    longer = str(round(demo.student_iterations * ratio))
+    demo.train("baseline_equal_time", "student", *plain, "SOLVER.MAX_ITER", longer)
+    demo.bar.close()
+    write_report(output)
+
+
+if __name__ == "__main__":
+    one_sentence_errors(main)
