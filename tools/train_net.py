@@ -6,7 +6,7 @@ python tools/train_net.py --config-file configs/faster_rcnn_r50_r18.yaml [KEY VA
 import argparse
 
 from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
-from reviewkd_det.d2.cli import clear_run, parse_run_args, run, setup
+from reviewkd_det.d2.cli import parse_run_args, run, setup
 from reviewkd_det.d2.engine import Trainer, check_data
 
 
@@ -19,9 +19,7 @@ def main(args: argparse.Namespace) -> None:
         VerifiedCheckpointer(model, key="MODEL.WEIGHTS").load(cfg.MODEL.WEIGHTS)
         Trainer.test(cfg, model)
         return
-    trainer = Trainer(cfg)
-    if args.overwrite:
-        clear_run(cfg.OUTPUT_DIR)
+    trainer = Trainer(cfg, overwrite=args.overwrite)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
 

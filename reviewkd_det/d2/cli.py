@@ -15,10 +15,9 @@ from detectron2.utils.logger import setup_logger
 
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data import register_coco_format
+from reviewkd_det.d2.engine import run_files
 
-__all__ = ["clear_run", "load_run_config", "one_sentence_errors", "parse_run_args", "run", "setup"]
-
-RUN_FILES = ("*.pth", "last_checkpoint", "metrics.json", "events.out.tfevents.*", "summary.json")
+__all__ = ["load_run_config", "one_sentence_errors", "parse_run_args", "run", "setup"]
 
 
 def parse_run_args() -> argparse.Namespace:
@@ -112,19 +111,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def clear_run(output_dir: str) -> None:
-    """Delete what a training run left in its folder, besides its log and config."""
-    if comm.is_main_process():
-        for path in _run_files(output_dir):
-            path.unlink()
-
-
-def _run_files(output_dir: str) -> list[Path]:
-    return sorted(path for pattern in RUN_FILES for path in Path(output_dir).glob(pattern))
-
-
 def _refuse_another_run(output_dir: str) -> None:
-    checkpoints = [path for path in _run_files(output_dir) if path.suffix == ".pth"]
+    checkpoints = [path for path in run_files(output_dir) if path.suffix == ".pth"]
     if checkpoints:
         raise FileExistsError(
             f"OUTPUT_DIR must not hold another run's checkpoints; got '{output_dir}' with "

@@ -29,7 +29,10 @@ from reviewkd_det.d2.config import plain_config
 from reviewkd_det.d2.data import CheckedDatasetMapper, check_evaluable
 from reviewkd_det.d2.meta_arch import DistilledDetector
 
-__all__ = ["Trainer", "check_data"]
+__all__ = ["Trainer", "check_data", "run_files"]
+
+# What a run writes into its folder, besides its log and config.
+RUN_FILES = ("*.pth", "last_checkpoint", "metrics.json", "events.out.tfevents.*", "summary.json")
 
 CLASS_KEYS = {
     "GeneralizedRCNN": ("ROI_HEADS", "NUM_CLASSES"),
@@ -44,14 +47,23 @@ class Trainer(DefaultTrainer):
     What it adds to `DefaultTrainer`: `SOLVER.OPTIMIZER`, images that are checked when they are
     read, checkpoints that stay plain with the distiller's state beside the student's, COCO
     evaluation, and `summary.json` in the output folder when training ends.
+
+    Args:
+        cfg: the config.
+        overwrite: whether to delete what another run left in the output folder, once everything
+            of this one has been built.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
+    def __init__(self, cfg: CfgNode, *, overwrite: bool = False) -> None:
         self.train_seconds = 0.0
+        self.overwrite = overwrite
         super().__init__(cfg)
 
     def build_hooks(self) -> list[HookBase | None]:
         """Detectron2's hooks, around a checkpointer that is ours."""
+        if self.overwrite and comm.is_main_process():
+            for path in run_files(self.cfg.OUTPUT_DIR):
+                path.unlink()
         model = _unwrapped(self.model)
         own_state = {"methods": model.methods} if getattr(model, "methods", None) else {}
         self.checkpointer = StudentCheckpointer(
@@ -137,6 +149,11 @@ class Trainer(DefaultTrainer):
         path = Path(self.cfg.OUTPUT_DIR, "summary.json")
         path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         logging.getLogger(__name__).info("Wrote %s", path)
+
+
+def run_files(output_dir: str) -> list[Path]:
+    """The checkpoints, metrics and events of the run that an output folder holds."""
+    return sorted(path for pattern in RUN_FILES for path in Path(output_dir).glob(pattern))
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

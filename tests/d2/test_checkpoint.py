@@ -1,0 +1,86 @@
+import logging
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from torch import nn
+
+from reviewkd_det.d2 import load_config
+from reviewkd_det.d2.checkpoint import StudentCheckpointer, VerifiedCheckpointer
+from tests.d2 import tiny
+
+
+def student(folder):
+    tiny.save_teacher(folder)
+    return build_model(load_config(tiny.save_student(folder)))
+
+
+def load_initial(model, state, folder):
+    torch.save({"model": state}, folder / "initial.pth")
+    checkpointer = StudentCheckpointer(model, key="MODEL.WEIGHTS")
+    checkpointer.resume_or_load(str(folder / "initial.pth"), resume=False)
+
+
+def test_initial_weights_may_cover_a_part_and_say_how_much(tmp_path, caplog):
+    model = student(tmp_path)
+    part = {k: v + 1 for k, v in model.state_dict().items() if "bottom_up" in k}
+    with caplog.at_level(logging.INFO, logger="fvcore"):
+        load_initial(model, part, tmp_path)
+    assert "backbone.fpn_lateral2 0 of 2" in caplog.text
+    count = sum("num_batches_tracked" not in name for name in part)
+    assert f"backbone.bottom_up {count} of {count}" in caplog.text
+    assert "only in part" not in caplog.text
+    for name, value in part.items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_a_part_that_is_covered_in_part_is_a_warning(tmp_path, caplog):
+    model = student(tmp_path)
+    part = {k: v for k, v in model.state_dict().items() if "bottom_up" in k}
+    del part["backbone.bottom_up.res3.0.conv1.weight"]
+    with caplog.at_level(logging.WARNING, logger="fvcore"):
+        load_initial(model, part, tmp_path)
+    assert "only in part: backbone.bottom_up: backbone.bottom_up.res3.0.conv1.weight" in caplog.text
+
+
+def test_initial_weights_of_something_else_are_refused(tmp_path):
+    model = student(tmp_path)
+    with pytest.raises(ValueError, match=r"MODEL.WEIGHTS must .* none of them, .* foo.weight"):
+        load_initial(model, {"foo.weight": torch.zeros(3)}, tmp_path)
+
+
+def test_a_checkpoint_without_the_distiller_cannot_be_resumed(tmp_path):
+    model = student(tmp_path)
+    plain = StudentCheckpointer(model, str(tmp_path), key="MODEL.WEIGHTS")
+    plain.save("model_0000001")
+    resumed = StudentCheckpointer(model, str(tmp_path), key="MODEL.WEIGHTS", methods=model.methods)
+    words = r"must hold methods; got '.*model_0000001.pth' without methods; .* --overwrite"
+    with pytest.raises(ValueError, match=words):
+        resumed.resume_or_load("", resume=True)
+
+
+def test_the_distillers_state_is_beside_the_students_and_comes_back(tmp_path):
+    model = student(tmp_path)
+    StudentCheckpointer(model, str(tmp_path), key="MODEL.WEIGHTS", methods=model.methods).save("m")
+    saved = torch.load(tmp_path / "m.pth", weights_only=True)
+    assert set(saved) == {"model", "methods"}
+    assert set(saved["model"]) == set(model.student.state_dict())
+    twin = build_model(load_config(tmp_path / "student.yaml"))
+    checkpointer = StudentCheckpointer(
+        twin, str(tmp_path), key="MODEL.WEIGHTS", methods=twin.methods
+    )
+    checkpointer.resume_or_load("", resume=True)
+    for name, value in model.methods.state_dict().items():
+        assert torch.equal(twin.methods.state_dict()[name], value), name
+
+
+def test_a_file_whose_model_is_no_state_dict_is_refused(tmp_path):
+    torch.save({"model": [1, 2]}, tmp_path / "list.pth")
+    with pytest.raises(ValueError, match=r"must be a checkpoint that can be read; got '.*list.pth"):
+        VerifiedCheckpointer(nn.Linear(1, 1), key="MODEL.WEIGHTS").load(str(tmp_path / "list.pth"))
+
+
+def test_an_address_out_of_reach_is_refused():
+    checkpointer = VerifiedCheckpointer(nn.Linear(1, 1), key="MODEL.WEIGHTS")
+    with pytest.raises(FileNotFoundError, match=r"MODEL.WEIGHTS .*got 'torchvision://nothing'"):
+        checkpointer.load("torchvision://nothing")

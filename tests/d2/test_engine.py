@@ -1,0 +1,83 @@
+import json
+
+import pytest
+import torch
+
+from reviewkd_det.d2 import load_config
+from reviewkd_det.d2.engine import Trainer
+from tests.d2 import scenes, tiny
+
+
+def trainer_for(folder, **solver):
+    name = f"scenes_{folder.name}"
+    tree = scenes.run_tree(folder, name, **solver)
+    tiny.save_teacher(folder)
+    from reviewkd_det.d2.data import register_coco_format
+
+    register_coco_format(*tree["DATASETS"]["COCO_FORMAT"][0])
+    return load_config(tiny.save_student(folder, **tree))
+
+
+def flat(state, prefix=""):
+    for key, value in state.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", value
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_resuming_restores_everything_that_was_saved(tmp_path, optimizer):
+    cfg = trainer_for(tmp_path, OPTIMIZER=optimizer, MAX_ITER=4, CHECKPOINT_PERIOD=2)
+    first = Trainer(cfg)
+    first.resume_or_load(resume=False)
+    first.train()
+    saved = torch.load(tmp_path / "run" / "model_0000001.pth", weights_only=True)
+    (tmp_path / "run" / "last_checkpoint").write_text("model_0000001.pth")
+
+    second = Trainer(cfg)
+    second.resume_or_load(resume=True)
+    assert second.start_iter == 2
+    assert second.scheduler.last_epoch == 2
+    assert second.train_seconds == saved["trainer"]["train_seconds"] > 0
+    parts = {
+        "model": second.model.state_dict(),
+        "methods": second.model.methods.state_dict(),
+        "optimizer": second.optimizer.state_dict()["state"],
+    }
+    expected = {
+        "model": saved["model"],
+        "methods": saved["methods"],
+        "optimizer": saved["trainer"]["_trainer"]["optimizer"]["state"],
+    }
+    assert expected["optimizer"]
+    for (name, value), (_, before) in zip(flat(parts), flat(expected), strict=True):
+        assert torch.equal(torch.as_tensor(value), torch.as_tensor(before)), name
+    second.train()
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["train_seconds"] > saved["trainer"]["train_seconds"]
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_everything_that_learns_is_optimised_and_the_teacher_is_not(tmp_path, optimizer):
+    cfg = trainer_for(tmp_path, OPTIMIZER=optimizer, WEIGHT_DECAY=0.02)
+    model = Trainer.build_model(cfg)
+    groups = Trainer.build_optimizer(cfg, model).param_groups
+    optimised = {id(p) for group in groups for p in group["params"]}
+    assert optimised == {id(p) for p in model.parameters() if p.requires_grad}
+    assert {id(p) for p in model.methods.parameters()} <= optimised
+    assert not {id(p) for p in model.teacher.module.parameters()} & optimised
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.02}
+
+
+def test_the_same_seed_gives_the_same_losses(tmp_path):
+    from detectron2.utils.env import seed_all_rng
+
+    cfg = trainer_for(tmp_path)
+    runs = []
+    for _ in range(2):
+        seed_all_rng(cfg.SEED)
+        trainer = Trainer(cfg)
+        trainer.train()
+        runs.append([value for value, _ in trainer.storage.history("total_loss").values()])
+    assert runs[0] == runs[1]

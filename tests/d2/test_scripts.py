@@ -1,0 +1,264 @@
+"""The scripts as a user runs them, in this process: arguments in, files and sentences out."""
+
+import json
+import logging
+import re
+import runpy
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from detectron2.modeling import build_model
+from detectron2.utils.logger import setup_logger
+
+from reviewkd_det.d2 import load_config
+from tests.d2 import scenes, tiny
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+
+
+def close_logs():
+    """Forget the log files, as the end of a process would."""
+    setup_logger.cache_clear()
+    for name in ("detectron2", "fvcore", "reviewkd_det"):
+        for handler in list(logging.getLogger(name).handlers):
+            handler.close()
+            logging.getLogger(name).removeHandler(handler)
+
+
+def call(monkeypatch, script, *arguments):
+    """Run a script; returns its exit code."""
+    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    monkeypatch.setattr(sys, "path", [str(TOOLS), *sys.path])
+    try:
+        runpy.run_path(str(TOOLS / script), run_name="__main__")
+    except SystemExit as stop:
+        return stop.code or 0
+    finally:
+        close_logs()
+    return 0
+
+
+def prepare(folder, request, distill=None, model=tiny.R_CNN, **solver):
+    """A teacher, a student and data; returns the student's config."""
+    name = f"scenes_{abs(hash(request.node.nodeid))}"
+    tiny.save_teacher(folder, model)
+    return tiny.save_student(folder, model, distill, **scenes.run_tree(folder, name, **solver))
+
+
+def checkpoint(folder, name="model_final"):
+    return torch.load(folder / "run" / f"{name}.pth", weights_only=True)
+
+
+def metrics(folder):
+    """All that metrics.json holds, one list of values per name."""
+    values = {}
+    for line in (folder / "run" / "metrics.json").read_text().splitlines():
+        for name, value in json.loads(line).items():
+            values.setdefault(name, []).append(value)
+    return values
+
+
+def test_a_run_leaves_what_a_user_needs(tmp_path, request, monkeypatch):
+    config = prepare(tmp_path, request)
+    assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
+    assert set(checkpoint(tmp_path)) == {"model", "trainer", "methods", "iteration"}
+    names = {"loss_reviewkd", "loss_reviewkd/p2", "loss_reviewkd/p6", "bbox/AP"}
+    assert names <= set(metrics(tmp_path))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    student = checkpoint(tmp_path)["model"]
+    assert summary["iterations"] == 2
+    assert summary["train_seconds"] > 0
+    assert 0 < summary["parameters"] <= sum(v.numel() for v in student.values())
+    assert "AP" in summary["results"]["bbox"]
+    assert "Running on the CPU" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_plain_detector_trains_with_the_same_command(tmp_path, request, monkeypatch):
+    name = f"scenes_{abs(hash(request.node.nodeid))}"
+    tree = scenes.run_tree(tmp_path, name, OPTIMIZER="AdamW")
+    config = tiny.write(
+        tmp_path / "plain.yaml", tiny.detector(tiny.RETINANET, width=4, pyramid=8, **tree)
+    )
+    assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
+    assert set(checkpoint(tmp_path)) == {"model", "trainer", "iteration"}
+
+
+def test_evaluating_needs_no_teacher_and_leaves_the_run_alone(tmp_path, request, monkeypatch):
+    config = prepare(tmp_path, request)
+    assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
+    (tmp_path / "teacher.pth").unlink()
+    before = {p: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.is_file()}
+    weights = ["MODEL.WEIGHTS", tmp_path / "run" / "model_final.pth"]
+    arguments = ["--eval-only", "--config-file", config, *weights]
+    assert call(monkeypatch, "train_net.py", *arguments) == 0
+    assert {p: p.read_bytes() for p in before} == before
+    assert (tmp_path / "run" / "evaluation" / "log.txt").is_file()
+
+
+def test_evaluating_incomplete_weights_is_refused(tmp_path, request, monkeypatch, capsys):
+    config = prepare(tmp_path, request)
+    torch.save({"model": {}}, tmp_path / "none.pth")
+    arguments = ["--eval-only", "--config-file", config, "MODEL.WEIGHTS", tmp_path / "none.pth"]
+    assert call(monkeypatch, "train_net.py", *arguments) == 1
+    assert "MODEL.WEIGHTS must hold every weight of the model; missing" in capsys.readouterr().err
+
+
+def test_another_run_is_not_overwritten_by_accident(tmp_path, request, monkeypatch, capsys):
+    config = prepare(tmp_path, request)
+    assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    assert call(monkeypatch, "train_net.py", "--config-file", config) == 1
+    error = capsys.readouterr().err
+    assert "OUTPUT_DIR must not hold another run's checkpoints" in error
+    assert "--resume to go on with it or --overwrite" in error
+    assert {p: p.read_bytes() for p in before} == before
+    assert call(monkeypatch, "train_net.py", "--overwrite", "--config-file", config) == 0
+    assert len(metrics(tmp_path)["bbox/AP"]) == 1
+
+
+def test_a_distilled_run_does_not_resume_a_plain_one(tmp_path, request, monkeypatch, capsys):
+    config = prepare(tmp_path, request)
+    plain = ["MODEL.DISTILL.METHODS", "()"]
+    assert call(monkeypatch, "train_net.py", "--config-file", config, *plain) == 0
+    assert call(monkeypatch, "train_net.py", "--resume", "--config-file", config) == 1
+    assert "checkpoint to resume must hold" in capsys.readouterr().err
+
+
+def test_stock_detectron2_runs_the_exported_student(tmp_path, request, monkeypatch, capsys):
+    config = prepare(tmp_path, request)
+    assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
+    exported = tmp_path / "exported"
+    arguments = ["--config-file", tmp_path / "run" / "config.yaml", "--output", exported]
+    assert call(monkeypatch, "export_student.py", *arguments) == 0
+    text = (exported / "config.yaml").read_text()
+    assert "DISTILL" not in text
+    code = f"""
+        import sys, warnings
+        warnings.simplefilter("ignore")
+        import numpy, torch
+        from detectron2.config import get_cfg
+        from detectron2.engine import DefaultPredictor
+        cfg = get_cfg()
+        cfg.merge_from_file({str(exported / "config.yaml")!r})
+        cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+        assert not any(name.startswith("reviewkd_det") for name in sys.modules)
+        image = numpy.arange(64 * 96 * 3, dtype=numpy.uint8).reshape(64, 96, 3)
+        found = DefaultPredictor(cfg)(image)["instances"]
+        torch.save([found.pred_boxes.tensor, found.scores], {str(tmp_path / "stock.pt")!r})
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, cwd=tmp_path)
+    boxes, scores = torch.load(tmp_path / "stock.pt", weights_only=True)
+
+    cfg = load_config(config, ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"])
+    cfg.MODEL.DISTILL.METHODS = ()
+    model = build_model(cfg).eval()
+    model.load_state_dict(checkpoint(tmp_path)["model"])
+    image = np.arange(64 * 96 * 3, dtype=np.uint8).reshape(64, 96, 3)
+    tensor = torch.from_numpy(image.transpose(2, 0, 1).astype("float32"))
+    with torch.no_grad():
+        (mine,) = model([{"image": tensor, "height": 64, "width": 96}])
+    assert len(scores) > 0
+    assert torch.equal(mine["instances"].pred_boxes.tensor, boxes)
+    assert torch.equal(mine["instances"].scores, scores)
+
+    assert call(monkeypatch, "export_student.py", *arguments) == 1
+    assert "--output must not hold another export" in capsys.readouterr().err
+
+
+def test_exporting_needs_a_checkpoint_of_the_student(tmp_path, request, monkeypatch, capsys):
+    config = prepare(tmp_path, request)
+    arguments = ["--config-file", config, "--output", tmp_path / "exported"]
+    assert call(monkeypatch, "export_student.py", *arguments) == 1
+    assert "OUTPUT_DIR must hold a checkpoint" in capsys.readouterr().err
+    teacher = ["MODEL.WEIGHTS", tmp_path / "teacher.pth"]
+    assert call(monkeypatch, "export_student.py", *arguments, *teacher) == 1
+    assert "must hold weights of the model's shapes" in capsys.readouterr().err
+    assert not (tmp_path / "exported").exists()
+
+
+def edit(config, change):
+    tree = yaml.safe_load(config.read_text())
+    change(tree)
+    tiny.write(config, tree)
+
+
+BAD = {
+    "unknown key": (
+        lambda t: t["MODEL"].update(MASKON=True),
+        "config key must be known; got MODEL.MASKON .* MODEL.MASK_ON",
+    ),
+    "teacher config": (
+        lambda t: t["MODEL"]["DISTILL"]["TEACHER"].update(CONFIG_FILE="no.yaml"),
+        "MODEL.DISTILL.TEACHER.CONFIG_FILE must name .*'no.yaml'",
+    ),
+    "teacher weights": (
+        lambda t: t["MODEL"]["DISTILL"]["TEACHER"].update(WEIGHTS="no.pth"),
+        "MODEL.DISTILL.TEACHER.WEIGHTS must name a file that exists; got 'no.pth'",
+    ),
+    "level": (
+        lambda t: t["MODEL"]["DISTILL"]["REVIEWKD"].update(IN_FEATURES=["p9"]),
+        "IN_FEATURES names 'p9'",
+    ),
+    "data set": (
+        lambda t: t["DATASETS"].update(TRAIN=["scenes_of_nobody"]),
+        "registered data sets; got 'scenes_of_nobody'",
+    ),
+    "COCO_FORMAT": (
+        lambda t: t["DATASETS"].update(COCO_FORMAT=[["name", "file.json"]]),
+        r"must be a list of \[name, json file, image folder\]; got \['name', 'file.json'\]",
+    ),
+    "classes": (
+        lambda t: t["MODEL"]["ROI_HEADS"].update(NUM_CLASSES=5),
+        "MODEL.ROI_HEADS.NUM_CLASSES must be the number of classes of 'scenes_.*', 3; got 5",
+    ),
+    "optimizer": (
+        lambda t: t["SOLVER"].update(OPTIMIZER="Lion"),
+        "SOLVER.OPTIMIZER must be SGD or AdamW; got Lion",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_settings_end_in_one_sentence(tmp_path, request, monkeypatch, capsys, case):
+    change, words = BAD[case]
+    config = prepare(tmp_path, request)
+    edit(config, change)
+    assert call(monkeypatch, "train_net.py", "--config-file", config) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert re.search(rf"train_net.py: error: .*{words}", lines[-1]), lines
+    assert not any("Traceback" in line for line in lines)
+    assert not list((tmp_path / "run").glob("*.pth"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_breaks_in_training_is_named(tmp_path, request, monkeypatch, capsys, workers):
+    config = prepare(tmp_path, request)
+    edit(config, lambda t: t["DATALOADER"].update(NUM_WORKERS=workers))
+    for path in (tmp_path / "images").iterdir():
+        path.write_bytes(path.read_bytes()[:200])
+    assert call(monkeypatch, "train_net.py", "--config-file", config) == 1
+    output = capsys.readouterr()
+    assert "image file must be readable; got" in output.err.strip().splitlines()[-1]
+    assert ".png" in output.err.strip().splitlines()[-1]
+    assert "Traceback" not in output.out + output.err
+
+
+def test_arguments_that_exclude_each_other_are_refused(monkeypatch, capsys):
+    assert call(monkeypatch, "train_net.py") == 2
+    assert "--config-file must name a config file" in capsys.readouterr().err
+    both = ["--config-file", "x.yaml", "--resume", "--overwrite"]
+    assert call(monkeypatch, "train_net.py", *both) == 2
+    assert "--resume and --overwrite must not be given together" in capsys.readouterr().err
+
+
+def test_masks_are_trained_and_evaluated(tmp_path, request, monkeypatch):
+    model = tiny.merged(tiny.R_CNN, {"MASK_ON": True})
+    config = prepare(tmp_path, request, model=model)
+    assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
+    assert {"bbox/AP", "segm/AP", "loss_mask"} <= set(metrics(tmp_path))
