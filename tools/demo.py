@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from reviewkd_det.d2.cli import one_sentence_errors
 from reviewkd_det.d2.config import load_config
+from reviewkd_det.d2.data import check_evaluable
 from reviewkd_det.d2.demo_report import write_report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,35 +51,34 @@ class Demo:
         folder = self.output / name
         command = [sys.executable, "tools/train_net.py", "--config-file"]
         command += [f"configs/demo/{config}.yaml", "--overwrite", "OUTPUT_DIR", str(folder)]
-        command += [*opts, *self.common_opts]
+        command += [*self.common_opts, *opts]
         self.bar.write(f"\n{name}: python {shlex.join(command[1:])}")
         self.bar.set_description(name)
         self._follow(command)
         return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
 
     def _follow(self, command: list[str]) -> None:
-        done = 0
-        last_lines: list[str] = []
+        done, last_line = 0, ""
         with subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
             assert process.stdout is not None
             for line in process.stdout:
-                last_lines = [*last_lines[-4:], line.rstrip()]
+                last_line = line.strip() or last_line
                 if match := re.search(r"iter: (\d+) .*total_loss: (\S+)", line):
                     self.bar.update(int(match[1]) + 1 - done)
                     self.bar.set_postfix_str(f"loss {match[2]}")
                     done = int(match[1]) + 1
         if process.returncode:
-            raise RuntimeError(
-                f"run must end well; got exit code {process.returncode}: {last_lines}"
-            )
+            raise RuntimeError(f"a run failed: {last_line or process.returncode}")
 
 
 def main() -> None:
     """Run the demo and print its table."""
     args = parse_args()
     output = Path(args.output).resolve()
+    print("Preparing the digit scenes; they are made once, in about 20 seconds", flush=True)
+    check_evaluable("digit_scenes_val")
     demo = Demo(output, ["SEED", str(args.seed), *args.opts])
     plain = ["MODEL.DISTILL.METHODS", "()"]
     demo.train("teacher", "teacher")

@@ -7,8 +7,8 @@ def warmup_factor(step: float, warmup_steps: float) -> float:
     """Grow linearly from 0 to 1, then stay: min(1, step / warmup_steps).
 
     Args:
-        step: steps done so far, iterations or epochs, at least 0.
-        warmup_steps: length of the warm-up in the same unit; 0 means none.
+        step: how far the training is, in any unit, at least 0.
+        warmup_steps: length of the warm-up in that unit; 0 means none.
 
     Returns:
         The factor, in [0, 1].
