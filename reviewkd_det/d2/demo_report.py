@@ -124,7 +124,10 @@ def _draw_boxes(axis: Axes, objects: list[dict], classes: list[str], color: str)
     for entry in objects:
         mode = entry.get("bbox_mode", BoxMode.XYWH_ABS)
         x, y, width, height = BoxMode.convert(entry["bbox"], mode, BoxMode.XYWH_ABS)
-        axis.add_patch(plt.Rectangle((x, y), width, height, fill=False, ec=color, lw=2))
+        for edge, line_width in (("black", 3.5), (color, 2)):
+            axis.add_patch(
+                plt.Rectangle((x, y), width, height, fill=False, ec=edge, lw=line_width)
+            )
         background = {"facecolor": color, "edgecolor": "none", "pad": 1}
         text = classes[entry["category_id"]]
         axis.text(x, y, text, color="black", fontsize=9, va="bottom", clip_on=True, bbox=background)
@@ -139,7 +142,8 @@ def _draw_curves(axis: Axes, output: Path, summary: dict[str, dict[str, Any]]) -
             label = f"teacher: AP {run['AP']:.1f}"
             axis.axhline(run["AP"], color=COLORS[name], linestyle="--", label=label)
             continue
-        iterations = [point["iteration"] + 1 for point in points]
+        # Detectron2 counts from 0 within a run and past the last iteration at its end.
+        iterations = [min(point["iteration"] + 1, run["iterations"]) for point in points]
         label = f"{RUNS[name]}: AP {run['AP']:.1f} in {run['train_seconds']:.0f} s"
         values = [point["bbox/AP"] for point in points]
         axis.plot(iterations, values, color=COLORS[name], marker="o", label=label)
