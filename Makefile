@@ -4,10 +4,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.reviewkd_det_setup
 
-# Without these, two-thread runs are now and then many times slower: set before torch is imported.
-export OMP_NUM_THREADS ?= 2
-export OMP_PROC_BIND ?= true
-
 .PHONY: setup demo test lint
 
 setup: $(STAMP)
