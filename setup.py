@@ -1,11 +1,14 @@
 """Package metadata; the tools' settings are in pyproject.toml."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-VERSION = "0.1.0"
+VERSION = re.search(
+    r'__version__ = "(.+)"', (ROOT / "reviewkd_det" / "__init__.py").read_text(encoding="utf-8")
+)[1]
 
 # Detectron2 is not on the package index: tools/setup_detectron2.py finds or installs it, and these
 # are what its pure-Python part imports.
@@ -30,6 +33,7 @@ setup(
         "matplotlib",
         "numpy",
         "Pillow",
+        "PyYAML",
         "pycocotools>=2.0.11",  # 2.0.9 and 2.0.10 fail on files without "info"
         "tensorboard",
         "tqdm",

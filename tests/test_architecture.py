@@ -1,4 +1,4 @@
-"""The arrows between the packages: tools -> d2 -> core <- classification, and no other."""
+"""The arrows between the packages: tools -> d2 -> core, and no other."""
 
 import ast
 import subprocess
@@ -17,11 +17,7 @@ ALLOWED = {
     "reviewkd_det/core": {"torch", "reviewkd_det.core"},
     "reviewkd_det/d2": {*DETECTION, "reviewkd_det.core", "reviewkd_det.d2"},
     "tools": {"reviewkd_det.d2", "torch", "tqdm"},
-    "classification": {
-        "PIL", "accelerate", "classification", "fvcore", "numpy", "reviewkd_det.core", "sklearn",
-        "timm", "torch", "torchvision", "tqdm",
-    },
-}  # fmt: skip
+}
 
 
 def imported(path):
@@ -36,7 +32,9 @@ def imported(path):
 
 @pytest.mark.parametrize("folder", ALLOWED)
 def test_a_package_imports_only_what_its_arrows_allow(folder):
-    for path in (ROOT / folder).rglob("*.py"):
+    paths = list((ROOT / folder).rglob("*.py"))
+    assert paths
+    for path in paths:
         for module in imported(path):
             package = ".".join(module.split(".")[:2])
             allowed = {module.split(".")[0], package} & (STANDARD | ALLOWED[folder])

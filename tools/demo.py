@@ -99,7 +99,7 @@ def main() -> None:
     demo.bar.total = demo.bar.n + longer
     demo.train("baseline_equal_time", "student", *plain, "SOLVER.MAX_ITER", str(longer))
     demo.bar.close()
-    write_report(output)
+    print(f"\n{write_report(output)}")
 
 
 if __name__ == "__main__":

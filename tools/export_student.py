@@ -10,7 +10,7 @@ import torch
 
 from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
 from reviewkd_det.d2.cli import load_run_config, one_sentence_errors
-from reviewkd_det.d2.config import plain_config
+from reviewkd_det.d2.config import ours_in, plain_config
 from reviewkd_det.d2.engine import Trainer
 
 
@@ -55,6 +55,8 @@ def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool =
     plain.MODEL.WEIGHTS = str(weights_file.resolve())
     plain_file.write_text(plain.dump(), encoding="utf-8")
     print(f"Exported {cfg.MODEL.WEIGHTS} to {weights_file} and {plain_file}")
+    for name in ours_in(plain):
+        print(f"{name} is not Detectron2's own: `import reviewkd_det.d2` before loading it")
 
 
 if __name__ == "__main__":

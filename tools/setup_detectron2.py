@@ -26,9 +26,11 @@ def install_snapshot() -> None:
 def describe() -> str:
     """One line that says which Detectron2 a new interpreter imports."""
     code = "import detectron2; print(detectron2.__version__, detectron2.__path__[0])"
-    version, path = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    ).stdout.split(maxsplit=1)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = done.stderr.strip().rpartition("\n")[2]
+        sys.exit(f"Detectron2 must be importable where it is installed; got: {reason}")
+    version, path = done.stdout.split(maxsplit=1)
     kind = "pure-Python snapshot" if "geowatch_tpl" in path else "official package"
     return f"Detectron2 {version} ({kind}): {path.strip()}"
 

@@ -37,12 +37,18 @@ class VerifiedCheckpointer(DetectionCheckpointer):
 
         Raises:
             FileNotFoundError: the file does not exist.
-            ValueError: the file cannot be read, or weights are missing or of another shape.
+            ValueError: no file is named, it cannot be read, or weights are missing or of another
+                shape.
         """
+        if not path:
+            return self._load_nothing()
         try:
-            return super().load(path and self._local_path(path), *args, **kwargs)
+            return super().load(self._local_path(path), *args, **kwargs)
         finally:
             self._parsed_url_during_load = None  # upstream leaves it set when loading fails
+
+    def _load_nothing(self) -> dict[str, Any]:
+        raise ValueError(f"{self.key} must name a checkpoint; got ''")
 
     def _local_path(self, path: str) -> str:
         name, question_mark, query = path.partition("?")
@@ -97,14 +103,19 @@ class StudentCheckpointer(VerifiedCheckpointer):
         self._is_resuming = resume and self.has_checkpoint()
         return super().resume_or_load(path, resume=resume)
 
+    def _load_nothing(self) -> dict[str, Any]:
+        self.logger.info("No initial weights: %s is empty, training from scratch", self.key)
+        return {}
+
     def _load_model(self, checkpoint: Any) -> Any:
         if self._is_resuming:
-            lacking = [key for key in self.checkpointables if key not in checkpoint]
-            if lacking:
+            has, wants = "methods" in checkpoint, "methods" in self.checkpointables
+            if has != wants:
+                kinds = {True: "distilled", False: "plain"}
                 raise ValueError(
-                    f"checkpoint to resume must hold {', '.join(self.checkpointables)}; got "
-                    f"'{self.get_checkpoint_file()}' without {', '.join(lacking)}; start anew in "
-                    "another OUTPUT_DIR, or with --overwrite"
+                    f"MODEL.DISTILL.METHODS must be those of the run to resume; got a "
+                    f"{kinds[wants]} run for '{self.get_checkpoint_file()}', which is from a "
+                    f"{kinds[has]} one"
                 )
         return super()._load_model(checkpoint)
 

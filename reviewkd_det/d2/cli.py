@@ -4,7 +4,8 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,12 +13,23 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
+from torch.multiprocessing import ProcessRaisedException
 
+from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data import register_coco_format
 from reviewkd_det.d2.engine import run_files
 
-__all__ = ["load_run_config", "one_sentence_errors", "parse_run_args", "run", "setup"]
+__all__ = [
+    "load_run_config",
+    "one_sentence_errors",
+    "parse_run_args",
+    "read_config",
+    "run",
+    "started",
+]
+
+TRACEBACK = "REVIEWKD_DET_TRACEBACK"
 
 
 def parse_run_args() -> argparse.Namespace:
@@ -29,6 +41,11 @@ def parse_run_args() -> argparse.Namespace:
     args = parser.parse_args()
     if not args.config_file:
         parser.error("--config-file must name a config file")
+    available = max(1, torch.cuda.device_count())
+    if not 1 <= args.num_gpus <= available:
+        parser.error(
+            f"--num-gpus must be from 1 to {available} on this machine; got {args.num_gpus}"
+        )
     if args.resume and args.overwrite:
         parser.error("--resume and --overwrite must not be given together")
     return args
@@ -55,10 +72,22 @@ def one_sentence_errors(main: Callable[[], None]) -> None:
     """
     try:
         main()
-    except (ArithmeticError, ImportError, LookupError, OSError, RuntimeError, ValueError) as error:
-        if os.environ.get("REVIEWKD_DET_TRACEBACK"):
+    except (
+        ArithmeticError,
+        AssertionError,  # Detectron2's own checks of a config
+        ImportError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        ProcessRaisedException,  # one of these in a process of several
+    ) as error:
+        if os.environ.get(TRACEBACK):
             raise
-        print(f"{Path(sys.argv[0]).name}: error: {_sentence(error)}", file=sys.stderr)
+        sentence = _sentence(error)
+        if isinstance(error, AssertionError | RuntimeError):
+            sentence += f" ({TRACEBACK}=1 shows where)"
+        print(f"{Path(sys.argv[0]).name}: error: {sentence}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -88,27 +117,58 @@ def load_run_config(config_file: str, opts: list[str]) -> CfgNode:
     return cfg
 
 
-def setup(args: argparse.Namespace) -> CfgNode:
-    """Read the config that the arguments name, guard its output folder, and start logging.
+def read_config(args: argparse.Namespace) -> CfgNode:
+    """Read the config that the arguments name, and guard its output folder; write nothing.
+
+    To evaluate is to use the student alone, in `OUTPUT_DIR/evaluation`, so the training run keeps
+    its own config, log and predictions; with --resume it is the run's last checkpoint.
 
     Raises:
         FileExistsError: the folder holds another run, and neither --resume nor --overwrite is
             given.
+        ValueError: automatic mixed precision is asked for without a GPU.
     """
     cfg = load_run_config(args.config_file, args.opts)
+    if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
+        raise ValueError("SOLVER.AMP.ENABLED must be False on the CPU; got True")
     if args.eval_only:
-        # The student alone is evaluated, and its training folder keeps its own config and log.
         cfg.MODEL.DISTILL.METHODS = ()
+        run = VerifiedCheckpointer(torch.nn.Module(), cfg.OUTPUT_DIR, key="OUTPUT_DIR")
+        if args.resume and run.has_checkpoint():
+            cfg.MODEL.WEIGHTS = run.get_checkpoint_file()
         cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, "evaluation"))
     elif not (args.resume or args.overwrite):
         _refuse_another_run(cfg.OUTPUT_DIR)
     cfg.freeze()
+    return cfg
+
+
+@contextmanager
+def started(cfg: CfgNode, args: argparse.Namespace) -> Iterator[None]:
+    """Start logging and save the config; the block builds the run and may still fail.
+
+    Where it does, the config that the output folder held before is put back; where it does not,
+    and --overwrite was given, what another run left there is removed.
+    """
+    saved = Path(cfg.OUTPUT_DIR, "config.yaml")
+    before = saved.read_bytes() if saved.is_file() else None
+    old_files = run_files(cfg.OUTPUT_DIR) if args.overwrite and comm.is_main_process() else []
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="reviewkd_det")
     _keep_tracebacks_off_the_terminal()
     if cfg.MODEL.DEVICE == "cpu":
         logging.getLogger(__name__).info("Running on the CPU")
-    return cfg
+    try:
+        yield
+    except Exception:
+        if before is not None and comm.is_main_process():
+            saved.write_bytes(before)
+        raise
+    for path in old_files:
+        if path.name == "metrics.json":
+            os.truncate(path, 0)  # the new run has it open already
+        else:
+            path.unlink()
 
 
 def _refuse_another_run(output_dir: str) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import detectron2
 import yaml
 from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
-__all__ = ["add_distill_config", "find_teacher_config", "load_config", "plain_config"]
+__all__ = ["add_distill_config", "find_teacher_config", "load_config", "ours_in", "plain_config"]
 
 TEACHER_FILE = "MODEL.DISTILL.TEACHER.CONFIG_FILE"
 OUR_CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -26,7 +27,7 @@ def add_distill_config(cfg: CfgNode) -> None:
     cfg.MODEL.DISTILL.TEACHER = CfgNode()
     # The teacher's own config: a path, relative to the file that names it, or a model-zoo name.
     cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE = ""
-    # The teacher's checkpoint; "" takes the MODEL.WEIGHTS of its config.
+    # The teacher's checkpoint, as MODEL.WEIGHTS is given; "" takes the MODEL.WEIGHTS of its config.
     cfg.MODEL.DISTILL.TEACHER.WEIGHTS = ""
     # KEY VALUE pairs merged into the teacher's config.
     cfg.MODEL.DISTILL.TEACHER.OPTS = []
@@ -50,13 +51,16 @@ def add_distill_config(cfg: CfgNode) -> None:
     cfg.SOLVER.OPTIMIZER = "SGD"
 
 
-def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CfgNode:
+def load_config(
+    config_file: str | Path, opts: Sequence[str] = (), opts_source: str = "the command line"
+) -> CfgNode:
     """Read a config file and KEY VALUE pairs over Detectron2's defaults and ours.
 
     Args:
         config_file: a YAML file, with `_BASE_` as in Detectron2; it is read as data only, so
             `!!python` tags are refused.
         opts: alternating keys and values.
+        opts_source: where they are from, for error sentences.
 
     Returns:
         The config, not frozen; a relative `MODEL.DISTILL.TEACHER.CONFIG_FILE` that a file names
@@ -76,8 +80,9 @@ def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CfgNode:
         if _get(content, TEACHER_FILE) == teacher_file and (path.parent / teacher_file).is_file():
             cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE = str((path.parent / teacher_file).resolve())
     if len(opts) % 2:
-        raise ValueError(f"options must be KEY VALUE pairs; got {' '.join(opts)}")
-    _merge(cfg, lambda: cfg.merge_from_list(list(opts)), "the command line")
+        given = " ".join(map(str, opts))
+        raise ValueError(f"options must be KEY VALUE pairs; got {given} in {opts_source}")
+    _merge(cfg, lambda: cfg.merge_from_list(list(opts)), opts_source)
     return cfg
 
 
@@ -129,10 +134,9 @@ def _merge(cfg: CfgNode, merge: Callable[[], None], source: object) -> None:
 
 def _keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
     for key, value in cfg.items():
+        yield f"{prefix}{key}"
         if isinstance(value, CfgNode):
             yield from _keys(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
 
 
 def find_teacher_config(name: str) -> Path:
@@ -161,6 +165,15 @@ def find_teacher_config(name: str) -> Path:
         f"{TEACHER_FILE} must name a config file or a model-zoo config; got '{name}'; "
         f"shipped: {', '.join(shipped)}"
     )
+
+
+def ours_in(cfg: CfgNode) -> list[str]:
+    """Names of the parts of a config that stock Detectron2 cannot build, because they are ours."""
+    parts = [
+        (META_ARCH_REGISTRY, cfg.MODEL.META_ARCHITECTURE),
+        (BACKBONE_REGISTRY, cfg.MODEL.BACKBONE.NAME),
+    ]
+    return [name for registry, name in parts if "reviewkd_det" in registry.get(name).__module__]
 
 
 def plain_config(cfg: CfgNode) -> CfgNode:

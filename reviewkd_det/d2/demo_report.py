@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import matplotlib
@@ -17,7 +18,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 from tabulate import tabulate
 
-__all__ = ["write_report"]
+__all__ = ["seeds_table", "write_report"]
 
 RUNS = {
     "teacher": "teacher",
@@ -37,8 +38,31 @@ SCENES = 4  # the first ones of the validation set
 SCORE_THRESHOLD = 0.5
 
 
+def seeds_table(summaries: list[dict[str, Any]]) -> str:
+    """The table of several demos: mean and standard deviation of each run over the seeds."""
+    rows = []
+    for name in sorted({name for summary in summaries for name in summary}, key=_position):
+        runs = [summary[name] for summary in summaries]
+        cells = [_spread([run[metric] for run in runs], digits=1) for metric in METRICS]
+        each = ", ".join(f"{run['AP']:.1f}" for run in runs)
+        seconds = _spread([run["train_seconds"] for run in runs], digits=0)
+        rows.append([RUNS.get(name, name), *cells, each, seconds])
+    headers = ["run", *METRICS, "AP of each seed", "train seconds"]
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
+def _position(name: str) -> int:
+    return list(RUNS).index(name) if name in RUNS else len(RUNS)
+
+
+def _spread(values: list[float], digits: int) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
+    return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
+
+
 def write_report(output: Path) -> str:
-    """Write `summary.json` and `report.png`, print the table and return it.
+    """Write `summary.json` and `report.png`, and return the table to print.
 
     Args:
         output: folder that holds one folder per run, each as `Trainer` left it.
@@ -59,12 +83,17 @@ def write_report(output: Path) -> str:
         for name, run in summary.items()
     ]
     headers = ["run", *METRICS, "parameters", "labelled scenes", "iterations", "train seconds"]
-    table = tabulate(rows, headers, tablefmt="github", colalign=("left", *["right"] * 7))
-    print(
-        f"\n{table}\n\nThe teacher saw more labels than the student: the column 'labelled scenes'."
+    table = tabulate(
+        rows,
+        headers,
+        tablefmt="github",
+        colalign=("left", *["right"] * 7),
+        disable_numparse=True,
+    )
+    return (
+        f"{table}\n\nThe teacher saw more labels than the student: the column 'labelled scenes'."
         f"\nPictures and curves: {output / 'report.png'}"
     )
-    return table
 
 
 def _read_config(folder: Path) -> CfgNode:
@@ -75,7 +104,8 @@ def _read_config(folder: Path) -> CfgNode:
 def _read_run(folder: Path) -> dict[str, Any]:
     run = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     return {
-        **{metric: round(run["results"]["bbox"][metric], 2) for metric in METRICS},
+        # Detectron2 gives no number where a model detects nothing.
+        **{metric: round(run["results"]["bbox"][metric] or 0.0, 2) for metric in METRICS},
         **{key: run[key] for key in ("parameters", "iterations", "train_seconds")},
     }
 
@@ -125,9 +155,7 @@ def _draw_boxes(axis: Axes, objects: list[dict], classes: list[str], color: str)
         mode = entry.get("bbox_mode", BoxMode.XYWH_ABS)
         x, y, width, height = BoxMode.convert(entry["bbox"], mode, BoxMode.XYWH_ABS)
         for edge, line_width in (("black", 3.5), (color, 2)):
-            axis.add_patch(
-                plt.Rectangle((x, y), width, height, fill=False, ec=edge, lw=line_width)
-            )
+            axis.add_patch(plt.Rectangle((x, y), width, height, fill=False, ec=edge, lw=line_width))
         background = {"facecolor": color, "edgecolor": "none", "pad": 1}
         text = classes[entry["category_id"]]
         axis.text(x, y, text, color="black", fontsize=9, va="bottom", clip_on=True, bbox=background)

@@ -2,9 +2,10 @@
 
 import json
 import logging
+import math
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from detectron2.data import (
     build_detection_train_loader,
 )
 from detectron2.engine import DefaultTrainer, HookBase
-from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation import COCOEvaluator, verify_results
 from detectron2.solver import build_optimizer
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
@@ -29,10 +30,16 @@ from reviewkd_det.d2.config import plain_config
 from reviewkd_det.d2.data import CheckedDatasetMapper, check_evaluable
 from reviewkd_det.d2.meta_arch import DistilledDetector
 
-__all__ = ["Trainer", "check_data", "run_files"]
+__all__ = ["Trainer", "check_classes", "check_data", "run_files", "without_nan"]
 
 # What a run writes into its folder, besides its log and config.
-RUN_FILES = ("*.pth", "last_checkpoint", "metrics.json", "events.out.tfevents.*", "summary.json")
+RUN_FILES = (
+    "model_*.pth",
+    "last_checkpoint",
+    "metrics.json",
+    "events.out.tfevents.*",
+    "summary.json",
+)
 
 CLASS_KEYS = {
     "GeneralizedRCNN": ("ROI_HEADS", "NUM_CLASSES"),
@@ -47,23 +54,14 @@ class Trainer(DefaultTrainer):
     What it adds to `DefaultTrainer`: `SOLVER.OPTIMIZER`, images that are checked when they are
     read, checkpoints that stay plain with the distiller's state beside the student's, COCO
     evaluation, and `summary.json` in the output folder when training ends.
-
-    Args:
-        cfg: the config.
-        overwrite: whether to delete what another run left in the output folder, once everything
-            of this one has been built.
     """
 
-    def __init__(self, cfg: CfgNode, *, overwrite: bool = False) -> None:
+    def __init__(self, cfg: CfgNode) -> None:
         self.train_seconds = 0.0
-        self.overwrite = overwrite
         super().__init__(cfg)
 
     def build_hooks(self) -> list[HookBase | None]:
         """Detectron2's hooks, around a checkpointer that is ours."""
-        if self.overwrite and comm.is_main_process():
-            for path in run_files(self.cfg.OUTPUT_DIR):
-                path.unlink()
         model = _unwrapped(self.model)
         own_state = {"methods": model.methods} if getattr(model, "methods", None) else {}
         self.checkpointer = StudentCheckpointer(
@@ -93,7 +91,8 @@ class Trainer(DefaultTrainer):
                 parameters,
                 lr=cfg.SOLVER.BASE_LR,
                 weight_decay=cfg.SOLVER.WEIGHT_DECAY,
-                fused=True,
+                # The fused step clips gradients that automatic mixed precision has still scaled.
+                fused=not cfg.SOLVER.AMP.ENABLED,
             )
         raise ValueError(f"SOLVER.OPTIMIZER must be SGD or AdamW; got {cfg.SOLVER.OPTIMIZER}")
 
@@ -111,8 +110,28 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
-        """Detectron2's COCO evaluator, with its predictions under `OUTPUT_DIR/inference`."""
+        """Detectron2's COCO evaluator, with its predictions under `OUTPUT_DIR/inference`.
+
+        Raises:
+            ValueError: the data set is not evaluated as COCO is.
+        """
+        kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
+        if kind != "coco":
+            raise ValueError(
+                f"DATASETS.TEST must name data sets with COCO evaluation; got '{dataset_name}', "
+                f"whose evaluator_type is {kind}"
+            )
         return COCOEvaluator(dataset_name, output_dir=str(Path(cfg.OUTPUT_DIR, "inference")))
+
+    @classmethod
+    def evaluate(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
+        """Evaluate on `DATASETS.TEST`, write `results.json` into the output folder."""
+        results = cls.test(cfg, model)
+        if comm.is_main_process():
+            verify_results(cfg, results)
+            text = json.dumps(without_nan(results), indent=2)
+            Path(cfg.OUTPUT_DIR, "results.json").write_text(text + "\n", encoding="utf-8")
+        return results
 
     def run_step(self) -> None:
         """One iteration, timed."""
@@ -127,7 +146,7 @@ class Trainer(DefaultTrainer):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         super().load_state_dict(state_dict)
-        self.train_seconds = state_dict["train_seconds"]
+        self.train_seconds = state_dict.get("train_seconds", 0.0)  # Detectron2's own has none
 
     def train(self) -> dict[str, Any] | None:
         """Train, evaluate, and write `summary.json`; return the results of the evaluation."""
@@ -144,11 +163,18 @@ class Trainer(DefaultTrainer):
             "iterations": self.max_iter,
             "train_seconds": round(self.train_seconds, 2),
             "parameters": sum(p.numel() for p in student.parameters()),
-            "results": results,
+            "results": without_nan(results),
         }
         path = Path(self.cfg.OUTPUT_DIR, "summary.json")
         path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         logging.getLogger(__name__).info("Wrote %s", path)
+
+
+def without_nan(results: Any) -> Any:
+    """Evaluation results with None, JSON's null, for what could not be measured."""
+    if isinstance(results, dict):
+        return {name: without_nan(value) for name, value in results.items()}
+    return None if isinstance(results, float) and math.isnan(results) else results
 
 
 def run_files(output_dir: str) -> list[Path]:
@@ -161,33 +187,43 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 
 def check_data(cfg: CfgNode, *, training: bool) -> None:
-    """Load the data sets once, so that what is wrong with them shows before training.
+    """Check before anything is built that the data sets are known and can be evaluated.
 
     Raises:
         KeyError: a data set has no such name.
-        ValueError: a file is bad, or its classes are not as many as the student's.
+        ValueError: none is named, or a file cannot be evaluated.
     """
-    for name in [*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.TEST]:
-        if name not in DatasetCatalog.list():
-            raise KeyError(
-                f"DATASETS.TRAIN and DATASETS.TEST must name registered data sets; got '{name}'; "
-                "name your own in DATASETS.COCO_FORMAT"
-            )
-        if name in cfg.DATASETS.TEST:
-            check_evaluable(name, with_masks=cfg.MODEL.MASK_ON)
-        else:
-            DatasetCatalog.get(name)
-        _check_classes(cfg, name)
+    wanted = {"DATASETS.TEST": cfg.DATASETS.TEST}
+    if training:
+        wanted["DATASETS.TRAIN"] = cfg.DATASETS.TRAIN
+    for key, names in wanted.items():
+        if not names and (key == "DATASETS.TRAIN" or not training):
+            raise ValueError(f"{key} must name a data set; got none")
+        for name in names:
+            if name not in DatasetCatalog.list():
+                raise KeyError(
+                    f"{key} must name registered data sets; got '{name}'; "
+                    "name your own in DATASETS.COCO_FORMAT"
+                )
+    for name in cfg.DATASETS.TEST:
+        check_evaluable(name, with_masks=cfg.MODEL.MASK_ON)
+    check_classes(cfg, cfg.DATASETS.TEST)
 
 
-def _check_classes(cfg: CfgNode, name: str) -> None:
+def check_classes(cfg: CfgNode, dataset_names: Sequence[str]) -> None:
+    """Check that loaded data sets have as many classes as the student.
+
+    Raises:
+        ValueError: one has another number.
+    """
     keys = CLASS_KEYS.get(plain_config(cfg).MODEL.META_ARCHITECTURE)
-    classes = MetadataCatalog.get(name).get("thing_classes")
-    if keys is None or classes is None:
-        return
-    count = cfg.MODEL[keys[0]][keys[1]]
-    if count != len(classes):
-        raise ValueError(
-            f"MODEL.{'.'.join(keys)} must be the number of classes of '{name}', "
-            f"{len(classes)}; got {count}"
-        )
+    for name in dataset_names:
+        classes = MetadataCatalog.get(name).get("thing_classes")
+        if keys is None or classes is None:
+            continue
+        count = cfg.MODEL[keys[0]][keys[1]]
+        if count != len(classes):
+            raise ValueError(
+                f"MODEL.{'.'.join(keys)} must be the number of classes of '{name}', "
+                f"{len(classes)}; got {count}"
+            )

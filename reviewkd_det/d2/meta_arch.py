@@ -65,10 +65,15 @@ class DistilledDetector(nn.Module):
                 f"MODEL.DISTILL.METHODS must name known methods; got {unknown[0]}; "
                 f"known: {', '.join(METHODS)}"
             )
+        if settings.STUDENT_META_ARCHITECTURE == "DistilledDetector":
+            raise ValueError(
+                "MODEL.DISTILL.STUDENT_META_ARCHITECTURE must name the student's own detector; "
+                "got DistilledDetector"
+            )
         student = build_model(plain_config(cfg))
         if not settings.METHODS:
             return {"student": student}
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):  # all of it is built on the CPU
             teacher = build_teacher(cfg)
             backbones = student.backbone, teacher.module.backbone
             _check_divisibility(*backbones)
@@ -92,7 +97,10 @@ class DistilledDetector(nn.Module):
             return self.student(batched_inputs)
         calls: list[tuple[Tensor, dict[str, Tensor]]] = []
         hook = self.student.backbone.register_forward_hook(
-            lambda module, args, output: calls.append((args[0], output))
+            lambda module, args, kwargs, output: calls.append(
+                (next(iter([*args, *kwargs.values()])), output)
+            ),
+            with_kwargs=True,
         )
         try:
             losses = dict(self.student(batched_inputs))
@@ -121,7 +129,7 @@ class DistilledDetector(nn.Module):
 
 def _check_divisibility(student: Any, teacher: Any) -> None:
     ours, theirs = student.size_divisibility, teacher.size_divisibility
-    if theirs > 1 and ours % theirs != 0:
+    if theirs > 1 and (ours < theirs or ours % theirs != 0):
         raise ValueError(
             "the student's padding must suit the teacher; got a student padded to multiples of "
             f"{ours} and a teacher that needs multiples of {theirs}"

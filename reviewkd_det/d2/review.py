@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec, get_norm
 from detectron2.utils.events import get_event_storage
@@ -13,6 +14,7 @@ from reviewkd_det.core import ReviewDistiller, warmup_factor
 __all__ = ["PyramidReview", "common_levels"]
 
 Shapes = Mapping[str, ShapeSpec]
+GROUPS = 32  # of Detectron2's group norm
 
 
 class PyramidReview(nn.Module):
@@ -43,11 +45,22 @@ class PyramidReview(nn.Module):
     def from_config(cls, cfg: CfgNode, student: Shapes, teacher: Shapes) -> "PyramidReview":
         """Build it from `MODEL.DISTILL.REVIEWKD` and the `output_shape()` of both backbones."""
         settings = cfg.MODEL.DISTILL.REVIEWKD
-        if settings.NORM not in ("BN", "SyncBN", "GN"):
+        key = "MODEL.DISTILL.REVIEWKD"
+        if settings.MID_CHANNELS < 1:
+            raise ValueError(f"{key}.MID_CHANNELS must be positive; got {settings.MID_CHANNELS}")
+        if settings.WARMUP_ITERS < 0:
             raise ValueError(
-                f"MODEL.DISTILL.REVIEWKD.NORM must be BN, SyncBN or GN; got {settings.NORM}"
+                f"{key}.WARMUP_ITERS must not be negative; got {settings.WARMUP_ITERS}"
             )
+        if settings.NORM not in ("BN", "SyncBN", "GN"):
+            raise ValueError(f"{key}.NORM must be BN, SyncBN or GN; got {settings.NORM}")
         names = common_levels(settings.IN_FEATURES, student, teacher)
+        widths = [settings.MID_CHANNELS, *(teacher[name].channels for name in names)]
+        if settings.NORM == "GN" and any(width % GROUPS for width in widths):
+            raise ValueError(
+                f"{key}.NORM GN must have MID_CHANNELS and the teacher's channels in multiples of "
+                f"{GROUPS}; got {widths}"
+            )
         distiller = ReviewDistiller(
             [student[name].channels for name in names],
             [teacher[name].channels for name in names],
@@ -71,7 +84,8 @@ class PyramidReview(nn.Module):
             teacher: levels by name, (N, Ct, H, W) each, without gradient.
 
         Returns:
-            `loss_reviewkd`, weighted, shape (); the scalars `loss_reviewkd/LEVEL` sum to it.
+            `loss_reviewkd`, weighted, shape (); this process's scalars `loss_reviewkd/LEVEL` sum
+            to it.
         """
         storage = get_event_storage()
         factor = self.loss_weight * warmup_factor(storage.iter, self.warmup_iters)
@@ -79,10 +93,11 @@ class PyramidReview(nn.Module):
             [student[name] for name in self.in_features],
             [teacher[name] for name in self.in_features],
         )
-        losses = [factor * loss for loss in losses]
-        for name, loss in zip(self.in_features, losses, strict=True):
-            storage.put_scalar(f"loss_reviewkd/{name}", loss.item())
-        return {"loss_reviewkd": sum(losses[1:], start=losses[0])}
+        shares = factor * torch.stack(losses)  # (levels,)
+        # One transfer for all levels: each waits for the GPU.
+        for name, share in zip(self.in_features, shares.tolist(), strict=True):
+            storage.put_scalar(f"loss_reviewkd/{name}", share)
+        return {"loss_reviewkd": shares.sum()}
 
 
 def common_levels(wanted: Sequence[str], student: Shapes, teacher: Shapes) -> list[str]:

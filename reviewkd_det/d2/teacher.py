@@ -86,7 +86,9 @@ def build_teacher(cfg: CfgNode) -> FrozenTeacher:
             student's images cannot be turned into the teacher's.
     """
     settings = cfg.MODEL.DISTILL.TEACHER
-    teacher_cfg = load_config(find_teacher_config(settings.CONFIG_FILE), settings.OPTS)
+    teacher_cfg = load_config(
+        find_teacher_config(settings.CONFIG_FILE), settings.OPTS, "MODEL.DISTILL.TEACHER.OPTS"
+    )
     weights = settings.WEIGHTS or teacher_cfg.MODEL.WEIGHTS
     if not weights:
         raise ValueError(

@@ -25,7 +25,6 @@ def test_every_parameter_of_the_distiller_learns():
     distiller, student, teacher = distiller_and_levels()
     sum(distiller(student, teacher)).backward()
     without = [n for n, p in distiller.named_parameters() if p.grad is None or not p.grad.any()]
-    # A bias or weight before a batch norm cannot move the loss, all others must.
     assert without == []
 
 

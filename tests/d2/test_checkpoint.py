@@ -1,3 +1,4 @@
+import copy
 import logging
 
 import pytest
@@ -49,14 +50,25 @@ def test_initial_weights_of_something_else_are_refused(tmp_path):
         load_initial(model, {"foo.weight": torch.zeros(3)}, tmp_path)
 
 
-def test_a_checkpoint_without_the_distiller_cannot_be_resumed(tmp_path):
+@pytest.mark.parametrize("saved", ["plain", "distilled"])
+def test_a_run_of_another_kind_cannot_be_resumed(tmp_path, saved):
     model = student(tmp_path)
-    plain = StudentCheckpointer(model, str(tmp_path), key="MODEL.WEIGHTS")
-    plain.save("model_0000001")
-    resumed = StudentCheckpointer(model, str(tmp_path), key="MODEL.WEIGHTS", methods=model.methods)
-    words = r"must hold methods; got '.*model_0000001.pth' without methods; .* --overwrite"
+    kinds = {"plain": {}, "distilled": {"methods": model.methods}}
+    wanted = "plain" if saved == "distilled" else "distilled"
+    StudentCheckpointer(model, str(tmp_path), key="MODEL.WEIGHTS", **kinds[saved]).save("model_1")
+    resumed = StudentCheckpointer(model, str(tmp_path), key="MODEL.WEIGHTS", **kinds[wanted])
+    words = rf"METHODS must be .* got a {wanted} run for '.*model_1.pth', which is from a {saved}"
     with pytest.raises(ValueError, match=words):
         resumed.resume_or_load("", resume=True)
+
+
+def test_no_checkpoint_is_refused_where_one_is_needed_and_taken_where_not(tmp_path):
+    model = student(tmp_path)
+    with pytest.raises(ValueError, match=r"MODEL.WEIGHTS must name a checkpoint; got ''"):
+        VerifiedCheckpointer(model, key="MODEL.WEIGHTS").load("")
+    before = copy.deepcopy(model.state_dict())
+    StudentCheckpointer(model, key="MODEL.WEIGHTS").resume_or_load("", resume=False)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 def test_the_distillers_state_is_beside_the_students_and_comes_back(tmp_path):

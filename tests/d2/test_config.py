@@ -4,7 +4,7 @@ import pytest
 from detectron2.config import get_cfg
 
 from reviewkd_det.d2 import add_distill_config, load_config
-from reviewkd_det.d2.config import find_teacher_config, plain_config
+from reviewkd_det.d2.config import find_teacher_config, ours_in, plain_config
 from tests.d2 import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,6 +107,35 @@ def test_an_unknown_key_brings_the_nearest_one(tmp_path, as_option):
     words = "got MODEL.DISTILL.REVIEWKD.LOSS_WIEGHT .*nearest is MODEL.DISTILL.REVIEWKD.LOSS_WEIGHT"
     with pytest.raises(KeyError, match=words):
         load_config(path, opts)
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"), [("MODLE", "MODEL"), ("MODEL.DISTIL.METHODS", "MODEL.DISTILL.METHODS")]
+)
+def test_a_mistyped_section_brings_the_nearest_section(tmp_path, key, nearest):
+    tree = {"VERSION": 2}
+    *sections, name = key.split(".")
+    node = tree
+    for section in sections:
+        node = node.setdefault(section, {})
+    node[name] = {"A": 1} if not sections else 1
+    path = tiny.write(tmp_path / "student.yaml", tree)
+    with pytest.raises(KeyError, match=rf"the nearest is {nearest.rpartition('.')[0] or nearest}"):
+        load_config(path)
+
+
+def test_options_say_where_they_are_from(tmp_path):
+    path = tiny.write(tmp_path / "teacher.yaml", {"VERSION": 2})
+    with pytest.raises(KeyError, match=r"got MODEL.NO in MODEL.DISTILL.TEACHER.OPTS"):
+        load_config(path, ["MODEL.NO", 1], "MODEL.DISTILL.TEACHER.OPTS")
+
+
+def test_what_stock_detectron2_cannot_build_is_known():
+    assert ours_in(load_config(ROOT / "configs" / "faster_rcnn_r50_r18.yaml")) == [
+        "DistilledDetector"
+    ]
+    demo = plain_config(load_config(ROOT / "configs" / "demo" / "student.yaml"))
+    assert ours_in(demo) == ["build_basic_resnet_fpn_backbone"]
 
 
 def test_options_must_be_pairs(tmp_path):

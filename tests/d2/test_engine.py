@@ -2,9 +2,12 @@ import json
 
 import pytest
 import torch
+from detectron2.data import MetadataCatalog
+from detectron2.utils.env import seed_all_rng
 
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.engine import Trainer
+from reviewkd_det.d2.data import register_coco_format
+from reviewkd_det.d2.engine import Trainer, without_nan
 from tests.d2 import scenes, tiny
 
 
@@ -12,8 +15,6 @@ def trainer_for(folder, **solver):
     name = f"scenes_{folder.name}"
     tree = scenes.run_tree(folder, name, **solver)
     tiny.save_teacher(folder)
-    from reviewkd_det.d2.data import register_coco_format
-
     register_coco_format(*tree["DATASETS"]["COCO_FORMAT"][0])
     return load_config(tiny.save_student(folder, **tree))
 
@@ -71,8 +72,6 @@ def test_everything_that_learns_is_optimised_and_the_teacher_is_not(tmp_path, op
 
 
 def test_the_same_seed_gives_the_same_losses(tmp_path):
-    from detectron2.utils.env import seed_all_rng
-
     cfg = trainer_for(tmp_path)
     runs = []
     for _ in range(2):
@@ -81,3 +80,25 @@ def test_the_same_seed_gives_the_same_losses(tmp_path):
         trainer.train()
         runs.append([value for value, _ in trainer.storage.history("total_loss").values()])
     assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("mixed_precision", [True, False])
+def test_the_fused_optimiser_is_not_used_with_mixed_precision(tmp_path, mixed_precision):
+    opts = ["SOLVER.AMP.ENABLED", str(mixed_precision)]
+    cfg = trainer_for(tmp_path, OPTIMIZER="AdamW")
+    cfg.merge_from_list(opts)
+    optimizer = Trainer.build_optimizer(cfg, torch.nn.Linear(2, 2))
+    assert optimizer.defaults["fused"] is not mixed_precision
+
+
+def test_a_data_set_of_another_evaluation_is_refused(tmp_path):
+    cfg = trainer_for(tmp_path)
+    MetadataCatalog.get("of_another_kind").set(evaluator_type="lvis")
+    with pytest.raises(ValueError, match="got 'of_another_kind', whose evaluator_type is lvis"):
+        Trainer.build_evaluator(cfg, "of_another_kind")
+
+
+def test_what_could_not_be_measured_is_null():
+    results = {"bbox": {"AP": 3.5, "APl": float("nan")}}
+    assert without_nan(results) == {"bbox": {"AP": 3.5, "APl": None}}
+    assert without_nan(None) is None

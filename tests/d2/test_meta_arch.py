@@ -3,11 +3,14 @@ import copy
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
+from detectron2.modeling.backbone import FPN
 from detectron2.utils.events import EventStorage
 
 from reviewkd_det.d2 import DistilledDetector, load_config
 from reviewkd_det.d2.config import plain_config
+from reviewkd_det.d2.review import common_levels
 from tests.d2 import tiny
 
 MASK = tiny.merged(tiny.R_CNN, {"MASK_ON": True})
@@ -28,8 +31,8 @@ def make(folder, teacher=tiny.R_CNN, student=tiny.R_CNN, opts=(), **distill):
     return cfg, build_model(cfg)
 
 
-def step(model, inputs):
-    with EventStorage() as storage:
+def step(model, inputs, iteration=0):
+    with EventStorage(iteration) as storage:
         losses = model(inputs)
         return losses, storage
 
@@ -122,17 +125,20 @@ def test_building_the_teacher_leaves_the_random_state_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("opts", "weight"),
+    ("opts", "iteration", "weight"),
     [
-        (["MODEL.DISTILL.REVIEWKD.LOSS_WEIGHT", "2.5"], 2.5),
-        (["MODEL.DISTILL.REVIEWKD.WARMUP_ITERS", "10"], 0.0),
+        (["MODEL.DISTILL.REVIEWKD.LOSS_WEIGHT", "2.5"], 0, 2.5),
+        (["MODEL.DISTILL.REVIEWKD.WARMUP_ITERS", "10"], 0, 0.0),
+        (["MODEL.DISTILL.REVIEWKD.WARMUP_ITERS", "10"], 4, 0.4),
+        (["MODEL.DISTILL.REVIEWKD.WARMUP_ITERS", "10"], 30, 1.0),
     ],
 )
-def test_weight_and_warmup_scale_the_loss(tmp_path, opts, weight):
+def test_weight_and_warmup_scale_the_loss(tmp_path, opts, iteration, weight):
     _, model = make(tmp_path)
     _, scaled = make(tmp_path, opts=opts)
     expected = weight * step(model.train(), tiny.batch())[0]["loss_reviewkd"]
-    torch.testing.assert_close(step(scaled.train(), tiny.batch())[0]["loss_reviewkd"], expected)
+    losses, _ = step(scaled.train(), tiny.batch(), iteration)
+    torch.testing.assert_close(losses["loss_reviewkd"], expected)
 
 
 def test_in_features_and_mid_channels_and_norm_shape_the_distiller(tmp_path):
@@ -165,7 +171,16 @@ def test_in_features_and_mid_channels_and_norm_shape_the_distiller(tmp_path):
         ),
         ({"REVIEWKD": {"IN_FEATURES": ["p2", "p2"]}}, "each level once; got p2, p2"),
         ({"REVIEWKD": {"NORM": "LN"}}, "NORM must be BN, SyncBN or GN; got LN"),
-        ({"REVIEWKD": {"MID_CHANNELS": 0}}, "channels must be positive; got .*mid 0"),
+        ({"REVIEWKD": {"MID_CHANNELS": 0}}, "REVIEWKD.MID_CHANNELS must be positive; got 0"),
+        ({"REVIEWKD": {"WARMUP_ITERS": -5}}, "REVIEWKD.WARMUP_ITERS must not be negative; got -5"),
+        (
+            {"REVIEWKD": {"NORM": "GN"}},
+            r"NORM GN must have .* in multiples of 32; got \[12, 24, 24, 24, 24, 24\]",
+        ),
+        (
+            {"STUDENT_META_ARCHITECTURE": "DistilledDetector"},
+            "must name the student's own detector; got DistilledDetector",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(tmp_path, distill, words):
@@ -191,6 +206,75 @@ def test_a_teacher_without_a_common_level_is_refused(tmp_path):
     torch.save({"model": renamed}, tmp_path / "teacher.pth")
     with pytest.raises(ValueError, match=r"level in common; .* p2, p3, p4, p5, p6, .* res4"):
         build_model(load_config(config))
+
+
+def test_levels_of_different_strides_are_refused():
+    student = {"p2": ShapeSpec(channels=8, stride=4), "p3": ShapeSpec(channels=8, stride=8)}
+    teacher = {"p2": ShapeSpec(channels=8, stride=4), "p3": ShapeSpec(channels=8, stride=16)}
+    words = "level 'p3' must have one stride on both sides; got 8 in the student and 16 in the"
+    with pytest.raises(ValueError, match=words):
+        common_levels((), student, teacher)
+
+
+@pytest.mark.parametrize("student_divisibility", [0, 16, 48])
+def test_a_teacher_that_needs_more_padding_is_refused(tmp_path, monkeypatch, student_divisibility):
+    tiny.save_teacher(tmp_path)
+    cfg = load_config(tiny.save_student(tmp_path))
+    values = iter([student_divisibility, 32])
+    monkeypatch.setattr(FPN, "size_divisibility", property(lambda self: next(values)))
+    words = f"multiples of {student_divisibility} and a teacher that needs multiples of 32"
+    with pytest.raises(ValueError, match=words):
+        build_model(cfg)
+
+
+def test_a_step_on_images_without_objects(tmp_path):
+    _, model = make(tmp_path)
+    inputs = tiny.batch()
+    for x in inputs:
+        x["instances"] = x["instances"][torch.zeros(2, dtype=torch.bool)]
+    losses, _ = step(model.train(), inputs)
+    assert all(loss.isfinite() for loss in losses.values())
+    assert losses["loss_reviewkd"] > 0
+
+
+def test_the_loss_is_float32_under_autocast(tmp_path):
+    _, model = make(tmp_path)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses, _ = step(model.train(), tiny.batch())
+    assert losses["loss_reviewkd"].dtype == torch.float32
+    assert losses["loss_reviewkd"].isfinite()
+
+
+def test_every_parameter_takes_part_in_a_distributed_step(tmp_path):
+    _, model = make(tmp_path)
+    address = f"file://{tmp_path / 'rendezvous'}"
+    torch.distributed.init_process_group("gloo", init_method=address, rank=0, world_size=1)
+    try:
+        wrapped = torch.nn.parallel.DistributedDataParallel(model.train())
+        for _ in range(2):  # a parameter without gradient makes the second step fail
+            losses, _ = step(wrapped, tiny.batch())
+            sum(losses.values()).backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+class KeywordCalling(torch.nn.Module):
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, inputs):
+        self.backbone(x=torch.stack([x["image"] for x in inputs]).float())
+        return {}
+
+
+def test_a_backbone_may_be_called_with_a_keyword(tmp_path):
+    _, model = make(tmp_path)
+    student = KeywordCalling(model.student.backbone)
+    keyword = DistilledDetector(student=student, teacher=model.teacher, methods=model.methods)
+    losses, _ = step(keyword.train(), tiny.batch(sizes=[(64, 96), (64, 96)]))
+    assert list(losses) == ["loss_reviewkd"]
 
 
 class TwiceCalling(torch.nn.Module):

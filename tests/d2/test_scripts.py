@@ -101,6 +101,54 @@ def test_evaluating_needs_no_teacher_and_leaves_the_run_alone(tmp_path, request,
     assert (tmp_path / "run" / "evaluation" / "log.txt").is_file()
 
 
+def test_evaluating_with_resume_takes_the_last_checkpoint(tmp_path, request, monkeypatch):
+    config = prepare(tmp_path, request)
+    assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
+    assert (
+        call(monkeypatch, "train_net.py", "--eval-only", "--resume", "--config-file", config) == 0
+    )
+    results = json.loads((tmp_path / "run" / "evaluation" / "results.json").read_text())
+    trained = json.loads((tmp_path / "run" / "summary.json").read_text())["results"]
+    assert results == trained
+    assert "model_final.pth" in (tmp_path / "run" / "evaluation" / "log.txt").read_text()
+
+
+def test_evaluating_no_weights_is_refused(tmp_path, request, monkeypatch, capsys):
+    config = prepare(tmp_path, request)
+    assert call(monkeypatch, "train_net.py", "--eval-only", "--config-file", config) == 1
+    assert "error: MODEL.WEIGHTS must name a checkpoint; got ''" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_where_it_was(tmp_path, request, monkeypatch):
+    config = prepare(tmp_path, request, CHECKPOINT_PERIOD=1)
+    assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
+    longer = ["SOLVER.MAX_ITER", "4"]
+    assert call(monkeypatch, "train_net.py", "--resume", "--config-file", config, *longer) == 0
+    assert checkpoint(tmp_path)["iteration"] == 3
+    assert "Starting training from iteration 2" in (tmp_path / "run" / "log.txt").read_text()
+    assert (tmp_path / "run" / "model_0000001.pth").exists()
+
+
+def test_a_run_that_cannot_start_replaces_nothing(tmp_path, request, monkeypatch, capsys):
+    config = prepare(tmp_path, request)
+    assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
+    (tmp_path / "run" / "imagenet.pth").write_bytes(b"the user's own")
+    before = {p: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.is_file()}
+    before.pop(tmp_path / "run" / "log.txt")
+    for mode in ("--overwrite", "--resume"):
+        for bad in (
+            ["MODEL.WEIGHTS", "nowhere.pth", "MODEL.DISTILL.TEACHER.WEIGHTS", "nowhere.pth"],
+            ["MODEL.ROI_HEADS.NUM_CLASSES", "7"],
+        ):
+            assert call(monkeypatch, "train_net.py", mode, "--config-file", config, *bad) == 1
+            after = {p: p.read_bytes() for p in before}
+            assert after == before, (mode, bad)
+    own = ["MODEL.WEIGHTS", tmp_path / "run" / "model_final.pth"]
+    assert call(monkeypatch, "train_net.py", "--overwrite", "--config-file", config, *own) == 0
+    assert (tmp_path / "run" / "imagenet.pth").read_bytes() == b"the user's own"
+    assert len(metrics(tmp_path)["bbox/AP"]) == 1
+
+
 def test_evaluating_incomplete_weights_is_refused(tmp_path, request, monkeypatch, capsys):
     config = prepare(tmp_path, request)
     torch.save({"model": {}}, tmp_path / "none.pth")
@@ -127,7 +175,7 @@ def test_a_distilled_run_does_not_resume_a_plain_one(tmp_path, request, monkeypa
     plain = ["MODEL.DISTILL.METHODS", "()"]
     assert call(monkeypatch, "train_net.py", "--config-file", config, *plain) == 0
     assert call(monkeypatch, "train_net.py", "--resume", "--config-file", config) == 1
-    assert "checkpoint to resume must hold" in capsys.readouterr().err
+    assert "MODEL.DISTILL.METHODS must be those of the run to resume" in capsys.readouterr().err
 
 
 def test_stock_detectron2_runs_the_exported_student(tmp_path, request, monkeypatch, capsys):
@@ -217,6 +265,18 @@ BAD = {
         lambda t: t["MODEL"]["ROI_HEADS"].update(NUM_CLASSES=5),
         "MODEL.ROI_HEADS.NUM_CLASSES must be the number of classes of 'scenes_.*', 3; got 5",
     ),
+    "no training data": (
+        lambda t: t["DATASETS"].update(TRAIN=[]),
+        "DATASETS.TRAIN must name a data set; got none",
+    ),
+    "mixed precision": (
+        lambda t: t["SOLVER"].update(AMP={"ENABLED": True}),
+        "SOLVER.AMP.ENABLED must be False on the CPU; got True",
+    ),
+    "batch": (
+        lambda t: t["SOLVER"].update(IMS_PER_BATCH=0),
+        r"Total batch size .*\(REVIEWKD_DET_TRACEBACK=1 shows where\)",
+    ),
     "optimizer": (
         lambda t: t["SOLVER"].update(OPTIMIZER="Lion"),
         "SOLVER.OPTIMIZER must be SGD or AdamW; got Lion",
@@ -236,6 +296,46 @@ def test_bad_settings_end_in_one_sentence(tmp_path, request, monkeypatch, capsys
     assert not list((tmp_path / "run").glob("*.pth"))
 
 
+def spoil(json_file, change):
+    content = json.loads(json_file.read_text())
+    change(content)
+    json_file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c.pop("categories"), "must have the section 'categories'"),
+        (lambda c: c["annotations"][2].update(category_id=9), "'category_id' of annotation 3 in"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, "3", 4]), "'bbox' of annotation 1 in"),
+        (lambda c: c["images"][1].update(file_name="no.png"), "1 of 4 missing, the first is"),
+    ],
+)
+def test_bad_data_ends_in_one_sentence(tmp_path, request, monkeypatch, capsys, change, words):
+    config = prepare(tmp_path, request)
+    spoil(tmp_path / "scenes.json", change)
+    assert call(monkeypatch, "train_net.py", "--config-file", config) == 1
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if "error:" in x]
+    assert words in line
+    assert "scenes.json" in line
+
+
+def test_a_truncated_teacher_ends_in_one_sentence(tmp_path, request, monkeypatch, capsys):
+    config = prepare(tmp_path, request)
+    whole = (tmp_path / "teacher.pth").read_bytes()
+    (tmp_path / "teacher.pth").write_bytes(whole[: len(whole) // 2])
+    assert call(monkeypatch, "train_net.py", "--config-file", config) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "MODEL.DISTILL.TEACHER.WEIGHTS must be a checkpoint that can be read; got" in last
+
+
+def test_the_traceback_is_shown_when_asked_for(tmp_path, request, monkeypatch):
+    config = prepare(tmp_path, request)
+    monkeypatch.setenv("REVIEWKD_DET_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="must name a checkpoint"):
+        call(monkeypatch, "train_net.py", "--eval-only", "--config-file", config)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_image_that_breaks_in_training_is_named(tmp_path, request, monkeypatch, capsys, workers):
     config = prepare(tmp_path, request)
@@ -252,6 +352,8 @@ def test_an_image_that_breaks_in_training_is_named(tmp_path, request, monkeypatc
 def test_arguments_that_exclude_each_other_are_refused(monkeypatch, capsys):
     assert call(monkeypatch, "train_net.py") == 2
     assert "--config-file must name a config file" in capsys.readouterr().err
+    assert call(monkeypatch, "train_net.py", "--config-file", "x.yaml", "--num-gpus", "99") == 2
+    assert "--num-gpus must be from 1 to" in capsys.readouterr().err
     both = ["--config-file", "x.yaml", "--resume", "--overwrite"]
     assert call(monkeypatch, "train_net.py", *both) == 2
     assert "--resume and --overwrite must not be given together" in capsys.readouterr().err

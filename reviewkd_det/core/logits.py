@@ -1,0 +1,81 @@
+"""Distillation of class logits.
+
+Shapes: N samples, K classes.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["decoupled_distillation_loss"]
+
+
+def decoupled_distillation_loss(
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor,
+    *,
+    alpha: float = 1.0,
+    beta: float = 0.25,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Compare class logits, the target class apart from the others.
+
+    With p the softmax of the logits divided by the temperature T and b = (p_target, 1 - p_target):
+    `T^2 * (alpha * KL(b_teacher, b_student) + beta * KL(q_teacher, q_student))`, q being p without
+    the target class, renormalised; the mean over the samples. Equal logits give 0, and a sample
+    with beta = 1 - p_target of the teacher and alpha = 1 gives T^2 times the plain KL divergence.
+    "DKD" in Zhao et al., CVPR 2022, arXiv:2203.08679, equation 7.
+
+    Args:
+        student: the student's logits, (N, K).
+        teacher: the teacher's logits, (N, K); they take no gradient.
+        target: the true class of each sample, (N,), integers in [0, K).
+        alpha: weight of the target term ("TCKD").
+        beta: weight of the non-target term ("NCKD").
+        temperature: T, positive.
+
+    Returns:
+        The loss, shape (); 0 for no samples.
+
+    Raises:
+        ValueError: the shapes differ or have fewer than 2 classes, the temperature is not
+            positive, or the teacher requires a gradient.
+    """
+    if student.dim() != 2 or student.shape != teacher.shape or student.shape[1] < 2:
+        raise ValueError(
+            "student and teacher logits must have one shape (N, K) with K at least 2; "
+            f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
+        )
+    if target.shape != student.shape[:1]:
+        raise ValueError(
+            f"target must be one class for each of {student.shape[0]} samples; "
+            f"got shape {tuple(target.shape)}"
+        )
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive; got {temperature}")
+    if teacher.requires_grad:
+        raise ValueError(
+            f"teacher logits must not require a gradient; got some of shape {tuple(teacher.shape)} "
+            "that do; run the teacher under torch.no_grad()"
+        )
+    if len(student) == 0:
+        return student.sum()
+    student_parts = _split(student, target, temperature)
+    teacher_parts = _split(teacher, target, temperature)
+    binary, others = (
+        F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+        for ours, theirs in zip(student_parts, teacher_parts, strict=True)
+    )
+    return temperature**2 * (alpha * binary + beta * others)
+
+
+def _split(logits: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log probabilities of (target, any other class), (N, 2), and among the others, (N, K - 1)."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    log_p = F.log_softmax(logits.to(dtype) / temperature, dim=1)  # (N, K)
+    is_target = F.one_hot(target, logits.shape[1]).bool()
+    others = log_p[~is_target].view(len(logits), -1)  # (N, K - 1)
+    log_other = others.logsumexp(dim=1)  # log(1 - p_target) without cancellation
+    binary = torch.stack([log_p[is_target], log_other], dim=1)  # (N, 2)
+    return binary, F.log_softmax(others, dim=1)

@@ -1,0 +1,23 @@
+"""Print the mean and the spread over several runs of the demo.
+
+python tools/demo_table.py docs/results/demo_seed*.json
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from reviewkd_det.d2.cli import one_sentence_errors
+from reviewkd_det.d2.demo_report import seeds_table
+
+
+def main() -> None:
+    """Read the summaries and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("summaries", nargs="+", type=Path, help="the runs' summary.json files")
+    paths = parser.parse_args().summaries
+    print(seeds_table([json.loads(path.read_text(encoding="utf-8")) for path in paths]))
+
+
+if __name__ == "__main__":
+    one_sentence_errors(main)
