@@ -13,7 +13,7 @@ from reviewkd_det.d2.engine import Trainer, check_classes, check_data
 def main(args: argparse.Namespace) -> None:
     """One process of the run."""
     cfg = read_config(args)
-    with started(cfg, args):
+    with started(cfg, args, cfg.OUTPUT_DIR, cfg.MODEL.DEVICE):
         check_data(cfg, training=not args.eval_only)
         if args.eval_only:
             model = Trainer.build_model(cfg)

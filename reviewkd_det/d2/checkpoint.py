@@ -1,14 +1,21 @@
 """Checkpoints that are verified when they are read."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from reviewkd_det.d2.torchvision_weights import is_torchvision_resnet, resnet_names
+from reviewkd_det.d2.torchvision_weights import (
+    is_torchvision_mobilenet,
+    is_torchvision_resnet,
+    resnet_names,
+)
 
 __all__ = ["StudentCheckpointer", "VerifiedCheckpointer"]
+
+TEACHER = "teacher."
 
 
 def _listed(names: list[str], most: int = 5) -> str:
@@ -23,14 +30,23 @@ class VerifiedCheckpointer(DetectionCheckpointer):
         model: the module to fill.
         save_dir: folder to save to; "" never saves.
         key: the config key that names the file, for error sentences.
+        prefix: which part of a file to take that holds a student's weights and, under
+            `teacher.`, a teacher's, as the original project publishes them: "" or "teacher.".
         checkpointables: other objects with `state_dict` saved beside the model.
     """
 
     def __init__(
-        self, model: nn.Module, save_dir: str = "", *, key: str, **checkpointables: Any
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        key: str,
+        prefix: str = "",
+        **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
         self.key = key
+        self.prefix = prefix
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a checkpoint as Detectron2 does, and verify it.
@@ -71,8 +87,11 @@ class VerifiedCheckpointer(DetectionCheckpointer):
             raise ValueError(
                 f"{self.key} must be a checkpoint that can be read; got '{filename}': {reason}"
             ) from error
+        checkpoint["model"] = _own_part(checkpoint["model"], self.prefix)
         if is_torchvision_resnet(checkpoint["model"]):
             return {"model": resnet_names(checkpoint["model"]), "matching_heuristics": True}
+        if is_torchvision_mobilenet(checkpoint["model"]):  # our backbone has torchvision's names
+            return {"model": checkpoint["model"], "matching_heuristics": True}
         return checkpoint
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
@@ -87,6 +106,13 @@ class VerifiedCheckpointer(DetectionCheckpointer):
                 f"{self.key} must hold every weight of the model; "
                 f"missing {len(missing)}: {_listed(missing)}"
             )
+
+
+def _own_part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    theirs = {k.removeprefix(TEACHER): v for k, v in state.items() if k.startswith(TEACHER)}
+    if prefix == TEACHER and theirs:
+        return theirs
+    return {k: v for k, v in state.items() if not k.startswith(TEACHER)}
 
 
 class StudentCheckpointer(VerifiedCheckpointer):

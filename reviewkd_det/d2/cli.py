@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, LazyConfig
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -17,7 +18,7 @@ from torch.multiprocessing import ProcessRaisedException
 
 from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
 from reviewkd_det.d2.config import load_config
-from reviewkd_det.d2.data import register_coco_format
+from reviewkd_det.d2.data import register_coco_format, register_image_folder
 from reviewkd_det.d2.engine import run_files
 
 __all__ = [
@@ -25,11 +26,17 @@ __all__ = [
     "one_sentence_errors",
     "parse_run_args",
     "read_config",
+    "read_lazy_config",
     "run",
     "started",
 ]
 
 TRACEBACK = "REVIEWKD_DET_TRACEBACK"
+# Keys that name data: the parts of each entry, and what makes it known to Detectron2.
+NAMED_DATA: list[tuple[str, tuple[str, ...], Callable[..., None]]] = [
+    ("COCO_FORMAT", ("name", "json file", "image folder"), register_coco_format),
+    ("IMAGE_FOLDERS", ("name", "folder"), register_image_folder),
+]
 
 
 def parse_run_args() -> argparse.Namespace:
@@ -107,13 +114,15 @@ def load_run_config(config_file: str, opts: list[str]) -> CfgNode:
     cfg = load_config(config_file, opts)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
-    for entry in cfg.DATASETS.COCO_FORMAT:
-        if not isinstance(entry, list | tuple) or [type(x) for x in entry] != [str, str, str]:
-            raise ValueError(
-                "DATASETS.COCO_FORMAT must be a list of [name, json file, image folder]; "
-                f"got {entry!r} in it"
-            )
-        register_coco_format(*entry)
+    for key, parts, register in NAMED_DATA:
+        for entry in cfg.DATASETS[key]:
+            if not isinstance(entry, list | tuple) or [type(x) for x in entry] != [str] * len(
+                parts
+            ):
+                raise ValueError(
+                    f"DATASETS.{key} must be a list of [{', '.join(parts)}]; got {entry!r} in it"
+                )
+            register(*entry)
     return cfg
 
 
@@ -132,10 +141,9 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
         raise ValueError("SOLVER.AMP.ENABLED must be False on the CPU; got True")
     if args.eval_only:
-        cfg.MODEL.DISTILL.METHODS = ()
-        run = VerifiedCheckpointer(torch.nn.Module(), cfg.OUTPUT_DIR, key="OUTPUT_DIR")
-        if args.resume and run.has_checkpoint():
-            cfg.MODEL.WEIGHTS = run.get_checkpoint_file()
+        cfg.MODEL.DISTILL.METHODS = cfg.MODEL.DISTILL.INHERIT = ()
+        if args.resume:
+            cfg.MODEL.WEIGHTS = _last_checkpoint(cfg.OUTPUT_DIR)
         cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, "evaluation"))
     elif not (args.resume or args.overwrite):
         _refuse_another_run(cfg.OUTPUT_DIR)
@@ -143,20 +151,50 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
+def read_lazy_config(args: argparse.Namespace) -> Any:
+    """Read a Python config as `read_config` reads a YAML one; `train.output_dir` is guarded.
+
+    Raises:
+        FileExistsError: see `read_config`.
+        FileNotFoundError: the file does not exist.
+        ValueError: it is no Python file, or an option cannot be applied.
+    """
+    path = Path(args.config_file)
+    if path.suffix != ".py":
+        raise ValueError(f"--config-file must be a Python config; got '{path}'")
+    if not path.is_file():
+        raise FileNotFoundError(f"config file must exist; got '{path}'")
+    cfg = LazyConfig.load(str(path))
+    try:
+        cfg = LazyConfig.apply_overrides(cfg, args.opts)
+    except Exception as error:  # of hydra's and omegaconf's own kinds
+        given, reason = " ".join(args.opts), str(error).partition("\n")[0]
+        raise ValueError(f"options must be path.key=value; got {given}: {reason}") from error
+    if cfg.train.device.startswith("cuda") and not torch.cuda.is_available():
+        cfg.train.device = "cpu"
+    if args.eval_only:
+        if args.resume:
+            cfg.train.init_checkpoint = _last_checkpoint(cfg.train.output_dir)
+        cfg.train.output_dir = str(Path(cfg.train.output_dir, "evaluation"))
+    elif not (args.resume or args.overwrite):
+        _refuse_another_run(cfg.train.output_dir)
+    return cfg
+
+
 @contextmanager
-def started(cfg: CfgNode, args: argparse.Namespace) -> Iterator[None]:
+def started(cfg: Any, args: argparse.Namespace, output_dir: str, device: str) -> Iterator[None]:
     """Start logging and save the config; the block builds the run and may still fail.
 
     Where it does, the config that the output folder held before is put back; where it does not,
     and --overwrite was given, what another run left there is removed.
     """
-    saved = Path(cfg.OUTPUT_DIR, "config.yaml")
+    saved = Path(output_dir, "config.yaml")
     before = saved.read_bytes() if saved.is_file() else None
-    old_files = run_files(cfg.OUTPUT_DIR) if args.overwrite and comm.is_main_process() else []
+    old_files = run_files(output_dir) if args.overwrite and comm.is_main_process() else []
     default_setup(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="reviewkd_det")
+    setup_logger(output_dir, distributed_rank=comm.get_rank(), name="reviewkd_det")
     _keep_tracebacks_off_the_terminal()
-    if cfg.MODEL.DEVICE == "cpu":
+    if device == "cpu":
         logging.getLogger(__name__).info("Running on the CPU")
     try:
         yield
@@ -169,6 +207,13 @@ def started(cfg: CfgNode, args: argparse.Namespace) -> Iterator[None]:
             os.truncate(path, 0)  # the new run has it open already
         else:
             path.unlink()
+
+
+def _last_checkpoint(output_dir: str) -> str:
+    run = VerifiedCheckpointer(torch.nn.Module(), output_dir, key="OUTPUT_DIR")
+    if not run.has_checkpoint():
+        raise FileNotFoundError(f"--resume must find a checkpoint; got none in '{output_dir}'")
+    return run.get_checkpoint_file()
 
 
 def _refuse_another_run(output_dir: str) -> None:

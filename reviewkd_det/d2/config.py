@@ -44,9 +44,29 @@ def add_distill_config(cfg: CfgNode) -> None:
     # Iterations over which that factor grows linearly from 0; 0 means none.
     cfg.MODEL.DISTILL.REVIEWKD.WARMUP_ITERS = 0
 
+    # "none" compares with the teacher's features as they are; "rms" first divides each level by its
+    # root mean square over the first batches, so that one LOSS_WEIGHT suits any teacher.
+    cfg.MODEL.DISTILL.REVIEWKD.TEACHER_SCALE = "none"
+
+    cfg.MODEL.DISTILL.DKD = CfgNode()
+    # Weights of the target and the non-target part, and the temperature of the logits.
+    cfg.MODEL.DISTILL.DKD.ALPHA = 1.0
+    cfg.MODEL.DISTILL.DKD.BETA = 0.25
+    cfg.MODEL.DISTILL.DKD.TEMPERATURE = 1.0
+
+    # Parts of the student, such as proposal_generator or backbone.fpn_*, that start with the
+    # teacher's weights where names and shapes agree.
+    cfg.MODEL.DISTILL.INHERIT = ()
+
     # Your own data: [[name, COCO-format JSON file, image folder], ...], paths relative to the
     # working directory; the names can then stand in DATASETS.TRAIN and DATASETS.TEST.
     cfg.DATASETS.COCO_FORMAT = []
+    # Images without labels that take part in the distillation alone: names of data sets, whose
+    # annotations are not read, and how many of their images join each batch, over all processes.
+    cfg.DATASETS.UNLABELED = ()
+    cfg.SOLVER.UNLABELED_PER_BATCH = 0
+    # Folders of images for DATASETS.UNLABELED: [[name, folder], ...].
+    cfg.DATASETS.IMAGE_FOLDERS = []
     # "SGD", Detectron2's own, or "AdamW", which ignores MOMENTUM and NESTEROV.
     cfg.SOLVER.OPTIMIZER = "SGD"
 
@@ -182,5 +202,9 @@ def plain_config(cfg: CfgNode) -> CfgNode:
     plain.defrost()
     if cfg.MODEL.META_ARCHITECTURE == "DistilledDetector":
         plain.MODEL.META_ARCHITECTURE = cfg.MODEL.DISTILL.STUDENT_META_ARCHITECTURE
-    del plain.MODEL["DISTILL"], plain.DATASETS["COCO_FORMAT"], plain.SOLVER["OPTIMIZER"]
+    del plain.MODEL["DISTILL"]
+    for key in ("COCO_FORMAT", "IMAGE_FOLDERS", "UNLABELED"):
+        del plain.DATASETS[key]
+    for key in ("OPTIMIZER", "UNLABELED_PER_BATCH"):
+        del plain.SOLVER[key]
     return plain

@@ -27,7 +27,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from reviewkd_det.d2.checkpoint import StudentCheckpointer
 from reviewkd_det.d2.config import plain_config
-from reviewkd_det.d2.data import CheckedDatasetMapper, check_evaluable
+from reviewkd_det.d2.data import (
+    CheckedDatasetMapper,
+    JoinedLoader,
+    build_unlabeled_loader,
+    check_evaluable,
+)
 from reviewkd_det.d2.meta_arch import DistilledDetector
 
 __all__ = ["Trainer", "check_classes", "check_data", "run_files", "without_nan"]
@@ -63,7 +68,9 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase | None]:
         """Detectron2's hooks, around a checkpointer that is ours."""
         model = _unwrapped(self.model)
-        own_state = {"methods": model.methods} if getattr(model, "methods", None) else {}
+        own_state: dict[str, Any] = {}
+        if getattr(model, "methods", None):
+            own_state["methods"] = model.methods
         self.checkpointer = StudentCheckpointer(
             self.model,
             self.cfg.OUTPUT_DIR,
@@ -98,8 +105,11 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
-        """Detectron2's loader with our mapper."""
-        return build_detection_train_loader(cfg, mapper=CheckedDatasetMapper(cfg, is_train=True))
+        """Detectron2's loader with our mapper, and images without labels where there are any."""
+        loader = build_detection_train_loader(cfg, mapper=CheckedDatasetMapper(cfg, is_train=True))
+        if not cfg.DATASETS.UNLABELED or not cfg.MODEL.DISTILL.METHODS:
+            return loader  # images without labels have nothing to teach a plain student
+        return JoinedLoader(loader, build_unlabeled_loader(cfg))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
@@ -196,6 +206,7 @@ def check_data(cfg: CfgNode, *, training: bool) -> None:
     wanted = {"DATASETS.TEST": cfg.DATASETS.TEST}
     if training:
         wanted["DATASETS.TRAIN"] = cfg.DATASETS.TRAIN
+        wanted["DATASETS.UNLABELED"] = cfg.DATASETS.UNLABELED
     for key, names in wanted.items():
         if not names and (key == "DATASETS.TRAIN" or not training):
             raise ValueError(f"{key} must name a data set; got none")

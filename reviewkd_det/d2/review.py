@@ -1,7 +1,9 @@
 """ReviewKD between two Detectron2 backbones: levels matched by name, channels read from both."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -9,11 +11,14 @@ from detectron2.layers import ShapeSpec, get_norm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from reviewkd_det.core import ReviewDistiller, warmup_factor
+from reviewkd_det.core import FrozenTeacher, LevelScale, ReviewDistiller, warmup_factor
+from reviewkd_det.d2.taps import Call, only_call
 
 __all__ = ["PyramidReview", "common_levels"]
 
 Shapes = Mapping[str, ShapeSpec]
+Factory = Callable[[Any, Any], "PyramidReview"]
+KEY = "MODEL.DISTILL.REVIEWKD"
 GROUPS = 32  # of Detectron2's group norm
 
 
@@ -25,7 +30,10 @@ class PyramidReview(nn.Module):
         distiller: the method, for these levels in this order.
         loss_weight: factor of the summed loss.
         warmup_iters: iterations over which that factor grows from 0.
+        teacher_scale: divides the teacher's levels by their measured scale; None leaves them.
     """
+
+    taps = ("backbone",)
 
     def __init__(
         self,
@@ -34,54 +42,93 @@ class PyramidReview(nn.Module):
         *,
         loss_weight: float,
         warmup_iters: int,
+        teacher_scale: LevelScale | None = None,
     ) -> None:
         super().__init__()
         self.in_features = tuple(in_features)
         self.distiller = distiller
         self.loss_weight = loss_weight
         self.warmup_iters = warmup_iters
+        self.teacher_scale = teacher_scale
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, student: Shapes, teacher: Shapes) -> "PyramidReview":
-        """Build it from `MODEL.DISTILL.REVIEWKD` and the `output_shape()` of both backbones."""
+    def from_config(cls, cfg: CfgNode) -> Factory:
+        """The factory with the settings of `MODEL.DISTILL.REVIEWKD`."""
         settings = cfg.MODEL.DISTILL.REVIEWKD
-        key = "MODEL.DISTILL.REVIEWKD"
-        if settings.MID_CHANNELS < 1:
-            raise ValueError(f"{key}.MID_CHANNELS must be positive; got {settings.MID_CHANNELS}")
-        if settings.WARMUP_ITERS < 0:
-            raise ValueError(
-                f"{key}.WARMUP_ITERS must not be negative; got {settings.WARMUP_ITERS}"
+        return cls.factory(**{key.lower(): value for key, value in settings.items()})
+
+    @classmethod
+    def factory(
+        cls,
+        *,
+        in_features: Sequence[str] = (),
+        mid_channels: int = 256,
+        norm: str = "BN",
+        loss_weight: float = 1.0,
+        warmup_iters: int = 0,
+        teacher_scale: str = "none",
+    ) -> Factory:
+        """What builds the method once both sides are there; channels are read from them.
+
+        Args:
+            in_features: names of the levels compared; empty means every level both have.
+            mid_channels: channels shared by all fusions.
+            norm: BN, SyncBN or GN, in the fusions.
+            loss_weight: factor of the summed loss.
+            warmup_iters: iterations over which that factor grows from 0.
+            teacher_scale: none, or rms to divide each teacher level by its root mean square.
+
+        Returns:
+            A function of the student detector and the `TeacherBackbone`.
+
+        Raises:
+            ValueError: a setting is out of range; the levels are checked when it is called.
+        """
+        if mid_channels < 1:
+            raise ValueError(f"{KEY}.MID_CHANNELS must be positive; got {mid_channels}")
+        if warmup_iters < 0:
+            raise ValueError(f"{KEY}.WARMUP_ITERS must not be negative; got {warmup_iters}")
+        if norm not in ("BN", "SyncBN", "GN"):
+            raise ValueError(f"{KEY}.NORM must be BN, SyncBN or GN; got {norm}")
+        if teacher_scale not in ("none", "rms"):
+            raise ValueError(f"{KEY}.TEACHER_SCALE must be none or rms; got {teacher_scale}")
+
+        def build(student: Any, teacher: Any) -> PyramidReview:
+            shapes = [model.backbone.output_shape() for model in (student, teacher)]
+            names = common_levels(in_features, *shapes)
+            student_channels, teacher_channels = (
+                [levels[name].channels for name in names] for levels in shapes
             )
-        if settings.NORM not in ("BN", "SyncBN", "GN"):
-            raise ValueError(f"{key}.NORM must be BN, SyncBN or GN; got {settings.NORM}")
-        names = common_levels(settings.IN_FEATURES, student, teacher)
-        widths = [settings.MID_CHANNELS, *(teacher[name].channels for name in names)]
-        if settings.NORM == "GN" and any(width % GROUPS for width in widths):
-            raise ValueError(
-                f"{key}.NORM GN must have MID_CHANNELS and the teacher's channels in multiples of "
-                f"{GROUPS}; got {widths}"
+            widths = [mid_channels, *teacher_channels]
+            if norm == "GN" and any(width % GROUPS for width in widths):
+                raise ValueError(
+                    f"{KEY}.NORM GN must have MID_CHANNELS and the teacher's channels in multiples "
+                    f"of {GROUPS}; got {widths}"
+                )
+            return cls(
+                names,
+                ReviewDistiller(
+                    student_channels, teacher_channels, mid_channels, norm=partial(get_norm, norm)
+                ),
+                loss_weight=loss_weight,
+                warmup_iters=warmup_iters,
+                teacher_scale=LevelScale(len(names)) if teacher_scale == "rms" else None,
             )
-        distiller = ReviewDistiller(
-            [student[name].channels for name in names],
-            [teacher[name].channels for name in names],
-            settings.MID_CHANNELS,
-            norm=partial(get_norm, settings.NORM),
-        )
-        return cls(
-            names,
-            distiller,
-            loss_weight=settings.LOSS_WEIGHT,
-            warmup_iters=settings.WARMUP_ITERS,
-        )
+
+        return build
 
     def forward(
-        self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]
+        self,
+        calls: Mapping[str, list[Call]],
+        teacher: FrozenTeacher,
+        teacher_levels: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
         """Compute the loss and put each level's share of it into Detectron2's event storage.
 
         Args:
-            student: levels by name, (N, Cs, H, W) each.
-            teacher: levels by name, (N, Ct, H, W) each, without gradient.
+            calls: the student's backbone's only call; its levels by name, (N, Cs, H, W) each.
+            teacher: not used.
+            teacher_levels: levels by name, (N, Ct, H, W) each, without gradient.
 
         Returns:
             `loss_reviewkd`, weighted, shape (); this process's scalars `loss_reviewkd/LEVEL` sum
@@ -89,15 +136,27 @@ class PyramidReview(nn.Module):
         """
         storage = get_event_storage()
         factor = self.loss_weight * warmup_factor(storage.iter, self.warmup_iters)
+        student_levels = only_call(calls, "backbone").output
         losses = self.distiller(
-            [student[name] for name in self.in_features],
-            [teacher[name] for name in self.in_features],
+            [student_levels[name] for name in self.in_features],
+            self._scaled([teacher_levels[name] for name in self.in_features]),
         )
         shares = factor * torch.stack(losses)  # (levels,)
         # One transfer for all levels: each waits for the GPU.
         for name, share in zip(self.in_features, shares.tolist(), strict=True):
             storage.put_scalar(f"loss_reviewkd/{name}", share)
         return {"loss_reviewkd": shares.sum()}
+
+    def _scaled(self, levels: list[Tensor]) -> list[Tensor]:
+        if self.teacher_scale is None:
+            return levels
+        was_fixed = self.teacher_scale.is_fixed
+        levels = self.teacher_scale(levels)
+        if self.teacher_scale.is_fixed and not was_fixed:
+            scales = zip(self.in_features, self.teacher_scale.scales.tolist(), strict=True)
+            text = ", ".join(f"{name} {scale:.3g}" for name, scale in scales)
+            logging.getLogger(__name__).info("The teacher's features are divided by: %s", text)
+        return levels
 
 
 def common_levels(wanted: Sequence[str], student: Shapes, teacher: Shapes) -> list[str]:
@@ -111,7 +170,7 @@ def common_levels(wanted: Sequence[str], student: Shapes, teacher: Shapes) -> li
     Raises:
         ValueError: a name that one side lacks, no common level, or strides that differ.
     """
-    key = "MODEL.DISTILL.REVIEWKD.IN_FEATURES"
+    key = f"{KEY}.IN_FEATURES"
     for side, shapes in (("student", student), ("teacher", teacher)):
         for name in wanted:
             if name not in shapes:

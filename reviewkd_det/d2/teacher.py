@@ -3,20 +3,21 @@
 Shapes: N images, each (3, h, w); H x W is the padded size the student used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.layers import move_device_like
-from detectron2.modeling import Backbone, build_backbone
+from detectron2.modeling import Backbone
+from detectron2.structures import Boxes
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from reviewkd_det.core import FrozenTeacher
 from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
-from reviewkd_det.d2.config import find_teacher_config, load_config
+from reviewkd_det.d2.images import normalize_and_pad
+from reviewkd_det.d2.region_logits import BoxHead
+from reviewkd_det.d2.teacher_source import WEIGHTS_KEY, read_teacher
 
-__all__ = ["TeacherBackbone", "build_teacher"]
+__all__ = ["TeacherBackbone", "build_teacher", "load_teacher", "teacher_state"]
 
 
 class TeacherBackbone(nn.Module):
@@ -30,6 +31,7 @@ class TeacherBackbone(nn.Module):
         pixel_mean: mean of each channel, in the teacher's channel order, in pixel values.
         pixel_std: standard deviation, likewise.
         reverse_channels: whether the student's channel order is the reverse of the teacher's.
+        roi_heads: the teacher's box head, for methods on regions.
     """
 
     pixel_mean: Tensor
@@ -42,9 +44,11 @@ class TeacherBackbone(nn.Module):
         pixel_std: Sequence[float],
         *,
         reverse_channels: bool,
+        roi_heads: BoxHead | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.roi_heads = roi_heads
         self.reverse_channels = reverse_channels
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
@@ -59,50 +63,84 @@ class TeacherBackbone(nn.Module):
         Returns:
             The levels by name, (N, C, H / stride, W / stride) each.
         """
-        batch = torch.stack([self._prepare(image, padded_size) for image in images])  # (N, 3, H, W)
-        return self.backbone(batch)
+        batch = [
+            normalize_and_pad(
+                image.flip(0) if self.reverse_channels else image,
+                self.pixel_mean,
+                self.pixel_std,
+                padded_size,
+            )
+            for image in images
+        ]
+        return self.backbone(torch.stack(batch))
 
-    def _prepare(self, image: Tensor, padded_size: tuple[int, int]) -> Tensor:
-        image = move_device_like(image, self.pixel_mean)
-        if self.reverse_channels:
-            image = image.flip(0)
-        image = (image - self.pixel_mean) / self.pixel_std
-        height, width = image.shape[-2:]
-        return F.pad(image, (0, padded_size[1] - width, 0, padded_size[0] - height))
+    def region_logits(self, levels: Mapping[str, Tensor], boxes: Sequence[Boxes]) -> Tensor:
+        """Class logits of boxes, (R, classes + 1), one `Boxes` for each of the first images."""
+        assert self.roi_heads is not None
+        return self.roi_heads(levels, boxes)
 
 
 def build_teacher(cfg: CfgNode) -> FrozenTeacher:
-    """Build, load, verify and freeze the teacher that `cfg.MODEL.DISTILL.TEACHER` names.
+    """The teacher that `cfg.MODEL.DISTILL.TEACHER` names for the student of this config.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_teacher`.
+    """
+    settings = cfg.MODEL.DISTILL.TEACHER
+    return load_teacher(
+        settings.CONFIG_FILE,
+        settings.WEIGHTS,
+        settings.OPTS,
+        student_format=cfg.INPUT.FORMAT,
+        with_box_head="DKD" in cfg.MODEL.DISTILL.METHODS,
+    )
+
+
+def load_teacher(
+    config_file: str,
+    weights: str = "",
+    opts: Sequence[str] = (),
+    *,
+    student_format: str = "BGR",
+    with_box_head: bool = False,
+) -> FrozenTeacher:
+    """Build, load, verify and freeze a teacher.
 
     Args:
-        cfg: the student's config.
+        config_file: its own config, a path or a model-zoo name.
+        weights: its checkpoint; "" takes its config's own.
+        opts: changes to its config.
+        student_format: channel order of the student's images, RGB or BGR.
+        with_box_head: whether methods on regions need its box head.
 
     Returns:
         A frozen `TeacherBackbone`, on the CPU.
 
     Raises:
         FileNotFoundError: its config or checkpoint does not exist.
-        ValueError: no checkpoint is named, it cannot be read or lacks backbone weights, or the
-            student's images cannot be turned into the teacher's.
+        ValueError: no checkpoint is named, it cannot be read or lacks weights, or the student's
+            images cannot be turned into the teacher's.
     """
-    settings = cfg.MODEL.DISTILL.TEACHER
-    teacher_cfg = load_config(
-        find_teacher_config(settings.CONFIG_FILE), settings.OPTS, "MODEL.DISTILL.TEACHER.OPTS"
-    )
-    weights = settings.WEIGHTS or teacher_cfg.MODEL.WEIGHTS
-    if not weights:
-        raise ValueError(
-            "MODEL.DISTILL.TEACHER.WEIGHTS must name the teacher's checkpoint; got '', and its "
-            f"config '{settings.CONFIG_FILE}' has no MODEL.WEIGHTS either"
-        )
+    source = read_teacher(config_file, weights, opts)
+    backbone = source.build_backbone()
     teacher = TeacherBackbone(
-        build_backbone(teacher_cfg),
-        teacher_cfg.MODEL.PIXEL_MEAN,
-        teacher_cfg.MODEL.PIXEL_STD,
-        reverse_channels=_is_reversed(cfg.INPUT.FORMAT, teacher_cfg.INPUT.FORMAT),
+        backbone,
+        source.pixel_mean,
+        source.pixel_std,
+        reverse_channels=_is_reversed(student_format, source.input_format),
+        roi_heads=BoxHead(source.build_roi_heads(backbone)) if with_box_head else None,
     )
-    VerifiedCheckpointer(teacher, key="MODEL.DISTILL.TEACHER.WEIGHTS").load(weights)
+    VerifiedCheckpointer(teacher, key=WEIGHTS_KEY, prefix="teacher.").load(source.weights)
     return FrozenTeacher(teacher)
+
+
+def teacher_state(cfg: CfgNode) -> dict[str, Tensor]:
+    """The state dict of the whole teacher that `cfg.MODEL.DISTILL.TEACHER` names, verified."""
+    settings = cfg.MODEL.DISTILL.TEACHER
+    source = read_teacher(settings.CONFIG_FILE, settings.WEIGHTS, settings.OPTS)
+    detector = source.build_detector()
+    VerifiedCheckpointer(detector, key=WEIGHTS_KEY, prefix="teacher.").load(source.weights)
+    return detector.state_dict()
 
 
 def _is_reversed(student_format: str, teacher_format: str) -> bool:

@@ -14,7 +14,12 @@ from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import PathHandler
 from torchvision.models import get_weight
 
-__all__ = ["TorchvisionHandler", "is_torchvision_resnet", "resnet_names"]
+__all__ = [
+    "TorchvisionHandler",
+    "is_torchvision_mobilenet",
+    "is_torchvision_resnet",
+    "resnet_names",
+]
 
 PREFIX = "torchvision://"
 # torchvision's names of a ResNet's parts and Detectron2's, applied in this order.
@@ -31,6 +36,11 @@ RENAMES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
 def is_torchvision_resnet(state: Mapping[str, Any]) -> bool:
     """Whether a state dict has the names of a torchvision ResNet."""
     return {"conv1.weight", "bn1.weight", "layer1.0.conv1.weight"} <= set(state)
+
+
+def is_torchvision_mobilenet(state: Mapping[str, Any]) -> bool:
+    """Whether a state dict has the names of a torchvision MobileNetV2."""
+    return {"features.0.0.weight", "features.17.conv.3.weight", "classifier.1.weight"} <= set(state)
 
 
 def resnet_names(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -163,7 +163,10 @@ def test_in_features_and_mid_channels_and_norm_shape_the_distiller(tmp_path):
 @pytest.mark.parametrize(
     ("distill", "words"),
     [
-        ({"METHODS": ["Review"]}, "METHODS must name known methods; got Review; known: ReviewKD"),
+        (
+            {"METHODS": ["Review"]},
+            "METHODS must name known methods; got Review; known: ReviewKD, DKD",
+        ),
         (
             {"REVIEWKD": {"IN_FEATURES": ["p2", "p7"]}},
             "names 'p7', which the student's backbone does not output; "
@@ -259,6 +262,12 @@ def test_every_parameter_takes_part_in_a_distributed_step(tmp_path):
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
+def wrapped_around(student, model):
+    """The teacher and the method of a model around another student."""
+    methods = {name: lambda *_, built=method: built for name, method in model.methods.items()}
+    return DistilledDetector(student=student, teacher=model.teacher, methods=methods)
+
+
 class KeywordCalling(torch.nn.Module):
     def __init__(self, backbone):
         super().__init__()
@@ -271,8 +280,7 @@ class KeywordCalling(torch.nn.Module):
 
 def test_a_backbone_may_be_called_with_a_keyword(tmp_path):
     _, model = make(tmp_path)
-    student = KeywordCalling(model.student.backbone)
-    keyword = DistilledDetector(student=student, teacher=model.teacher, methods=model.methods)
+    keyword = wrapped_around(KeywordCalling(model.student.backbone), model)
     losses, _ = step(keyword.train(), tiny.batch(sizes=[(64, 96), (64, 96)]))
     assert list(losses) == ["loss_reviewkd"]
 
@@ -281,6 +289,7 @@ class TwiceCalling(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.backbone = torch.nn.Identity()
+        self.backbone.size_divisibility = 32
 
     def forward(self, inputs):
         self.backbone(self.backbone(inputs[0]["image"][None].float()))
@@ -289,7 +298,7 @@ class TwiceCalling(torch.nn.Module):
 
 def test_a_backbone_called_twice_is_an_error(tmp_path):
     _, model = make(tmp_path)
-    twice = DistilledDetector(student=TwiceCalling(), teacher=model.teacher, methods=model.methods)
+    twice = wrapped_around(TwiceCalling(), model)
     with pytest.raises(RuntimeError, match="once per training step; got 2 calls"):
         twice(tiny.batch())
 
@@ -297,8 +306,6 @@ def test_a_backbone_called_twice_is_an_error(tmp_path):
 def test_methods_need_a_teacher_and_a_backbone(tmp_path):
     _, model = make(tmp_path)
     with pytest.raises(ValueError, match="teacher must be given for ReviewKD; got None"):
-        DistilledDetector(student=model.student, methods=model.methods)
+        DistilledDetector(student=model.student, methods={"ReviewKD": lambda *_: model})
     with pytest.raises(ValueError, match="module named 'backbone'; got Linear"):
-        DistilledDetector(
-            student=torch.nn.Linear(1, 1), teacher=model.teacher, methods=model.methods
-        )
+        wrapped_around(torch.nn.Linear(1, 1), model)

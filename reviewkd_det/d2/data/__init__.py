@@ -5,20 +5,26 @@ import os
 
 from reviewkd_det.d2.data.coco_format import load_coco_format
 from reviewkd_det.d2.data.digit_scenes import register_digit_scenes, write_digit_scenes
+from reviewkd_det.d2.data.image_folder import load_image_folder, register_image_folder
 from reviewkd_det.d2.data.mapper import CheckedDatasetMapper, find_upright
 from reviewkd_det.d2.data.register import (
     check_evaluable,
     register_coco_format,
     use_for_builtin_coco,
 )
+from reviewkd_det.d2.data.unlabeled import JoinedLoader, build_unlabeled_loader
 
 __all__ = [
     "CheckedDatasetMapper",
+    "JoinedLoader",
+    "build_unlabeled_loader",
     "check_evaluable",
     "find_upright",
     "load_coco_format",
+    "load_image_folder",
     "register_coco_format",
     "register_digit_scenes",
+    "register_image_folder",
     "use_for_builtin_coco",
     "write_digit_scenes",
 ]

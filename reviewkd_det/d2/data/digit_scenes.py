@@ -30,6 +30,7 @@ FIRST_SCENES = 150  # of the small training set
 DATASETS = {
     "digit_scenes_train": ("train", "train"),
     f"digit_scenes_train_{FIRST_SCENES}": (f"train_{FIRST_SCENES}", "train"),
+    "digit_scenes_train_rest": ("train_rest", "train"),
     "digit_scenes_val": ("val", "val"),
     "digit_scenes_dev": ("dev", "dev"),
 }
@@ -133,6 +134,7 @@ def _write_split(
     if split == "train":
         few = [annotation for annotation in annotations if annotation["image_id"] <= FIRST_SCENES]
         _write_json(folder, f"train_{FIRST_SCENES}", images[:FIRST_SCENES], few)
+        _write_json(folder, "train_rest", images[FIRST_SCENES:], annotations[len(few) :])
 
 
 def _annotate(object_id: int, image_id: int, label: int, mask: np.ndarray) -> dict:

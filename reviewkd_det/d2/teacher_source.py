@@ -1,0 +1,81 @@
+"""Where a teacher comes from: a Detectron2 config, YAML or Python, and a checkpoint."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import LazyConfig, instantiate
+from detectron2.modeling import build_backbone, build_model, build_roi_heads
+
+from reviewkd_det.d2.config import find_teacher_config, load_config, plain_config
+
+__all__ = ["WEIGHTS_KEY", "TeacherSource", "read_teacher"]
+
+WEIGHTS_KEY = "MODEL.DISTILL.TEACHER.WEIGHTS"
+
+
+@dataclass(frozen=True)
+class TeacherSource:
+    """How to build a teacher or its parts, all on the CPU, and how it sees images."""
+
+    weights: str
+    input_format: str
+    pixel_mean: Sequence[float]  # of each channel in that order, in pixel values
+    pixel_std: Sequence[float]
+    build_detector: Callable[[], Any]
+    build_backbone: Callable[[], Any]
+    build_roi_heads: Callable[[Any], Any]  # from the backbone
+
+
+def read_teacher(config_file: str, weights: str = "", opts: Sequence[str] = ()) -> TeacherSource:
+    """Read a teacher's config.
+
+    Args:
+        config_file: a path or a model-zoo name; a `.py` file is a LazyConfig with a `model`.
+        weights: the checkpoint; "" takes the config's own.
+        opts: KEY VALUE pairs for YAML, `path.key=value` for a LazyConfig.
+
+    Raises:
+        FileNotFoundError: nothing has that name.
+        ValueError: no checkpoint is named anywhere.
+    """
+    path = find_teacher_config(config_file)
+    source = (_read_python if path.suffix == ".py" else _read_yaml)(path, weights, opts)
+    if not source.weights:
+        raise ValueError(
+            f"{WEIGHTS_KEY} must name the teacher's checkpoint; got '', and its config "
+            f"'{config_file}' names none either"
+        )
+    return source
+
+
+def _read_yaml(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
+    cfg = plain_config(load_config(path, opts, "MODEL.DISTILL.TEACHER.OPTS"))
+    cfg.MODEL.DEVICE = "cpu"
+    return TeacherSource(
+        weights=weights or cfg.MODEL.WEIGHTS,
+        input_format=cfg.INPUT.FORMAT,
+        pixel_mean=cfg.MODEL.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.PIXEL_STD,
+        build_detector=lambda: build_model(cfg),
+        build_backbone=lambda: build_backbone(cfg),
+        build_roi_heads=lambda backbone: build_roi_heads(cfg, backbone.output_shape()),
+    )
+
+
+def _read_python(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
+    cfg = LazyConfig.apply_overrides(LazyConfig.load(str(path)), list(opts))
+    if "model" not in cfg:
+        raise ValueError(f"a LazyConfig of a teacher must have a 'model'; got '{path}' without")
+    detector = instantiate(cfg.model)
+    return TeacherSource(
+        weights=weights or cfg.get("train", {}).get("init_checkpoint", ""),
+        # Detectron2's Python configs say BGR where they say anything, and mean it where not.
+        input_format=getattr(detector, "input_format", None) or "BGR",
+        pixel_mean=detector.pixel_mean.flatten().tolist(),
+        pixel_std=detector.pixel_std.flatten().tolist(),
+        build_detector=lambda: detector,
+        build_backbone=lambda: detector.backbone,
+        build_roi_heads=lambda backbone: getattr(detector, "roi_heads", None),
+    )

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog
+from PIL import Image
+
+from reviewkd_det.d2 import load_config
+from reviewkd_det.d2.data import load_image_folder, register_image_folder
+from reviewkd_det.d2.engine import Trainer
+from tests.d2 import scenes, tiny
+
+
+def write_images(folder):
+    (folder / "more").mkdir(parents=True)
+    for name, size in [("b.png", (90, 60)), ("more/a.JPG", (40, 80))]:
+        pixels = np.zeros((size[1], size[0], 3), np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "notes.txt").write_text("not an image")
+
+
+def test_a_folder_is_searched_for_images(tmp_path):
+    write_images(tmp_path / "images")
+    records = load_image_folder(str(tmp_path / "images"))
+    assert [(r["width"], r["height"]) for r in records] == [(90, 60), (40, 80)]
+    assert len({r["image_id"] for r in records}) == 2
+    assert all("annotations" not in r for r in records)
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"must hold an image; got '.*' without any"):
+        load_image_folder(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"image folder must exist; got 'nowhere'"):
+        load_image_folder("nowhere")
+    (tmp_path / "broken.png").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"must be readable; got '.*broken.png'"):
+        load_image_folder(str(tmp_path))
+
+
+def test_a_name_is_taken_once(tmp_path):
+    name = f"folder_{tmp_path.name}"
+    register_image_folder(name, tmp_path)
+    register_image_folder(name, tmp_path)
+    with pytest.raises(ValueError, match=rf"must be new; got '{name}' for the folder 'other'"):
+        register_image_folder(name, "other")
+
+
+def config(folder, **extra):
+    tree = scenes.run_tree(folder, f"scenes_{folder.name}", **extra)
+    tiny.save_teacher(folder)
+    write_images(folder / "pool")
+    name = f"pool_{folder.name}"
+    register_image_folder(name, folder / "pool")
+    tree["DATASETS"]["UNLABELED"] = [name]
+    from reviewkd_det.d2.data import register_coco_format
+
+    register_coco_format(*tree["DATASETS"]["COCO_FORMAT"][0])
+    return load_config(tiny.save_student(folder, **tree))
+
+
+def test_images_without_labels_join_each_batch(tmp_path):
+    cfg = config(tmp_path, UNLABELED_PER_BATCH=3)
+    batch = next(iter(Trainer.build_train_loader(cfg)))
+    assert [x.get("unlabeled", False) for x in batch] == [False, False, True, True, True]
+    assert ["instances" in x for x in batch] == [True, True, False, False, False]
+
+
+def test_annotations_of_a_labelled_data_set_are_not_read(tmp_path):
+    cfg = config(tmp_path, UNLABELED_PER_BATCH=2)
+    cfg.DATASETS.UNLABELED = cfg.DATASETS.TRAIN
+    assert DatasetCatalog.get(cfg.DATASETS.TRAIN[0])[0]["annotations"]
+    batch = next(iter(Trainer.build_train_loader(cfg)))
+    assert ["instances" in x for x in batch] == [True, True, False, False]
+
+
+def test_a_run_with_images_without_labels_trains(tmp_path):
+    trainer = Trainer(config(tmp_path, UNLABELED_PER_BATCH=2))
+    trainer.train()
+    assert torch.isfinite(torch.tensor(trainer.storage.history("loss_reviewkd").latest()))
+
+
+def test_the_baseline_gets_labelled_images_alone(tmp_path):
+    cfg = config(tmp_path, UNLABELED_PER_BATCH=2)
+    cfg.MODEL.DISTILL.METHODS = ()
+    assert len(next(iter(Trainer.build_train_loader(cfg)))) == 2
+
+
+def test_no_images_per_batch_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"UNLABELED_PER_BATCH must be a positive .*; got 0"):
+        Trainer.build_train_loader(config(tmp_path))
