@@ -47,7 +47,13 @@ def demo(tmp_path_factory):
 def test_the_demo_writes_its_summary(demo):
     output, _ = demo
     summary = json.loads((output / "summary.json").read_text())
-    assert list(summary) == ["teacher", "baseline", "baseline_equal_time", "distilled"]
+    assert list(summary) == [
+        "teacher",
+        "baseline",
+        "baseline_equal_time",
+        "distilled",
+        "distilled_unlabeled",
+    ]
     for run_summary in summary.values():
         assert {"AP", "AP50", "AP75", "parameters", "train_seconds"} <= set(run_summary)
     teacher, student = summary["teacher"], summary["distilled"]
@@ -65,10 +71,11 @@ def test_the_demo_prints_its_table_and_every_command(demo):
         "student, baseline",
         "student, baseline at equal time",
         "student, distilled",
+        "student, distilled, also on unlabelled",
     ]
     assert "1,500" not in rows[2]  # the scenes are counted, not written down
-    assert done.stdout.count("python tools/train_net.py --config-file configs/demo/") == 4
-    assert done.stdout.count("SEED 3") == 4
+    assert done.stdout.count("python tools/train_net.py --config-file configs/demo/") == 5
+    assert done.stdout.count("SEED 3") == 5
     assert "saw more labels" in done.stdout
     assert str(output / "report.png") in done.stdout
 

@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
 
 
 class Demo:
-    """The four runs, one after the other, under one progress bar."""
+    """The runs, one after the other, under one progress bar."""
 
     def __init__(self, output: Path, common_opts: list[str]) -> None:
         self.output = output
@@ -47,7 +47,7 @@ class Demo:
             for name in ("teacher", "student")
         )
         # How long the run at equal time will be is known only after the other two.
-        expected = teacher + 4 * self.student_iterations
+        expected = teacher + 5 * self.student_iterations
         self.bar = tqdm(total=expected, unit="it", mininterval=0.5 if sys.stderr.isatty() else 10)
 
     def train(self, name: str, config: str, *opts: str) -> dict:
@@ -91,9 +91,10 @@ def main() -> None:
     demo = Demo(output, ["SEED", str(args.seed), *args.opts])
     plain = ["MODEL.DISTILL.METHODS", "()"]
     demo.train("teacher", "teacher")
-    weights = str(output / "teacher" / "model_final.pth")
     baseline = demo.train("baseline", "student", *plain)
-    distilled = demo.train("distilled", "student", "MODEL.DISTILL.TEACHER.WEIGHTS", weights)
+    taught = ["MODEL.DISTILL.TEACHER.WEIGHTS", str(output / "teacher" / "model_final.pth")]
+    distilled = demo.train("distilled", "student", *taught)
+    demo.train("distilled_unlabeled", "student_unlabeled", *taught)
     ratio = distilled["train_seconds"] / baseline["train_seconds"]
     longer = round(demo.student_iterations * ratio)
     demo.bar.total = demo.bar.n + longer

@@ -1,9 +1,12 @@
 """Checkpoints that are verified when they are read."""
 
+import codecs
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
@@ -16,6 +19,17 @@ from reviewkd_det.d2.torchvision_weights import (
 __all__ = ["StudentCheckpointer", "VerifiedCheckpointer"]
 
 TEACHER = "teacher."
+# What torch must be told is safe, so that a .pth file may hold NumPy's arrays and numbers; NumPy 2
+# has renamed the module of the functions that make them.
+_MAKERS: list[Any] = [np.zeros(1).__reduce__()[0], np.float32(0).__reduce__()[0]]
+NUMPY: list[Any] = [
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd"),
+    *((make, f"numpy.{core}.multiarray.{make.__name__}")
+      for make in _MAKERS for core in ("core", "_core")),
+    codecs.encode,
+]  # fmt: skip
 
 
 def _listed(names: list[str], most: int = 5) -> str:
@@ -80,7 +94,8 @@ class VerifiedCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         try:
-            checkpoint = super()._load_file(filename)
+            with torch.serialization.safe_globals(NUMPY):
+                checkpoint = super()._load_file(filename)
             checkpoint["model"].items()
         except Exception as error:  # a broken pickle can raise anything
             reason = str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,6 +1,7 @@
 """The demo's results: a table, `summary.json` and a picture, from the folders of its four runs."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -25,6 +26,7 @@ RUNS = {
     "baseline": "student, baseline",
     "baseline_equal_time": "student, baseline at equal time",
     "distilled": "student, distilled",
+    "distilled_unlabeled": "student, distilled, also on unlabelled",
 }
 METRICS = ("AP", "AP50", "AP75")
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -33,6 +35,7 @@ COLORS = {
     "baseline": "#E69F00",
     "baseline_equal_time": "#56B4E9",
     "distilled": "#009E73",
+    "distilled_unlabeled": "#CC79A7",
 }
 SCENES = 4  # the first ones of the validation set
 SCORE_THRESHOLD = 0.5
@@ -76,18 +79,22 @@ def write_report(output: Path) -> str:
             RUNS[name],
             *(f"{run[metric]:.1f}" for metric in METRICS),
             f"{run['parameters']:,}",
-            f"{_count_scenes(configs[name]):,}",
+            f"{_count_scenes(configs[name].DATASETS.TRAIN):,}",
+            f"{_count_scenes(configs[name].DATASETS.UNLABELED):,}",
             f"{run['iterations']:,}",
             f"{run['train_seconds']:.0f}",
         ]
         for name, run in summary.items()
     ]
-    headers = ["run", *METRICS, "parameters", "labelled scenes", "iterations", "train seconds"]
+    headers = [
+        "run", *METRICS, "parameters", "labelled scenes", "unlabelled", "iterations",
+        "train seconds",
+    ]  # fmt: skip
     table = tabulate(
         rows,
         headers,
         tablefmt="github",
-        colalign=("left", *["right"] * 7),
+        colalign=("left", *["right"] * 8),
         disable_numparse=True,
     )
     return (
@@ -110,14 +117,14 @@ def _read_run(folder: Path) -> dict[str, Any]:
     }
 
 
-def _count_scenes(cfg: CfgNode) -> int:
-    return sum(len(DatasetCatalog.get(name)) for name in cfg.DATASETS.TRAIN)
+def _count_scenes(names: Sequence[str]) -> int:
+    return sum(len(DatasetCatalog.get(name)) for name in names)
 
 
 def _draw(output: Path, summary: dict[str, dict[str, Any]], dataset: str) -> None:
-    figure = plt.figure(figsize=(13, 2.2 * SCENES), layout="constrained")
-    pictures, curves = np.asarray(figure.subfigures(1, 2, width_ratios=[3, 2.6])).tolist()
-    columns = ["ground truth", "baseline", "distilled"]
+    figure = plt.figure(figsize=(15, 2.2 * SCENES), layout="constrained")
+    pictures, curves = np.asarray(figure.subfigures(1, 2, width_ratios=[4, 2.6])).tolist()
+    columns = ["ground truth", "baseline", "distilled", "distilled_unlabeled"]
     axes = pictures.subplots(SCENES, len(columns), squeeze=False)
     boxes = {"ground truth": None} | {
         name: _predictions(output / name, dataset) for name in columns[1:]
@@ -131,7 +138,7 @@ def _draw(output: Path, summary: dict[str, dict[str, Any]], dataset: str) -> Non
             objects = record["annotations"] if found is None else found.get(record["image_id"], [])
             _draw_boxes(axis, objects, classes, COLORS.get(name, "#FFFFFF"))
     for axis, name in zip(axes[0], columns, strict=True):
-        axis.set_title(name)
+        axis.set_title(name.replace("_", ",\n"))
     pictures.suptitle(f"First {SCENES} validation scenes, score at least {SCORE_THRESHOLD}")
     _draw_curves(curves.subplots(), output, summary)
     figure.savefig(output / "report.png", dpi=110)

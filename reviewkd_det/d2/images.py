@@ -3,6 +3,7 @@
 Shapes: an image is (3, h, w) with pixel values; H x W is the padded size of a batch.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from detectron2.layers import move_device_like
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["joined_to_batch", "normalize_and_pad", "shrink_to_fit"]
+__all__ = ["cut_to", "joined_to_batch", "normalize_and_pad", "shrink_to_fit", "size_for"]
 
 
 def normalize_and_pad(image: Tensor, mean: Tensor, std: Tensor, size: Sequence[int]) -> Tensor:
@@ -30,6 +31,26 @@ def normalize_and_pad(image: Tensor, mean: Tensor, std: Tensor, size: Sequence[i
     image = (move_device_like(image, mean) - mean) / std
     height, width = image.shape[-2:]
     return F.pad(image, (0, size[1] - width, 0, size[0] - height))
+
+
+def size_for(backbone: Any, size: Sequence[int]) -> tuple[int, int]:
+    """The least size, H x W or more, that a backbone wants its images padded to.
+
+    Args:
+        backbone: Detectron2's; it may ask for multiples of a number and for a square.
+        size: (H, W).
+    """
+    constraints = getattr(backbone, "padding_constraints", {})
+    square_size = constraints.get("square_size", 0)
+    multiple = max(1, constraints.get("size_divisibility", backbone.size_divisibility))
+    height, width = (math.ceil(max(x, square_size) / multiple) * multiple for x in size)
+    return height, width
+
+
+def cut_to(level: Tensor, size: Sequence[int], stride: int) -> Tensor:
+    """The part of a pyramid level that covers the first H x W pixels, in whole cells."""
+    height, width = (math.ceil(x / stride) for x in size)
+    return level[..., :height, :width]
 
 
 def shrink_to_fit(image: Tensor, size: Sequence[int]) -> Tensor:

@@ -47,8 +47,7 @@ class DistilledDetector(nn.Module):
         methods: by name, what builds a method from the student and the `TeacherBackbone`.
 
     Raises:
-        ValueError: there are methods but no teacher, or the student has no backbone to read, or
-            it is padded to sizes that do not suit the teacher.
+        ValueError: there are methods but no teacher, or the student has no backbone to read.
     """
 
     @configurable
@@ -72,7 +71,6 @@ class DistilledDetector(nn.Module):
             raise ValueError(
                 f"student must have a module named 'backbone'; got {type(student).__name__}"
             )
-        _check_divisibility(self.student.backbone, teacher.module.backbone)
         with torch.random.fork_rng(devices=[]):  # on the CPU; a baseline starts with the same state
             for name, make in methods.items():
                 self.methods[name] = make(student, teacher.module)
@@ -161,12 +159,3 @@ class DistilledDetector(nn.Module):
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Load the student's state dict."""
         return self.student.load_state_dict(*args, **kwargs)
-
-
-def _check_divisibility(student: Any, teacher: Any) -> None:
-    ours, theirs = student.size_divisibility, teacher.size_divisibility
-    if theirs > 1 and (ours < theirs or ours % theirs != 0):
-        raise ValueError(
-            "the student's padding must suit the teacher; got a student padded to multiples of "
-            f"{ours} and a teacher that needs multiples of {theirs}"
-        )

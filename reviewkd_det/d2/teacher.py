@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from reviewkd_det.core import FrozenTeacher
 from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
-from reviewkd_det.d2.images import normalize_and_pad
+from reviewkd_det.d2.images import cut_to, normalize_and_pad, size_for
 from reviewkd_det.d2.region_logits import BoxHead
 from reviewkd_det.d2.teacher_source import WEIGHTS_KEY, read_teacher
 
@@ -23,8 +23,9 @@ __all__ = ["TeacherBackbone", "build_teacher", "load_teacher", "teacher_state"]
 class TeacherBackbone(nn.Module):
     """A backbone that takes the student's images and sees them its own way.
 
-    Channels are reordered before they are normalised with the teacher's mean and std, and the
-    normalised images are padded with zeros to the student's padded size.
+    Channels are reordered before they are normalised with the teacher's mean and std. The
+    normalised images are padded with zeros to the student's padded size, and on to what the
+    backbone needs where that is more; its levels are then cut to the student's padded size.
 
     Args:
         backbone: the teacher's backbone.
@@ -61,18 +62,25 @@ class TeacherBackbone(nn.Module):
             padded_size: (H, W), at least every image's own size.
 
         Returns:
-            The levels by name, (N, C, H / stride, W / stride) each.
+            The levels by name, (N, C, H / stride, W / stride) each, rounded up.
         """
+        own_size = size_for(self.backbone, padded_size)
         batch = [
             normalize_and_pad(
                 image.flip(0) if self.reverse_channels else image,
                 self.pixel_mean,
                 self.pixel_std,
-                padded_size,
+                own_size,
             )
             for image in images
         ]
-        return self.backbone(torch.stack(batch))
+        levels = self.backbone(torch.stack(batch))
+        if own_size == padded_size:
+            return levels
+        shapes = self.backbone.output_shape()
+        return {
+            name: cut_to(level, padded_size, shapes[name].stride) for name, level in levels.items()
+        }
 
     def region_logits(self, levels: Mapping[str, Tensor], boxes: Sequence[Boxes]) -> Tensor:
         """Class logits of boxes, (R, classes + 1), one `Boxes` for each of the first images."""

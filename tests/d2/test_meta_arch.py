@@ -5,7 +5,6 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
-from detectron2.modeling.backbone import FPN
 from detectron2.utils.events import EventStorage
 
 from reviewkd_det.d2 import DistilledDetector, load_config
@@ -219,17 +218,6 @@ def test_levels_of_different_strides_are_refused():
         common_levels((), student, teacher)
 
 
-@pytest.mark.parametrize("student_divisibility", [0, 16, 48])
-def test_a_teacher_that_needs_more_padding_is_refused(tmp_path, monkeypatch, student_divisibility):
-    tiny.save_teacher(tmp_path)
-    cfg = load_config(tiny.save_student(tmp_path))
-    values = iter([student_divisibility, 32])
-    monkeypatch.setattr(FPN, "size_divisibility", property(lambda self: next(values)))
-    words = f"multiples of {student_divisibility} and a teacher that needs multiples of 32"
-    with pytest.raises(ValueError, match=words):
-        build_model(cfg)
-
-
 def test_a_step_on_images_without_objects(tmp_path):
     _, model = make(tmp_path)
     inputs = tiny.batch()
@@ -289,7 +277,6 @@ class TwiceCalling(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.backbone = torch.nn.Identity()
-        self.backbone.size_divisibility = 32
 
     def forward(self, inputs):
         self.backbone(self.backbone(inputs[0]["image"][None].float()))

@@ -1,13 +1,13 @@
 import pytest
 import torch
-from detectron2.modeling import build_model
+from detectron2.modeling import Backbone, build_model
 
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.teacher import TeacherBackbone, build_teacher
 from tests.d2 import tiny
 
 
-class Recorder(torch.nn.Module):
+class Recorder(Backbone):
     def forward(self, batch):
         self.batch = batch
         return {"p2": batch}

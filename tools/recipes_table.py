@@ -1,0 +1,26 @@
+"""Print the table of docs/recipes.md: what each recipe compares, its sizes and what it costs.
+
+python tools/recipes_table.py [--size 256 384] [--repeats 5] [configs/RECIPE.yaml ...]
+"""
+
+import argparse
+from pathlib import Path
+
+from reviewkd_det.d2.cli import one_sentence_errors
+from reviewkd_det.d2.recipes import recipes_table
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipes", nargs="*", type=Path, default=sorted(CONFIGS.glob("*.yaml")))
+    parser.add_argument("--size", nargs=2, type=int, default=(256, 384), help="height and width")
+    parser.add_argument("--repeats", type=int, default=5, help="timed steps of each kind")
+    args = parser.parse_args()
+    print(recipes_table(args.recipes, tuple(args.size), args.repeats))
+
+
+if __name__ == "__main__":
+    one_sentence_errors(main)
