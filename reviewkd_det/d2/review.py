@@ -184,8 +184,8 @@ def common_levels(wanted: Sequence[str], student: Shapes, teacher: Shapes) -> li
     if not names:
         raise ValueError(
             "student and teacher must have a pyramid level in common; "
-            f"the student's backbone outputs {', '.join(student)}, "
-            f"the teacher's {', '.join(teacher)}"
+            f"the student's backbone outputs {_described(student)}, "
+            f"the teacher's {_described(teacher)}"
         )
     for name in names:
         if student[name].stride != teacher[name].stride:
@@ -194,3 +194,10 @@ def common_levels(wanted: Sequence[str], student: Shapes, teacher: Shapes) -> li
                 f"{student[name].stride} in the student and {teacher[name].stride} in the teacher"
             )
     return sorted(names, key=lambda name: student[name].stride)
+
+
+def _described(shapes: Shapes) -> str:
+    return ", ".join(
+        f"{name} (stride {shape.stride}, {shape.channels} channels)"
+        for name, shape in shapes.items()
+    )
