@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 STANDARD = set(sys.stdlib_module_names)
 DETECTION = {
-    "PIL", "contourpy", "detectron2", "fvcore", "iopath", "matplotlib", "numpy", "pycocotools",
+    "PIL", "contourpy", "detectron2", "fvcore", "iopath", "matplotlib", "numpy", "omegaconf",
+    "pycocotools",
     "sklearn", "tabulate", "torch", "torchvision", "yaml",
 }  # fmt: skip
 ALLOWED = {

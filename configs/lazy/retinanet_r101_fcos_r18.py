@@ -109,7 +109,7 @@ train = {
     "init_checkpoint": "torchvision://ResNet18_Weights.IMAGENET1K_V1",
     "max_iter": 180000,
     "amp": {"enabled": False},
-    "ddp": {},
+    "ddp": {"broadcast_buffers": False},
     "checkpointer": {"period": 5000, "max_to_keep": 10},
     "eval_period": 5000,
     "log_period": 20,

@@ -63,7 +63,10 @@ class LevelScale(nn.Module):
             raise ValueError(f"levels must number {len(self.mean_square)}; got {len(levels)}")
         if self.training and not self.is_fixed:
             self._measure(levels)
-        return [level / scale for level, scale in zip(levels, self.scales, strict=True)]
+        return [
+            level.to(torch.promote_types(level.dtype, torch.float32)) / scale
+            for level, scale in zip(levels, self.scales, strict=True)
+        ]
 
     @torch.no_grad()
     def _measure(self, levels: Sequence[Tensor]) -> None:

@@ -59,6 +59,8 @@ class VerifiedCheckpointer(DetectionCheckpointer):
         **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
+        # The weights of a `DistilledDetector` are its student's.
+        self.model: Any = getattr(self.model, "student", self.model)
         self.key = key
         self.prefix = prefix
 
@@ -144,6 +146,16 @@ class StudentCheckpointer(VerifiedCheckpointer):
         self._is_resuming = resume and self.has_checkpoint()
         return super().resume_or_load(path, resume=resume)
 
+    def _check_methods(self, saved: Mapping[str, Any]) -> None:
+        methods = self.checkpointables.get("methods")
+        wanted = set(methods.state_dict()) if methods is not None else set()
+        differing = sorted(wanted ^ set(saved))
+        if differing:
+            raise ValueError(
+                "MODEL.DISTILL must have the methods and settings of the run to resume; got "
+                f"'{self.get_checkpoint_file()}', which differs in {_listed(differing)}"
+            )
+
     def _load_nothing(self) -> dict[str, Any]:
         self.logger.info("No initial weights: %s is empty, training from scratch", self.key)
         return {}
@@ -158,6 +170,7 @@ class StudentCheckpointer(VerifiedCheckpointer):
                     f"{kinds[wants]} run for '{self.get_checkpoint_file()}', which is from a "
                     f"{kinds[has]} one"
                 )
+            self._check_methods(checkpoint.get("methods", {}))
         return super()._load_model(checkpoint)
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:

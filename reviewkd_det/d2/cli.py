@@ -14,6 +14,7 @@ from detectron2.config import CfgNode, LazyConfig
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
+from omegaconf import OmegaConf
 from torch.multiprocessing import ProcessRaisedException
 
 from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
@@ -31,6 +32,7 @@ __all__ = [
     "started",
 ]
 
+LAZY_KEYS = ("model", "optimizer", "lr_multiplier", "dataloader", "train")
 TRACEBACK = "REVIEWKD_DET_TRACEBACK"
 # Keys that name data: the parts of each entry, and what makes it known to Detectron2.
 NAMED_DATA: list[tuple[str, tuple[str, ...], Callable[..., None]]] = [
@@ -122,8 +124,14 @@ def load_run_config(config_file: str, opts: list[str]) -> CfgNode:
                 raise ValueError(
                     f"DATASETS.{key} must be a list of [{', '.join(parts)}]; got {entry!r} in it"
                 )
-            register(*entry)
+            register(*entry, **_options(cfg, key, entry[0]))
     return cfg
+
+
+def _options(cfg: CfgNode, key: str, name: str) -> dict[str, bool]:
+    """Files whose images alone are used need no labels."""
+    labeled = name in cfg.DATASETS.TRAIN or name in cfg.DATASETS.TEST
+    return {"needs_annotations": labeled} if key == "COCO_FORMAT" else {}
 
 
 def read_config(args: argparse.Namespace) -> CfgNode:
@@ -141,7 +149,7 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
         raise ValueError("SOLVER.AMP.ENABLED must be False on the CPU; got True")
     if args.eval_only:
-        cfg.MODEL.DISTILL.METHODS = cfg.MODEL.DISTILL.INHERIT = ()
+        cfg.MODEL.DISTILL.METHODS = ()
         if args.resume:
             cfg.MODEL.WEIGHTS = _last_checkpoint(cfg.OUTPUT_DIR)
         cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, "evaluation"))
@@ -165,6 +173,13 @@ def read_lazy_config(args: argparse.Namespace) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"config file must exist; got '{path}'")
     cfg = LazyConfig.load(str(path))
+    lacking = [key for key in LAZY_KEYS if key not in cfg]
+    if lacking:
+        raise ValueError(f"config must have {', '.join(LAZY_KEYS)}; '{path}' lacks {lacking[0]}")
+    for option in args.opts:
+        key = option.partition("=")[0]
+        if not key.startswith(("+", "~")) and OmegaConf.select(cfg, key, default=None) is None:
+            raise KeyError(f"option must change a key that the config has; got {option}")
     try:
         cfg = LazyConfig.apply_overrides(cfg, args.opts)
     except Exception as error:  # of hydra's and omegaconf's own kinds
@@ -172,6 +187,8 @@ def read_lazy_config(args: argparse.Namespace) -> Any:
         raise ValueError(f"options must be path.key=value; got {given}: {reason}") from error
     if cfg.train.device.startswith("cuda") and not torch.cuda.is_available():
         cfg.train.device = "cpu"
+    if cfg.train.amp.enabled and cfg.train.device == "cpu":
+        raise ValueError("train.amp.enabled must be False on the CPU; got True")
     if args.eval_only:
         if args.resume:
             cfg.train.init_checkpoint = _last_checkpoint(cfg.train.output_dir)

@@ -33,7 +33,9 @@ from reviewkd_det.d2.data import (
     build_unlabeled_loader,
     check_evaluable,
 )
+from reviewkd_det.d2.inherit import inherit
 from reviewkd_det.d2.meta_arch import DistilledDetector
+from reviewkd_det.d2.teacher import teacher_state
 
 __all__ = ["Trainer", "check_classes", "check_data", "run_files", "without_nan"]
 
@@ -79,6 +81,13 @@ class Trainer(DefaultTrainer):
             **own_state,
         )
         return super().build_hooks()
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Load as Detectron2 does; a new student then takes what `MODEL.DISTILL.INHERIT` names."""
+        super().resume_or_load(resume)
+        parts = self.cfg.MODEL.DISTILL.INHERIT
+        if parts and not (resume and self.checkpointer.has_checkpoint()):
+            inherit(self.checkpointer.model, teacher_state(self.cfg), parts)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -216,9 +225,24 @@ def check_data(cfg: CfgNode, *, training: bool) -> None:
                     f"{key} must name registered data sets; got '{name}'; "
                     "name your own in DATASETS.COCO_FORMAT"
                 )
+    if training:
+        _check_unlabeled(cfg)
     for name in cfg.DATASETS.TEST:
         check_evaluable(name, with_masks=cfg.MODEL.MASK_ON)
     check_classes(cfg, cfg.DATASETS.TEST)
+
+
+def _check_unlabeled(cfg: CfgNode) -> None:
+    count, methods = cfg.SOLVER.UNLABELED_PER_BATCH, cfg.MODEL.DISTILL.METHODS
+    if count and not cfg.DATASETS.UNLABELED:
+        raise ValueError(
+            f"SOLVER.UNLABELED_PER_BATCH must be 0 without DATASETS.UNLABELED; got {count}"
+        )
+    if cfg.DATASETS.UNLABELED and methods and "ReviewKD" not in methods:
+        raise ValueError(
+            "MODEL.DISTILL.METHODS must have ReviewKD, which needs no labels, with "
+            f"DATASETS.UNLABELED; got {', '.join(methods)}"
+        )
 
 
 def check_classes(cfg: CfgNode, dataset_names: Sequence[str]) -> None:

@@ -26,7 +26,11 @@ def inherit(student: nn.Module, teacher_state: Mapping[str, Tensor], parts: Sequ
     """
     state = student.state_dict()
     for part in parts:
-        wanted = [name for name in state if fnmatchcase(name, f"{part}.*")]
+        wanted = [
+            name
+            for name in state
+            if fnmatchcase(name, f"{part}.*") and not name.endswith("num_batches_tracked")
+        ]
         if not wanted:
             raise ValueError(f"{KEY} must name parts of the student; got '{part}'")
         fitting = [

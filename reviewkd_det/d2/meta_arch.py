@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from reviewkd_det.core import FrozenTeacher
 from reviewkd_det.d2.config import plain_config
 from reviewkd_det.d2.images import joined_to_batch, shrink_to_fit
-from reviewkd_det.d2.inherit import inherit
 from reviewkd_det.d2.region_logits import RegionLogits
 from reviewkd_det.d2.review import PyramidReview
 from reviewkd_det.d2.taps import only_call, tapped
-from reviewkd_det.d2.teacher import build_teacher, teacher_state
+from reviewkd_det.d2.teacher import build_teacher
 
 __all__ = ["DistilledDetector"]
 
@@ -62,7 +61,6 @@ class DistilledDetector(nn.Module):
         self.student: Any = student
         self.teacher = teacher
         self.methods = nn.ModuleDict()
-        self._is_ratio_due = True
         if not methods:
             return
         if teacher is None:
@@ -91,11 +89,9 @@ class DistilledDetector(nn.Module):
                 "got DistilledDetector"
             )
         student = build_model(plain_config(cfg))
+        if not settings.METHODS:
+            return {"student": student}
         with torch.random.fork_rng(devices=[]):
-            if settings.INHERIT:
-                inherit(student, teacher_state(cfg), settings.INHERIT)
-            if not settings.METHODS:
-                return {"student": student}
             teacher = build_teacher(cfg)
         methods = {name: METHODS[name].from_config(cfg) for name in settings.METHODS}
         return {"student": student, "teacher": teacher, "methods": methods}
@@ -136,21 +132,19 @@ class DistilledDetector(nn.Module):
         """Once, when all methods have their full weight: how their losses compare to the rest."""
         methods: list[Any] = list(self.methods.values())
         warmup_iters = max(method.warmup_iters for method in methods)
-        if not self._is_ratio_due or get_event_storage().iter < warmup_iters:
+        if get_event_storage().iter != warmup_iters:
             return
-        self._is_ratio_due = False
         own = float(sum(loss.detach() for loss in losses.values()))
         for name, loss in distilled.items():
             ratio = float(loss.detach()) / own if own else math.inf
             logger = logging.getLogger(__name__)
             logger.info("%s is %.3g times the student's own losses at the start", name, ratio)
-            if not LOWEST_RATIO <= ratio <= HIGHEST_RATIO:
-                logger.warning(
-                    "%s is %s the student's own losses; where training suffers, change %s",
-                    name,
-                    f"more than {HIGHEST_RATIO} times" if ratio > 1 else "too small beside",
-                    WEIGHT_KEYS[name],
-                )
+            key = WEIGHT_KEYS.get(name, "its weight")
+            advice = "the student's own losses; where training suffers, change"
+            if ratio > HIGHEST_RATIO:
+                logger.warning("%s is more than %g times %s %s", name, HIGHEST_RATIO, advice, key)
+            elif ratio < LOWEST_RATIO:
+                logger.warning("%s is too small beside %s %s", name, advice, key)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The student's state dict."""

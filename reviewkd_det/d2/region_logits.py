@@ -25,7 +25,7 @@ class RegionLogits(nn.Module):
         alpha, beta, temperature: see `decoupled_distillation_loss`.
     """
 
-    taps = ("roi_heads", "roi_heads.box_predictor")
+    taps = ("roi_heads", "roi_heads.box_pooler", "roi_heads.box_predictor")
     warmup_iters = 0
 
     def __init__(self, *, alpha: float, beta: float, temperature: float) -> None:
@@ -73,7 +73,8 @@ class RegionLogits(nn.Module):
         proposals, _ = only_call(calls, "roi_heads").output
         logits, _ = only_call(calls, "roi_heads.box_predictor").output  # (R, classes + 1)
         with torch.no_grad():
-            boxes = [x.proposal_boxes for x in proposals]
+            # As pooled: Detectron2 may replace the proposals' boxes by predicted ones afterwards.
+            boxes = only_call(calls, "roi_heads.box_pooler").inputs[1]
             teacher_logits = teacher.module.region_logits(teacher_levels, boxes)
         target = torch.cat([x.gt_classes for x in proposals])  # (R,)
         loss = decoupled_distillation_loss(logits, teacher_logits, target, **self.settings)
@@ -85,6 +86,10 @@ def _class_count(roi_heads: Any, side: str) -> int:
     if not isinstance(getattr(predictor, "cls_score", None), nn.Linear):
         found = "no box head" if predictor is None else type(predictor).__name__
         raise ValueError(f"the {side} must have one box head for DKD; got {found}")
+    if not hasattr(roi_heads, "box_pooler"):
+        raise ValueError(
+            f"the {side} must have StandardROIHeads for DKD; got {type(roi_heads).__name__}"
+        )
     return int(predictor.cls_score.out_features)
 
 
@@ -101,10 +106,6 @@ class BoxHead(nn.Module):
     def __init__(self, roi_heads: Any) -> None:
         super().__init__()
         _class_count(roi_heads, "teacher")
-        if not hasattr(roi_heads, "box_pooler"):
-            raise ValueError(
-                f"the teacher must have StandardROIHeads for DKD; got {type(roi_heads).__name__}"
-            )
         self.in_features: Sequence[str] = roi_heads.box_in_features
         self.box_pooler = roi_heads.box_pooler
         self.box_head = roi_heads.box_head

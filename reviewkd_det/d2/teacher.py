@@ -85,7 +85,7 @@ class TeacherBackbone(nn.Module):
     def region_logits(self, levels: Mapping[str, Tensor], boxes: Sequence[Boxes]) -> Tensor:
         """Class logits of boxes, (R, classes + 1), one `Boxes` for each of the first images."""
         assert self.roi_heads is not None
-        return self.roi_heads(levels, boxes)
+        return self.roi_heads({k: level[: len(boxes)] for k, level in levels.items()}, boxes)
 
 
 def build_teacher(cfg: CfgNode) -> FrozenTeacher:

@@ -7,6 +7,7 @@ from typing import Any
 
 from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling import build_backbone, build_model, build_roi_heads
+from omegaconf import OmegaConf
 
 from reviewkd_det.d2.config import find_teacher_config, load_config, plain_config
 
@@ -68,11 +69,13 @@ def _read_python(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource
     cfg = LazyConfig.apply_overrides(LazyConfig.load(str(path)), list(opts))
     if "model" not in cfg:
         raise ValueError(f"a LazyConfig of a teacher must have a 'model'; got '{path}' without")
-    detector = instantiate(cfg.model)
+    model = cfg.model.student if "student" in cfg.model else cfg.model
+    detector = instantiate(model)
+    trained_on = OmegaConf.select(cfg, "dataloader.train.mapper.image_format")
     return TeacherSource(
         weights=weights or cfg.get("train", {}).get("init_checkpoint", ""),
-        # Detectron2's Python configs say BGR where they say anything, and mean it where not.
-        input_format=getattr(detector, "input_format", None) or "BGR",
+        # Detectron2's default, where neither the data nor the model says otherwise, is BGR.
+        input_format=trained_on or getattr(detector, "input_format", None) or "BGR",
         pixel_mean=detector.pixel_mean.flatten().tolist(),
         pixel_std=detector.pixel_std.flatten().tolist(),
         build_detector=lambda: detector,

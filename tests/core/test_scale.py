@@ -52,3 +52,10 @@ def test_wrong_counts_are_refused():
         LevelScale(2)(FIRST[:1])
     with pytest.raises(ValueError, match="positive; got 0 and 10"):
         LevelScale(0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_leaves_as_float32(dtype):
+    (level,) = LevelScale(1)([torch.full((2, 3, 4, 6), 1000.0, dtype=dtype)])
+    assert level.dtype == torch.float32
+    assert level.square().mean().item() == pytest.approx(1)

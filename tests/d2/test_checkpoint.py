@@ -71,6 +71,31 @@ def test_no_checkpoint_is_refused_where_one_is_needed_and_taken_where_not(tmp_pa
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+def test_other_methods_than_the_runs_cannot_be_resumed(tmp_path):
+    model = student(tmp_path)
+    StudentCheckpointer(model, str(tmp_path), key="MODEL.WEIGHTS", methods=model.methods).save("m")
+    opts = ["MODEL.DISTILL.REVIEWKD.TEACHER_SCALE", "rms"]
+    other = build_model(load_config(tmp_path / "student.yaml", opts))
+    resumed = StudentCheckpointer(other, str(tmp_path), key="MODEL.WEIGHTS", methods=other.methods)
+    with pytest.raises(ValueError, match=r"of the run to resume; .* ReviewKD.teacher_scale.mean"):
+        resumed.resume_or_load("", resume=True)
+
+
+def test_weights_of_another_shape_are_left_out_at_the_start_and_refused_on_resuming(
+    tmp_path, caplog
+):
+    model = student(tmp_path)
+    state = dict(model.state_dict())
+    name = "roi_heads.box_predictor.cls_score.weight"
+    state[name] = torch.zeros(9, 16)
+    with caplog.at_level(logging.WARNING, logger="fvcore"):
+        load_initial(model, state, tmp_path)
+    assert f"only in part: roi_heads.box_predictor: {name}" in caplog.text
+    strict = VerifiedCheckpointer(model, key="MODEL.WEIGHTS")
+    with pytest.raises(ValueError, match=rf"of the model's shapes; got {name} \(9, 16\) for"):
+        strict.load(str(tmp_path / "initial.pth"))
+
+
 def test_the_distillers_state_is_beside_the_students_and_comes_back(tmp_path):
     model = student(tmp_path)
     StudentCheckpointer(model, str(tmp_path), key="MODEL.WEIGHTS", methods=model.methods).save("m")

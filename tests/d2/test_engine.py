@@ -102,3 +102,27 @@ def test_what_could_not_be_measured_is_null():
     results = {"bbox": {"AP": 3.5, "APl": float("nan")}}
     assert without_nan(results) == {"bbox": {"AP": 3.5, "APl": None}}
     assert without_nan(None) is None
+
+
+def test_what_is_inherited_is_not_replaced_by_initial_weights(tmp_path):
+    cfg = trainer_for(tmp_path, CHECKPOINT_PERIOD=1)
+    part = "proposal_generator"
+    cfg.MODEL.DISTILL.INHERIT = (part,)
+    cfg.MODEL.FPN.OUT_CHANNELS = 24
+    trainer = Trainer(cfg)
+    initial = {k: torch.zeros_like(v) for k, v in trainer.model.state_dict().items()}
+    torch.save({"model": initial}, tmp_path / "initial.pth")
+    trainer.cfg.MODEL.WEIGHTS = str(tmp_path / "initial.pth")
+    trainer.resume_or_load(resume=False)
+    teacher = torch.load(tmp_path / "teacher.pth", weights_only=True)["model"]
+    for name, value in trainer.model.state_dict().items():
+        expected = teacher[name] if name.startswith(part) else initial[name]
+        assert torch.equal(value, expected), name
+
+    trainer.checkpointer.save("model_0000000", iteration=0)
+    checkpoint = torch.load(tmp_path / "run" / "model_0000000.pth", weights_only=True)
+    name = f"{part}.rpn_head.conv.weight"
+    checkpoint["model"][name] += 1
+    torch.save(checkpoint, tmp_path / "run" / "model_0000000.pth")
+    trainer.resume_or_load(resume=True)
+    assert torch.equal(trainer.model.state_dict()[name], checkpoint["model"][name])

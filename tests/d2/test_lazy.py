@@ -63,6 +63,14 @@ def test_the_example_trains_evaluates_and_goes_on(tmp_path, request, monkeypatch
         (["--config-file", "no.yaml"], "must be a Python config; got 'no.yaml'"),
         (["--config-file", CONFIG, "model"], "must be path.key=value; got model"),
         (
+            ["--config-file", CONFIG, "train.max_itre=5"],
+            "that the config has; got train.max_itre=5",
+        ),
+        (
+            ["--config-file", CONFIG, "train.amp.enabled=True"],
+            "amp.enabled must be False on the CPU",
+        ),
+        (
             ["--eval-only", "--resume", "--config-file", CONFIG, "train.output_dir=nowhere"],
             "--resume must find a checkpoint; got none in 'nowhere'",
         ),
@@ -90,5 +98,5 @@ def test_a_python_config_can_be_a_teacher(tmp_path):
     image = torch.randint(0, 256, (3, 64, 96)).float()
     levels = teacher([image], (64, 96))
     assert list(levels) == ["p3", "p4", "p5", "p6", "p7"]
-    assert not teacher.module.reverse_channels
+    assert teacher.module.reverse_channels  # the example trains on RGB
     assert teacher.module.pixel_mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])

@@ -10,6 +10,8 @@ from detectron2.utils.events import EventStorage
 
 from reviewkd_det.core import decoupled_distillation_loss
 from reviewkd_det.d2 import load_config
+from reviewkd_det.d2.inherit import inherit
+from reviewkd_det.d2.teacher import teacher_state
 from tests.d2 import tiny
 
 BOTH = {"METHODS": ["ReviewKD", "DKD"]}
@@ -184,31 +186,69 @@ def test_a_plain_student_ignores_images_without_labels(tmp_path):
         torch.testing.assert_close(value, losses[1][name])
 
 
-def test_a_student_starts_with_what_it_inherits(tmp_path, caplog):
-    same_head = {"FPN": {"OUT_CHANNELS": 24}}
-    tiny.save_teacher(tmp_path)
-    config = tiny.save_student(
-        tmp_path, distill={"INHERIT": ["proposal_generator", "backbone.fpn_output*"]}
+def test_dkd_ignores_images_without_labels(tmp_path):
+    model = make(tmp_path, **BOTH)
+    for module in model.student.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    losses = []
+    for more in ([], unlabeled((60, 90))):
+        torch.manual_seed(1)
+        losses.append(step(model, [*tiny.batch(), *more])["loss_dkd"])
+    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-6)
+
+
+def test_dkd_takes_the_boxes_that_the_student_pooled(tmp_path):
+    head = {"ROI_BOX_HEAD": {"TRAIN_ON_PRED_BOXES": True}}
+    model = make(tmp_path, student=tiny.merged(tiny.R_CNN, head), **DKD)
+    seen = []
+    model.student.roi_heads.box_pooler.register_forward_hook(
+        lambda m, args, out: seen.append([b.tensor.clone() for b in args[1]])
     )
+    teacher = model.teacher.module
+    original = teacher.region_logits
+
+    def spy(levels, boxes):
+        seen.append([b.tensor.clone() for b in boxes])
+        return original(levels, boxes)
+
+    teacher.region_logits = spy
+    step(model, tiny.batch())
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*seen, strict=True))
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A student whose pyramid has the teacher's width, and the teacher's weights."""
+    tiny.save_teacher(tmp_path)
+    config = tiny.save_student(tmp_path)
     tree = tiny.yaml.safe_load(config.read_text())
-    tiny.write(config, tiny.merged(tree, {"MODEL": same_head}))
+    tiny.write(config, tiny.merged(tree, {"MODEL": {"FPN": {"OUT_CHANNELS": 24}}}))
+    cfg = load_config(config)
+    return build_model(cfg).student, teacher_state(cfg)
+
+
+def test_a_student_starts_with_what_it_inherits(pair, caplog):
+    student, teacher = pair
     with caplog.at_level(logging.INFO, logger="reviewkd_det"):
-        model = build_model(load_config(config))
-    teacher = torch.load(tmp_path / "teacher.pth", weights_only=True)["model"]
-    for name, value in model.student.state_dict().items():
+        inherit(student, teacher, ["proposal_generator", "backbone.fpn_output*"])
+    for name, value in student.state_dict().items():
         if name.startswith(("proposal_generator.", "backbone.fpn_output")):
             assert torch.equal(value, teacher[name]), name
     name = "backbone.bottom_up.stem.conv1.weight"
-    assert not torch.equal(model.student.state_dict()[name][:4], teacher[name][:4])
+    assert not torch.equal(student.state_dict()[name][:4], teacher[name][:4])
     assert "Inherited 6 of 6 weights of proposal_generator" in caplog.text
 
 
-def test_what_does_not_fit_is_logged_and_nothing_fitting_is_refused(tmp_path, caplog):
+def test_what_does_not_fit_is_logged_and_nothing_fitting_is_refused(pair, caplog):
+    student, teacher = pair
+    name = "roi_heads.box_head.fc1.weight"
+    teacher[name] = torch.zeros(16, 7)
     with caplog.at_level(logging.INFO, logger="reviewkd_det"):
-        make(tmp_path, INHERIT=["roi_heads"])
-    assert "left out: roi_heads.box_head.fc1.weight (16, 1568) (teacher: (16, 4704))" in caplog.text
-    words = r"'backbone.fpn_output2', .* \(8, 8, 3, 3\) \(teacher: \(24, 24, 3, 3\)\)"
+        inherit(student, teacher, ["roi_heads"])
+    assert f"left out: {name} (16, 4704) (teacher: (16, 7))" in caplog.text
+    words = r"'backbone.bottom_up.stem', .* \(4, 3, 7, 7\) \(teacher: \(8, 3, 7, 7\)\)"
     with pytest.raises(ValueError, match=words):
-        make(tmp_path, INHERIT=["backbone.fpn_output2"])
+        inherit(student, teacher, ["backbone.bottom_up.stem"])
     with pytest.raises(ValueError, match="INHERIT must name parts of the student; got 'neck'"):
-        make(tmp_path, INHERIT=["neck"])
+        inherit(student, teacher, ["neck"])

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +7,9 @@ from detectron2.data import DatasetCatalog
 from PIL import Image
 
 from reviewkd_det.d2 import load_config
+from reviewkd_det.d2.cli import load_run_config
 from reviewkd_det.d2.data import load_image_folder, register_image_folder
-from reviewkd_det.d2.engine import Trainer
+from reviewkd_det.d2.engine import Trainer, check_data
 from tests.d2 import scenes, tiny
 
 
@@ -15,7 +18,8 @@ def write_images(folder):
     for name, size in [("b.png", (90, 60)), ("more/a.JPG", (40, 80))]:
         pixels = np.zeros((size[1], size[0], 3), np.uint8)
         Image.fromarray(pixels).save(folder / name)
-    (folder / "notes.txt").write_text("not an image")
+    for name in ("notes.txt", "paper.pdf", "._b.png"):
+        (folder / name).write_text("not an image")
 
 
 def test_a_folder_is_searched_for_images(tmp_path):
@@ -82,6 +86,34 @@ def test_the_baseline_gets_labelled_images_alone(tmp_path):
     cfg = config(tmp_path, UNLABELED_PER_BATCH=2)
     cfg.MODEL.DISTILL.METHODS = ()
     assert len(next(iter(Trainer.build_train_loader(cfg)))) == 2
+
+
+def test_a_coco_file_without_labels_will_do(tmp_path):
+    cfg = config(tmp_path, UNLABELED_PER_BATCH=2)
+    content = json.loads((tmp_path / "scenes.json").read_text())
+    (tmp_path / "bare.json").write_text(json.dumps({"images": content["images"]}))
+    name = f"bare_{tmp_path.name}"
+    entry = [name, str(tmp_path / "bare.json"), str(tmp_path / "images")]
+    opts = ["DATASETS.COCO_FORMAT", f"[{entry}]", "DATASETS.UNLABELED", f"('{name}',)"]
+    load_run_config(str(tmp_path / "student.yaml"), opts)
+    cfg.DATASETS.UNLABELED = (name,)
+    batch = next(iter(Trainer.build_train_loader(cfg)))
+    assert ["instances" in x for x in batch] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("names", "methods", "words"),
+    [
+        ([], ("ReviewKD",), "UNLABELED_PER_BATCH must be 0 without DATASETS.UNLABELED; got 2"),
+        (None, ("DKD",), "METHODS must have ReviewKD, .* with DATASETS.UNLABELED; got DKD"),
+    ],
+)
+def test_images_without_labels_that_would_do_nothing_are_refused(tmp_path, names, methods, words):
+    cfg = config(tmp_path, UNLABELED_PER_BATCH=2)
+    cfg.DATASETS.UNLABELED = cfg.DATASETS.UNLABELED if names is None else names
+    cfg.MODEL.DISTILL.METHODS = methods
+    with pytest.raises(ValueError, match=words):
+        check_data(cfg, training=True)
 
 
 def test_no_images_per_batch_are_refused(tmp_path):

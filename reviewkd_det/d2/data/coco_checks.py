@@ -25,7 +25,7 @@ _CONTINUES = 0x20  # the bit that announces another character of the same run
 
 
 def read_coco_file(json_file: str, *, needs_annotations: bool = True) -> dict[str, list]:
-    """Read the three sections of a COCO-format file; a missing 'annotations' may be allowed.
+    """Read the three sections of a COCO-format file; all but 'images' may be optional.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -46,6 +46,7 @@ def read_coco_file(json_file: str, *, needs_annotations: bool = True) -> dict[st
         raise ValueError(f"top level of {json_file!r} must be an object; got a {kind}")
     if not needs_annotations:
         content.setdefault("annotations", [])
+        content.setdefault("categories", [])
     for section in REQUIRED_KEYS:
         if section not in content:
             keys = ", ".join(content) or "no key"

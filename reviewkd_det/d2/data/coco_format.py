@@ -44,7 +44,7 @@ def load_coco_format(
         json_file: Path of the annotation file.
         image_root: Folder that the `file_name` of each image is relative to.
         dataset_name: Name whose metadata is filled in.
-        needs_annotations: Whether a file without the section "annotations" is refused.
+        needs_annotations: Whether a file without "annotations" and "categories" is refused.
 
     Returns:
         One dictionary per image, with or without objects, sorted by image id.
@@ -55,7 +55,9 @@ def load_coco_format(
     """
     content = read_coco_file(json_file, needs_annotations=needs_annotations)
     images = _images_by_id(content["images"], json_file)
-    category_ids = _set_classes(content["categories"], json_file, dataset_name)
+    category_ids: dict[int, int] = {}
+    if content["categories"] or needs_annotations:
+        category_ids = _set_classes(content["categories"], json_file, dataset_name)
     objects = _objects_by_image(content["annotations"], images, category_ids, json_file)
     counts: Counter[str] = Counter()
     records = [

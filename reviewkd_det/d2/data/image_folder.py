@@ -44,8 +44,12 @@ def load_image_folder(folder: str) -> list[dict]:
     """
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"image folder must exist; got {folder!r}")
-    endings = Image.registered_extensions()
-    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in endings)
+    endings = {e for e, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    paths = sorted(
+        path
+        for path in Path(folder).rglob("*")
+        if path.suffix.lower() in endings and not path.name.startswith(".")
+    )
     if not paths:
         raise ValueError(f"image folder must hold an image; got {folder!r} without any")
     return [_describe(str(path), index) for index, path in enumerate(paths)]

@@ -13,7 +13,9 @@ from reviewkd_det.d2.data.coco_format import load_coco_format
 _registered: dict[str, tuple[str, str]] = {}  # name: (json file, image root)
 
 
-def register_coco_format(name: str, json_file: str, image_root: str) -> None:
+def register_coco_format(
+    name: str, json_file: str, image_root: str, *, needs_annotations: bool = True
+) -> None:
     """Make a COCO-format file known to Detectron2 under a new name; it is read on first use.
 
     Registering a name again with the same paths does nothing.
@@ -22,6 +24,7 @@ def register_coco_format(name: str, json_file: str, image_root: str) -> None:
         name: The name for `DATASETS.TRAIN` and `DATASETS.TEST`.
         json_file: Path of the annotation file.
         image_root: Folder that the `file_name` of each image is relative to.
+        needs_annotations: Whether the file must have labels; see `load_coco_format`.
 
     Raises:
         ValueError: If the name is taken, by other paths or by Detectron2 itself.
@@ -39,7 +42,8 @@ def register_coco_format(name: str, json_file: str, image_root: str) -> None:
                 f"got {paths}; choose another name"
             )
         return
-    DatasetCatalog.register(name, partial(load_coco_format, *paths, name))
+    load = partial(load_coco_format, *paths, name, needs_annotations=needs_annotations)
+    DatasetCatalog.register(name, load)
     MetadataCatalog.get(name).set(json_file=paths[0], image_root=paths[1], evaluator_type="coco")
     _registered[name] = paths
 

@@ -42,7 +42,9 @@ def build_unlabeled_loader(cfg: CfgNode) -> Any:
             "SOLVER.UNLABELED_PER_BATCH must be a positive multiple of the number of processes, "
             f"{processes}, with DATASETS.UNLABELED; got {count}"
         )
-    records = get_detection_dataset_dicts(cfg.DATASETS.UNLABELED, filter_empty=False)
+    records = get_detection_dataset_dicts(
+        cfg.DATASETS.UNLABELED, filter_empty=False, check_consistency=False
+    )
     records = [{k: v for k, v in record.items() if k != "annotations"} for record in records]
     return build_detection_train_loader(
         records,
