@@ -126,11 +126,12 @@ def _draw(output: Path, summary: dict[str, dict[str, Any]], dataset: str) -> Non
     pictures, curves = np.asarray(figure.subfigures(1, 2, width_ratios=[4, 2.6])).tolist()
     columns = ["ground truth", "baseline", "distilled", "distilled_unlabeled"]
     axes = pictures.subplots(SCENES, len(columns), squeeze=False)
+    records = DatasetCatalog.get(dataset)[:SCENES]  # first, for it fills in the metadata
     boxes = {"ground truth": None} | {
         name: _predictions(output / name, dataset) for name in columns[1:]
     }
     classes = MetadataCatalog.get(dataset).thing_classes
-    for row, record in zip(axes, DatasetCatalog.get(dataset)[:SCENES], strict=True):
+    for row, record in zip(axes, records, strict=True):
         for axis, name in zip(row, columns, strict=True):
             axis.imshow(Image.open(record["file_name"]))
             axis.set_axis_off()
