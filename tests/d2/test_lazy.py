@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.config import LazyConfig, instantiate
 
 from reviewkd_det.d2.data import register_coco_format
+from reviewkd_det.d2.teacher import load_teacher
 from tests.d2 import scenes, tiny
 from tests.d2.test_scripts import call
 
@@ -82,10 +84,6 @@ def test_bad_arguments_end_in_one_sentence(monkeypatch, capsys, arguments, words
 
 
 def test_a_python_config_can_be_a_teacher(tmp_path):
-    from detectron2.config import LazyConfig, instantiate
-
-    from reviewkd_det.d2.teacher import load_teacher
-
     cfg = LazyConfig.load(str(CONFIG))
     student = instantiate(cfg.model.student)
     torch.save({"model": student.state_dict()}, tmp_path / "fcos.pth")
@@ -100,3 +98,9 @@ def test_a_python_config_can_be_a_teacher(tmp_path):
     assert list(levels) == ["p3", "p4", "p5", "p6", "p7"]
     assert teacher.module.reverse_channels  # the example trains on RGB
     assert teacher.module.pixel_mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
+
+
+def test_a_python_teacher_without_a_model_is_refused(tmp_path):
+    (tmp_path / "empty.py").write_text("train = {}\n")
+    with pytest.raises(ValueError, match=r"must have a 'model'; got '.*empty.py' without"):
+        load_teacher(str(tmp_path / "empty.py"))

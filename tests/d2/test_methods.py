@@ -11,6 +11,7 @@ from detectron2.utils.events import EventStorage
 from reviewkd_det.core import decoupled_distillation_loss
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.inherit import inherit
+from reviewkd_det.d2.region_logits import BoxHead
 from reviewkd_det.d2.teacher import teacher_state
 from tests.d2 import tiny
 
@@ -252,3 +253,11 @@ def test_what_does_not_fit_is_logged_and_nothing_fitting_is_refused(pair, caplog
         inherit(student, teacher, ["backbone.bottom_up.stem"])
     with pytest.raises(ValueError, match="INHERIT must name parts of the student; got 'neck'"):
         inherit(student, teacher, ["neck"])
+
+
+def test_dkd_needs_heads_that_pool_boxes_apart():
+    heads = torch.nn.Module()
+    heads.box_predictor = torch.nn.Module()
+    heads.box_predictor.cls_score = torch.nn.Linear(4, 4)
+    with pytest.raises(ValueError, match="teacher must have StandardROIHeads for DKD; got Module"):
+        BoxHead(heads)
