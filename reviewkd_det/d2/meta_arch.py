@@ -93,7 +93,7 @@ class DistilledDetector(nn.Module):
             return {"student": student}
         with torch.random.fork_rng(devices=[]):
             teacher = build_teacher(cfg)
-        methods = {name: METHODS[name].from_config(cfg) for name in settings.METHODS}
+        methods = {name: _factory(name, settings[name.upper()]) for name in settings.METHODS}
         return {"student": student, "teacher": teacher, "methods": methods}
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
@@ -153,3 +153,8 @@ class DistilledDetector(nn.Module):
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Load the student's state dict."""
         return self.student.load_state_dict(*args, **kwargs)
+
+
+def _factory(name: str, settings: CfgNode) -> Factory:
+    """What builds a method with the settings of its own node, `MODEL.DISTILL.<METHOD>`."""
+    return METHODS[name].factory(**{key.lower(): value for key, value in settings.items()})

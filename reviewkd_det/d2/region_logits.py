@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from reviewkd_det.core import FrozenTeacher, decoupled_distillation_loss
@@ -31,12 +30,6 @@ class RegionLogits(nn.Module):
     def __init__(self, *, alpha: float, beta: float, temperature: float) -> None:
         super().__init__()
         self.settings = {"alpha": alpha, "beta": beta, "temperature": temperature}
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> Factory:
-        """The factory with the settings of `MODEL.DISTILL.DKD`."""
-        settings = cfg.MODEL.DISTILL.DKD
-        return cls.factory(**{key.lower(): value for key, value in settings.items()})
 
     @classmethod
     def factory(

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec, get_norm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
@@ -50,12 +49,6 @@ class PyramidReview(nn.Module):
         self.loss_weight = loss_weight
         self.warmup_iters = warmup_iters
         self.teacher_scale = teacher_scale
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> Factory:
-        """The factory with the settings of `MODEL.DISTILL.REVIEWKD`."""
-        settings = cfg.MODEL.DISTILL.REVIEWKD
-        return cls.factory(**{key.lower(): value for key, value in settings.items()})
 
     @classmethod
     def factory(
