@@ -1,4 +1,7 @@
-"""The arrows between the packages: tools -> d2 -> core, and no other."""
+"""The arrows between the packages: tools -> d2 -> core <- classification, and no other.
+
+`common` holds what d2 and classification share beside the method.
+"""
 
 import ast
 import subprocess
@@ -16,9 +19,16 @@ DETECTION = {
 }  # fmt: skip
 ALLOWED = {
     "reviewkd_det/core": {"torch", "reviewkd_det.core"},
-    "reviewkd_det/d2": {*DETECTION, "reviewkd_det.core", "reviewkd_det.d2"},
-    "tools": {"reviewkd_det.d2", "torch", "tqdm"},
-}
+    "reviewkd_det/common": {"fvcore", "reviewkd_det.common", "torch", "yaml"},
+    "reviewkd_det/d2": {
+        *DETECTION, "reviewkd_det.common", "reviewkd_det.core", "reviewkd_det.d2",
+    },
+    "tools": {"reviewkd_det.common", "reviewkd_det.d2", "torch", "tqdm"},
+    "classification": {
+        "PIL", "accelerate", "classification", "fvcore", "numpy", "reviewkd_det.common",
+        "reviewkd_det.core", "sklearn", "tabulate", "timm", "torch", "torchvision", "tqdm", "yaml",
+    },
+}  # fmt: skip
 
 
 def imported(path):

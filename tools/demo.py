@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from reviewkd_det.d2.cli import one_sentence_errors
+from reviewkd_det.common import one_sentence_errors
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data import check_evaluable
 from reviewkd_det.d2.demo_report import write_report

@@ -7,7 +7,7 @@ import argparse
 import json
 from pathlib import Path
 
-from reviewkd_det.d2.cli import one_sentence_errors
+from reviewkd_det.common import one_sentence_errors
 from reviewkd_det.d2.demo_report import seeds_table
 
 

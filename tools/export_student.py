@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
+from reviewkd_det.common import one_sentence_errors
 from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
-from reviewkd_det.d2.cli import load_run_config, one_sentence_errors
+from reviewkd_det.d2.cli import load_run_config
 from reviewkd_det.d2.config import ours_in, plain_config
 from reviewkd_det.d2.engine import Trainer
 

@@ -6,7 +6,7 @@ python tools/recipes_table.py [--size 256 384] [--repeats 5] [configs/RECIPE.yam
 import argparse
 from pathlib import Path
 
-from reviewkd_det.d2.cli import one_sentence_errors
+from reviewkd_det.common import one_sentence_errors
 from reviewkd_det.d2.recipes import recipes_table
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

@@ -1,7 +1,7 @@
 """The methods in pure PyTorch: attention fusion and its loss, logit losses, frozen teacher."""
 
 from reviewkd_det.core.fusion import AttentionFusion, ReviewPath
-from reviewkd_det.core.logits import decoupled_distillation_loss
+from reviewkd_det.core.logits import decoupled_distillation_loss, distillation_loss
 from reviewkd_det.core.loss import hierarchical_context_loss
 from reviewkd_det.core.review import ReviewDistiller
 from reviewkd_det.core.scale import LevelScale
@@ -15,6 +15,7 @@ __all__ = [
     "ReviewDistiller",
     "ReviewPath",
     "decoupled_distillation_loss",
+    "distillation_loss",
     "hierarchical_context_loss",
     "warmup_factor",
 ]

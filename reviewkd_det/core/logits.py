@@ -7,7 +7,37 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["decoupled_distillation_loss"]
+__all__ = ["decoupled_distillation_loss", "distillation_loss"]
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
+    """Compare class logits by their softened distributions.
+
+    With p the softmax of the logits divided by the temperature T: `T^2 * KL(p_teacher, p_student)`,
+    the mean over the samples. Equal logits give 0, and adding one number to all logits of a sample
+    changes nothing. "KD" in Hinton et al., 2015, arXiv:1503.02531, section 2.
+
+    Args:
+        student: the student's logits, (N, K).
+        teacher: the teacher's logits, (N, K); they take no gradient.
+        temperature: T, positive.
+
+    Returns:
+        The loss, shape (); 0 for no samples.
+
+    Raises:
+        ValueError: the shapes differ or have fewer than 2 classes, the temperature is not
+            positive, or the teacher requires a gradient.
+    """
+    _check(student, teacher, temperature)
+    if len(student) == 0:
+        return student.sum()
+    dtype = torch.promote_types(student.dtype, torch.float32)
+    log_p_student, log_p_teacher = (
+        F.log_softmax(logits.to(dtype) / temperature, dim=1) for logits in (student, teacher)
+    )
+    divergence = F.kl_div(log_p_student, log_p_teacher, reduction="batchmean", log_target=True)
+    return temperature**2 * divergence
 
 
 def decoupled_distillation_loss(
@@ -42,22 +72,11 @@ def decoupled_distillation_loss(
         ValueError: the shapes differ or have fewer than 2 classes, the temperature is not
             positive, or the teacher requires a gradient.
     """
-    if student.dim() != 2 or student.shape != teacher.shape or student.shape[1] < 2:
-        raise ValueError(
-            "student and teacher logits must have one shape (N, K) with K at least 2; "
-            f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
-        )
+    _check(student, teacher, temperature)
     if target.shape != student.shape[:1]:
         raise ValueError(
             f"target must be one class for each of {student.shape[0]} samples; "
             f"got shape {tuple(target.shape)}"
-        )
-    if temperature <= 0:
-        raise ValueError(f"temperature must be positive; got {temperature}")
-    if teacher.requires_grad:
-        raise ValueError(
-            f"teacher logits must not require a gradient; got some of shape {tuple(teacher.shape)} "
-            "that do; run the teacher under torch.no_grad()"
         )
     if len(student) == 0:
         return student.sum()
@@ -79,3 +98,18 @@ def _split(logits: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, 
     log_other = others.logsumexp(dim=1)  # log(1 - p_target) without cancellation
     binary = torch.stack([log_p[is_target], log_other], dim=1)  # (N, 2)
     return binary, F.log_softmax(others, dim=1)
+
+
+def _check(student: Tensor, teacher: Tensor, temperature: float) -> None:
+    if student.dim() != 2 or student.shape != teacher.shape or student.shape[1] < 2:
+        raise ValueError(
+            "student and teacher logits must have one shape (N, K) with K at least 2; "
+            f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
+        )
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive; got {temperature}")
+    if teacher.requires_grad:
+        raise ValueError(
+            f"teacher logits must not require a gradient; got some of shape {tuple(teacher.shape)} "
+            "that do; run the teacher under torch.no_grad()"
+        )

@@ -15,8 +15,8 @@ from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from omegaconf import OmegaConf
-from torch.multiprocessing import ProcessRaisedException
 
+from reviewkd_det.common import one_sentence_errors
 from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data import register_coco_format, register_image_folder
@@ -24,7 +24,6 @@ from reviewkd_det.d2.engine import run_files
 
 __all__ = [
     "load_run_config",
-    "one_sentence_errors",
     "parse_run_args",
     "read_config",
     "read_lazy_config",
@@ -33,7 +32,6 @@ __all__ = [
 ]
 
 LAZY_KEYS = ("model", "optimizer", "lr_multiplier", "dataloader", "train")
-TRACEBACK = "REVIEWKD_DET_TRACEBACK"
 # Keys that name data: the parts of each entry, and what makes it known to Detectron2.
 NAMED_DATA: list[tuple[str, tuple[str, ...], Callable[..., None]]] = [
     ("COCO_FORMAT", ("name", "json file", "image folder"), register_coco_format),
@@ -72,40 +70,6 @@ def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) ->
             args=(args,),
         )
     )
-
-
-def one_sentence_errors(main: Callable[[], None]) -> None:
-    """Call `main`; turn an error that a user can mend into one sentence and exit code 1.
-
-    The environment variable REVIEWKD_DET_TRACEBACK=1 shows the traceback instead.
-    """
-    try:
-        main()
-    except (
-        ArithmeticError,
-        AssertionError,  # Detectron2's own checks of a config
-        ImportError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        ValueError,
-        ProcessRaisedException,  # one of these in a process of several
-    ) as error:
-        if os.environ.get(TRACEBACK):
-            raise
-        sentence = _sentence(error)
-        if isinstance(error, AssertionError | RuntimeError):
-            sentence += f" ({TRACEBACK}=1 shows where)"
-        print(f"{Path(sys.argv[0]).name}: error: {sentence}", file=sys.stderr)
-        sys.exit(1)
-
-
-def _sentence(error: Exception) -> str:
-    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    if "Traceback (most recent call last):" in lines:  # from a worker process: its last line counts
-        return lines[-1].partition(": ")[2] or lines[-1]
-    return " ".join(lines) or type(error).__name__
 
 
 def load_run_config(config_file: str, opts: list[str]) -> CfgNode:

@@ -1,14 +1,13 @@
 """Every configuration key of ours, and reading a config file with clear errors."""
 
-import difflib
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import detectron2
-import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
+
+from reviewkd_det.common import merge_file, merge_options
 
 __all__ = ["add_distill_config", "find_teacher_config", "load_config", "ours_in", "plain_config"]
 
@@ -93,70 +92,19 @@ def load_config(
     """
     cfg = get_cfg()
     add_distill_config(cfg)
-    files = _with_bases(Path(config_file))
-    _merge(cfg, lambda: cfg.merge_from_file(str(config_file), allow_unsafe=False), config_file)
+    files = merge_file(cfg, config_file)
     teacher_file = cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE
     for path, content in files:
         if _get(content, TEACHER_FILE) == teacher_file and (path.parent / teacher_file).is_file():
             cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE = str((path.parent / teacher_file).resolve())
-    if len(opts) % 2:
-        given = " ".join(map(str, opts))
-        raise ValueError(f"options must be KEY VALUE pairs; got {given} in {opts_source}")
-    _merge(cfg, lambda: cfg.merge_from_list(list(opts)), opts_source)
+    merge_options(cfg, opts, opts_source)
     return cfg
-
-
-def _with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict]]:
-    """The file and all its bases with their contents, the file itself last."""
-    if not path.is_file():
-        named_by = f", which {above[-1]} names as _BASE_" if above else ""
-        raise FileNotFoundError(f"config file must exist; got '{path}'{named_by}")
-    if path.resolve() in above:
-        raise ValueError(f"_BASE_ must not lead back to its own file; got '{path}' again")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"config file must be plain YAML; got '{path}': {reason}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"config file must be a YAML mapping; got '{path}': {content!r:.80}")
-    bases = content.get("_BASE_", [])
-    bases = [bases] if isinstance(bases, str) else bases
-    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise ValueError(f"_BASE_ must be a file name or a list of them; got {bases!r} in '{path}'")
-    files = []
-    for base in bases:
-        if not base.startswith(("http://", "https://")):
-            base_path = path.parent / Path(base).expanduser()
-            files += _with_bases(base_path, (*above, path.resolve()))
-    return [*files, (path, content)]
 
 
 def _get(content: object, key: str) -> object:
     for part in key.split("."):
         content = content.get(part) if isinstance(content, dict) else None
     return content
-
-
-def _merge(cfg: CfgNode, merge: Callable[[], None], source: object) -> None:
-    """Call `merge`, turning what yacs raises into one sentence that names the key."""
-    try:
-        merge()
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-        unknown = re.search(r"Non-existent (?:config )?key: ([\w.]+)", str(error))
-        if unknown is None:
-            raise ValueError(f"config must fit Detectron2's; got {source}: {error}") from error
-        near = difflib.get_close_matches(unknown[1], list(_keys(cfg)), n=1, cutoff=0.0)
-        raise KeyError(
-            f"config key must be known; got {unknown[1]} in {source}; the nearest is {near[0]}"
-        ) from error
-
-
-def _keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
-    for key, value in cfg.items():
-        yield f"{prefix}{key}"
-        if isinstance(value, CfgNode):
-            yield from _keys(value, f"{prefix}{key}.")
 
 
 def find_teacher_config(name: str) -> Path:

@@ -89,7 +89,7 @@ def test_bases_in_a_circle_are_refused(tmp_path):
         ("- 1\n- 2", r"must be a YAML mapping; got '.*bad.yaml': \[1, 2\]"),
         ("A: !!python/object/apply:os.getcwd []", "must be plain YAML; .*python/object/apply"),
         ("MODEL: {MASK_ON: 3.5}", "Type mismatch .*MODEL.MASK_ON"),
-        ("MODEL: 3", "config must fit Detectron2's; got .*bad.yaml"),
+        ("MODEL: 3", "config must have the known types; got .*bad.yaml"),
         ("_BASE_: 3", "_BASE_ must be a file name or a list of them; got 3"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Classifiers trained with ReviewKD and other methods, on one or several devices."""

@@ -1,0 +1,184 @@
+"""Every configuration key of the classification package."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fvcore.common.config import CfgNode
+
+from reviewkd_det.common import merge_file, merge_options
+
+__all__ = ["get_config", "load_config"]
+
+METHODS = ("ReviewKD", "KD", "DKD")
+
+
+def get_config() -> CfgNode:
+    """Declare every key, with its default."""
+    cfg = CfgNode()
+    # Of the first weights, the order of the images and their augmentation.
+    cfg.SEED = 0
+    # Folder of the run's checkpoints, metrics and log.
+    cfg.OUTPUT_DIR = "output/classification"
+    # Where the metrics also go: "tensorboard", "wandb" or any other tracker of accelerate.
+    cfg.TRACKERS = ("tensorboard",)
+
+    cfg.DATA = CfgNode()
+    # "digits" (embedded in scikit-learn), "cifar10", "cifar100" or "image_folder".
+    cfg.DATA.NAME = "digits"
+    # Folder that holds the data; an image_folder has train/CLASS/* and test/CLASS/* or val/CLASS/*.
+    cfg.DATA.ROOT = "data"
+    # Train on that many images only, the same of each class as nearly as can be; 0 means all.
+    cfg.DATA.TRAIN_IMAGES = 0
+    # "device" keeps all images there and augments whole batches, "workers" reads each image when
+    # it is needed, "auto" chooses.
+    cfg.DATA.LOADER = "auto"
+    # Processes that read images, per process that trains.
+    cfg.DATA.WORKERS = 2
+
+    cfg.INPUT = CfgNode()
+    # Side of the square images, in pixels.
+    cfg.INPUT.SIZE = 32
+    # "none", "crop", "crop_flip", "imagenet" or "autoaugment".
+    cfg.INPUT.AUGMENTATION = "crop_flip"
+    # Pixels of black around an image of which a crop is taken.
+    cfg.INPUT.CROP_PADDING = 4
+    # Of images in [0, 1], per channel, red first: ImageNet's.
+    cfg.INPUT.MEAN = (0.485, 0.456, 0.406)
+    cfg.INPUT.STD = (0.229, 0.224, 0.225)
+
+    cfg.MODEL = CfgNode()
+    # The network to train: a name of classification.models, torchvision/NAME or timm/NAME.
+    cfg.MODEL.NAME = "resnet20"
+    # Its first weights: "" (random), a checkpoint file, or for torchvision and timm the name of
+    # weights of theirs, such as "DEFAULT".
+    cfg.MODEL.WEIGHTS = ""
+
+    cfg.TEACHER = CfgNode()
+    # The same for the teacher, which DISTILL.METHODS need.
+    cfg.TEACHER.NAME = ""
+    cfg.TEACHER.WEIGHTS = ""
+    # As INPUT.MEAN and INPUT.STD, where the teacher was trained with others; () takes those.
+    cfg.TEACHER.MEAN = ()
+    cfg.TEACHER.STD = ()
+
+    cfg.DISTILL = CfgNode()
+    # Any of "ReviewKD", "KD" and "DKD"; () trains without a teacher.
+    cfg.DISTILL.METHODS = ()
+    # Factor of the loss on the labels.
+    cfg.DISTILL.CROSS_ENTROPY_WEIGHT = 1.0
+
+    cfg.DISTILL.REVIEWKD = CfgNode()
+    # Factor of the summed loss, and epochs over which it grows linearly from 0.
+    cfg.DISTILL.REVIEWKD.LOSS_WEIGHT = 1.0
+    cfg.DISTILL.REVIEWKD.WARMUP_EPOCHS = 0.0
+    # Channels shared by all fusions; 0 takes those of the student's coarsest level, at most 512.
+    cfg.DISTILL.REVIEWKD.MID_CHANNELS = 0
+    # Nodes compared, from high to low resolution; () finds the stages of each network.
+    cfg.DISTILL.REVIEWKD.STUDENT_TAPS = ()
+    cfg.DISTILL.REVIEWKD.TEACHER_TAPS = ()
+    # Where a stage that is found is tapped: "before" the activation that ends it, or "after".
+    cfg.DISTILL.REVIEWKD.STUDENT_ACTIVATION = "before"
+    cfg.DISTILL.REVIEWKD.TEACHER_ACTIVATION = "before"
+    # Add the pooled vector to the stages that are found.
+    cfg.DISTILL.REVIEWKD.POOLED = True
+
+    cfg.DISTILL.KD = CfgNode()
+    cfg.DISTILL.KD.LOSS_WEIGHT = 1.0
+    cfg.DISTILL.KD.WARMUP_EPOCHS = 0.0
+    # Of both softmaxes.
+    cfg.DISTILL.KD.TEMPERATURE = 4.0
+
+    cfg.DISTILL.DKD = CfgNode()
+    cfg.DISTILL.DKD.LOSS_WEIGHT = 1.0
+    cfg.DISTILL.DKD.WARMUP_EPOCHS = 0.0
+    # Weights of the target and the non-target term, and the temperature of both softmaxes.
+    cfg.DISTILL.DKD.ALPHA = 1.0
+    cfg.DISTILL.DKD.BETA = 8.0
+    cfg.DISTILL.DKD.TEMPERATURE = 4.0
+
+    cfg.SOLVER = CfgNode()
+    cfg.SOLVER.EPOCHS = 240
+    # Images of one step, over all processes and accumulation steps.
+    cfg.SOLVER.BATCH_SIZE = 128
+    # Parts that a process's share of a batch is computed in, one after the other.
+    cfg.SOLVER.ACCUMULATION_STEPS = 1
+    cfg.SOLVER.LR = 0.1
+    # "multistep" (times GAMMA at each milestone) or "cosine" (down to 0).
+    cfg.SOLVER.SCHEDULE = "multistep"
+    # Epochs.
+    cfg.SOLVER.MILESTONES = (150, 180, 210)
+    cfg.SOLVER.GAMMA = 0.1
+    # Epochs over which the learning rate grows linearly from 0; it then joins the schedule.
+    cfg.SOLVER.WARMUP_EPOCHS = 0.0
+    # SGD with Nesterov momentum.
+    cfg.SOLVER.MOMENTUM = 0.9
+    cfg.SOLVER.NESTEROV = True
+    cfg.SOLVER.WEIGHT_DECAY = 5e-4
+    # "no" (float32), "bf16" or "fp16".
+    cfg.SOLVER.PRECISION = "no"
+
+    cfg.TEST = CfgNode()
+    # Images of one batch, per process.
+    cfg.TEST.BATCH_SIZE = 500
+    # Epochs between evaluations; the last epoch is always evaluated.
+    cfg.TEST.PERIOD = 1
+    return cfg
+
+
+def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CfgNode:
+    """Read a config file and KEY VALUE pairs over the defaults, and check them.
+
+    Args:
+        config_file: a YAML file, with `_BASE_` as in fvcore, read as data only.
+        opts: alternating keys and values.
+
+    Returns:
+        The config, frozen.
+
+    Raises:
+        FileNotFoundError: the file or one of its bases does not exist.
+        ValueError: a file is not a YAML mapping, or a value is of the wrong type or out of range.
+        KeyError: a key is unknown; the sentence names the nearest known one.
+    """
+    cfg = get_config()
+    merge_file(cfg, config_file)
+    merge_options(cfg, opts)
+    _check(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def _check(cfg: CfgNode) -> None:
+    review, solver = cfg.DISTILL.REVIEWKD, cfg.SOLVER
+    for key, value, choices in [
+        ("DISTILL.REVIEWKD.STUDENT_ACTIVATION", review.STUDENT_ACTIVATION, ("before", "after")),
+        ("DISTILL.REVIEWKD.TEACHER_ACTIVATION", review.TEACHER_ACTIVATION, ("before", "after")),
+        ("SOLVER.SCHEDULE", solver.SCHEDULE, ("multistep", "cosine")),
+        ("SOLVER.PRECISION", solver.PRECISION, ("no", "bf16", "fp16")),
+        *(("DISTILL.METHODS", method, METHODS) for method in cfg.DISTILL.METHODS),
+    ]:
+        if value not in choices:
+            raise ValueError(f"{key} must be of {', '.join(choices)}; got {value!r}")
+    for key, value in [
+        ("SOLVER.EPOCHS", solver.EPOCHS),
+        ("SOLVER.BATCH_SIZE", solver.BATCH_SIZE),
+        ("SOLVER.ACCUMULATION_STEPS", solver.ACCUMULATION_STEPS),
+        ("TEST.BATCH_SIZE", cfg.TEST.BATCH_SIZE),
+        ("TEST.PERIOD", cfg.TEST.PERIOD),
+        ("INPUT.SIZE", cfg.INPUT.SIZE),
+    ]:
+        if value < 1:
+            raise ValueError(f"{key} must be positive; got {value}")
+    for key, value in [
+        ("INPUT.MEAN", cfg.INPUT.MEAN),
+        ("INPUT.STD", cfg.INPUT.STD),
+        ("TEACHER.MEAN", cfg.TEACHER.MEAN or cfg.INPUT.MEAN),
+        ("TEACHER.STD", cfg.TEACHER.STD or cfg.INPUT.STD),
+    ]:
+        if len(value) != 3 or (key.endswith("STD") and min(value) <= 0):
+            raise ValueError(f"{key} must be one number for red, green and blue; got {value}")
+    if cfg.DISTILL.METHODS and not cfg.TEACHER.NAME:
+        raise ValueError(
+            f"TEACHER.NAME must name the teacher of DISTILL.METHODS {tuple(cfg.DISTILL.METHODS)}; "
+            "got ''; to train without one set DISTILL.METHODS \"()\""
+        )

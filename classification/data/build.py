@@ -1,0 +1,157 @@
+"""Build the loaders of a run from its settings."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from classification.data.augment import (
+    SMALL_AUGMENTATIONS,
+    build_test_transform,
+    build_train_transform,
+)
+from classification.data.batches import ALONE, EpochBatches, Share
+from classification.data.device_loader import DeviceLoader
+from classification.data.sources import Source, Split, load_source
+from classification.data.worker_loader import WorkerLoader
+
+__all__ = ["LOADERS", "Data", "DataSettings", "Loader", "build_loaders"]
+
+LOADERS = ("auto", "device", "workers")
+_SMALL_SOURCES = ("digits", "cifar10", "cifar100")
+
+Loader = DeviceLoader | WorkerLoader
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What to train on and how to prepare it, the keys of DATA.
+
+    Args:
+        name: see `load_source`.
+        root: see `load_source`.
+        image_size: side of the images that leave the loaders, in pixels.
+        train_images: number of training images; 0 for all.
+        augmentation: see `build_train_transform`.
+        crop_padding: padding of `crop` and `crop_flip`, in pixels.
+        loader: `device` keeps all images on the device, `workers` reads them for each batch, `auto`
+            decides by name and augmentation.
+        workers: worker processes of `workers`, for each of the two splits.
+    """
+
+    name: str
+    root: str
+    image_size: int
+    train_images: int
+    augmentation: str
+    crop_padding: int
+    loader: str
+    workers: int
+
+
+class Data(NamedTuple):
+    """The loaders of both splits; iterating gives (images uint8, labels int64) on the device."""
+
+    train: Loader
+    test: Loader
+    class_names: tuple[str, ...]
+    description: str
+
+
+def build_loaders(
+    settings: DataSettings,
+    *,
+    batch_size: int,
+    eval_batch_size: int,
+    micro_batches: int = 1,
+    seed: int = 0,
+    share: Share = ALONE,
+    device: torch.device | str = "cpu",
+) -> Data:
+    """Load the data and build both loaders.
+
+    Args:
+        settings: the data.
+        batch_size: training images of an optimiser step in this process.
+        eval_batch_size: test images of a batch in this process.
+        micro_batches: batches that a training step is cut into.
+        seed: of the order and the augmentation.
+        share: this process.
+        device: where the batches go.
+
+    Raises:
+        KeyError: If a name is unknown.
+        FileNotFoundError: If files are missing.
+        ValueError: If a setting is out of range or does not fit the data or another setting.
+    """
+    kind = _choose_loader(settings)
+    source = load_source(settings.name, settings.root, train_images=settings.train_images)
+    train_batches = EpochBatches(
+        len(source.train),
+        batch_size,
+        training=True,
+        seed=seed,
+        share=share,
+        micro_batches=micro_batches,
+    )
+    test_batches = EpochBatches(len(source.test), eval_batch_size, training=False, share=share)
+    build = _build_device_loader if kind == "device" else _build_worker_loader
+    return Data(
+        build(settings, source.train, train_batches, device),
+        build(settings, source.test, test_batches, device),
+        source.class_names,
+        _describe(settings, source, kind, device),
+    )
+
+
+def _choose_loader(settings: DataSettings) -> str:
+    augmentation = settings.augmentation
+    if settings.image_size < 1:
+        raise ValueError(f"DATA.IMAGE_SIZE must be positive; got {settings.image_size}")
+    if settings.loader not in LOADERS:
+        raise KeyError(f"DATA.LOADER must be one of {', '.join(LOADERS)}; got {settings.loader!r}")
+    # A wrong augmentation or padding is refused here, before minutes of reading images.
+    build_train_transform(augmentation, settings.image_size, settings.crop_padding)
+    if settings.loader == "auto":
+        small = settings.name in _SMALL_SOURCES and augmentation in SMALL_AUGMENTATIONS
+        return "device" if small else "workers"
+    if settings.loader == "device" and augmentation not in SMALL_AUGMENTATIONS:
+        raise ValueError(
+            f"DATA.AUGMENTATION must be one of {', '.join(SMALL_AUGMENTATIONS)} with DATA.LOADER "
+            f"'device'; got {augmentation!r}; set DATA.LOADER to 'workers'"
+        )
+    return settings.loader
+
+
+def _build_device_loader(
+    settings: DataSettings, split: Split, batches: EpochBatches, device: torch.device | str
+) -> Loader:
+    crops = batches.training and settings.augmentation != "none"
+    return DeviceLoader(
+        split.load(settings.image_size),
+        split.labels,
+        batches,
+        crop_padding=settings.crop_padding if crops else 0,
+        flip=batches.training and settings.augmentation == "crop_flip",
+        device=device,
+    )
+
+
+def _build_worker_loader(
+    settings: DataSettings, split: Split, batches: EpochBatches, device: torch.device | str
+) -> Loader:
+    name, size = settings.augmentation, settings.image_size
+    if batches.training:
+        transform = build_train_transform(name, size, settings.crop_padding)
+    else:
+        transform = build_test_transform(name, size)
+    return WorkerLoader(split, batches, transform, workers=settings.workers, device=device)
+
+
+def _describe(settings: DataSettings, source: Source, kind: str, device: torch.device | str) -> str:
+    where = f"kept on {device}" if kind == "device" else f"read by {settings.workers} workers"
+    return (
+        f"{settings.name}: {len(source.train)} training and {len(source.test)} test images of "
+        f"{len(source.class_names)} classes at {settings.image_size} px, {where}, "
+        f"augmentation {settings.augmentation}"
+    )

@@ -1,0 +1,240 @@
+"""The training loop and the evaluation.
+
+Shapes: N images, K classes.
+"""
+
+import logging
+import math
+import time
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from fvcore.common.config import CfgNode
+from torch import Tensor
+from tqdm import tqdm
+
+from classification.build import build_classifier
+from classification.data import Data, DataSettings, Loader, Share, build_loaders
+from classification.run_folder import RunFolder
+from classification.schedule import build_schedule
+from classification.weights import save_weights
+
+__all__ = ["Trainer", "build_data", "evaluate"]
+
+logger = logging.getLogger(__name__)
+CHECK_PERIOD = 20  # steps between two looks at the losses, each of which waits for the device
+
+
+def build_data(cfg: CfgNode, accelerator: Accelerator) -> Data:
+    """Load the data of a config; this process's share of each batch goes to its device.
+
+    Raises:
+        ValueError: SOLVER.BATCH_SIZE cannot be shared equally; see `build_loaders` for the rest.
+    """
+    processes = accelerator.num_processes
+    parts = processes * cfg.SOLVER.ACCUMULATION_STEPS
+    if cfg.SOLVER.BATCH_SIZE % parts:
+        raise ValueError(
+            f"SOLVER.BATCH_SIZE must be a multiple of {processes} processes x "
+            f"{cfg.SOLVER.ACCUMULATION_STEPS} accumulation steps; got {cfg.SOLVER.BATCH_SIZE}"
+        )
+    settings = DataSettings(
+        name=cfg.DATA.NAME,
+        root=cfg.DATA.ROOT,
+        image_size=cfg.INPUT.SIZE,
+        train_images=cfg.DATA.TRAIN_IMAGES,
+        augmentation=cfg.INPUT.AUGMENTATION,
+        crop_padding=cfg.INPUT.CROP_PADDING,
+        loader=cfg.DATA.LOADER,
+        workers=cfg.DATA.WORKERS,
+    )
+    return build_loaders(
+        settings,
+        batch_size=cfg.SOLVER.BATCH_SIZE // processes,
+        eval_batch_size=cfg.TEST.BATCH_SIZE,
+        micro_batches=cfg.SOLVER.ACCUMULATION_STEPS,
+        seed=cfg.SEED,
+        share=Share(accelerator.process_index, processes),
+        device=accelerator.device,
+    )
+
+
+@torch.no_grad()
+def evaluate(classify: Any, loader: Loader, accelerator: Accelerator) -> dict[str, float]:
+    """Classify all test images, each in one process.
+
+    Args:
+        classify: maps uint8 images (N, 3, H, W) to logits (N, K).
+        loader: of the test images.
+        accelerator: of this process.
+
+    Returns:
+        `top1` and `top5`, in percent: the part of the images whose class is the highest, or among
+        the five highest logits.
+    """
+    counts = torch.zeros(3, device=accelerator.device, dtype=torch.long)
+    for images, labels in loader:
+        with accelerator.autocast():
+            logits = classify(images)
+        best = logits.topk(min(5, logits.shape[1]), dim=1).indices  # (N, 5)
+        hits = best == labels[:, None]
+        counts += torch.stack([hits[:, 0].sum(), hits.sum(), hits.new_tensor(len(labels)).long()])
+    top1, top5, images = accelerator.reduce(counts, "sum").tolist()
+    return {"top1": 100 * top1 / images, "top5": 100 * top5 / images}
+
+
+class Trainer:
+    """Train what a config describes, from its last state on where there is one.
+
+    Args:
+        cfg: as `load_config` reads it.
+        accelerator: of this process.
+        run: the run's folder.
+        data: as `build_data` makes it.
+    """
+
+    def __init__(
+        self, cfg: CfgNode, accelerator: Accelerator, run: RunFolder, data: Data
+    ) -> None:
+        self.cfg = cfg
+        self.accelerator = accelerator
+        self.run = run
+        self.data = data
+        set_seed(cfg.SEED)
+        classifier, self.student = build_classifier(cfg, len(data.class_names))
+        optimizer = torch.optim.SGD(
+            classifier.parameters(),
+            lr=cfg.SOLVER.LR,
+            momentum=cfg.SOLVER.MOMENTUM,
+            nesterov=cfg.SOLVER.NESTEROV,
+            weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        )
+        self.schedule = build_schedule(cfg.SOLVER)
+        self.classifier, self.optimizer = accelerator.prepare(classifier, optimizer)
+        self.plain = accelerator.unwrap_model(self.classifier)
+        # What a resumed run goes on with, beside the state of model and optimiser.
+        self.progress: dict[str, Any] = {
+            "epoch": 0, "train_seconds": 0.0, "wall_seconds": 0.0, "last": None, "best": None,
+        }  # fmt: skip
+
+    def train(self) -> dict[str, Any]:
+        """Train to the last epoch, evaluate, and write the run's files.
+
+        Returns:
+            The content of `summary.json`.
+
+        Raises:
+            FloatingPointError: a loss is not finite; the last state is kept.
+        """
+        self.progress = self.run.load_state() or self.progress
+        cfg, done = self.cfg, self.progress["epoch"]
+        if done:
+            logger.info("Going on after epoch %d", done)
+        steps = len(self.data.train)
+        bar = tqdm(
+            total=cfg.SOLVER.EPOCHS * steps,
+            initial=done * steps,
+            unit="it",
+            mininterval=1,
+            disable=not self.accelerator.is_main_process,
+        )
+        for epoch in range(done + 1, cfg.SOLVER.EPOCHS + 1):
+            start = time.perf_counter()
+            metrics = self._train_epoch(epoch, bar)
+            self.progress["epoch"] = epoch
+            self.progress["train_seconds"] += time.perf_counter() - start
+            if epoch % cfg.TEST.PERIOD == 0 or epoch == cfg.SOLVER.EPOCHS:
+                metrics |= self._evaluate(epoch)
+            self.progress["wall_seconds"] += time.perf_counter() - start
+            self.run.save_state(self.progress)
+            self.run.add_metrics({"epoch": epoch, **metrics})
+            self.accelerator.log(metrics, step=epoch)
+            shown = [f"{name} {value:.4g}" for name, value in metrics.items()]
+            logger.info("epoch %d/%d: %s", epoch, cfg.SOLVER.EPOCHS, ", ".join(shown))
+        bar.close()
+        summary = self._summary()
+        self.run.write_summary(summary)
+        return summary
+
+    def _train_epoch(self, epoch: int, bar: tqdm) -> dict[str, float]:
+        """One pass over the training images; returns the mean losses and the speed."""
+        self.classifier.train()
+        self.data.train.set_epoch(epoch)
+        start, steps = time.perf_counter(), len(self.data.train)
+        sums: dict[str, Tensor] = {}
+        for step, (images, labels) in enumerate(self.data.train, start=1):
+            self._set_learning_rate(epoch - 1 + (step - 1) / steps)
+            with self.accelerator.accumulate(self.classifier):
+                losses = self.classifier(images, labels, epoch)
+                self.accelerator.backward(torch.stack(list(losses.values())).sum())
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, 0) + loss.detach()
+            if step % CHECK_PERIOD == 0 or step == steps:
+                self._check(sums, epoch, step)
+                bar.set_postfix(epoch=epoch, loss=f"{sum(map(float, losses.values())):.3f}")
+                bar.update((epoch - 1) * steps + step - bar.n)
+        values = torch.stack(list(sums.values())) / steps
+        means = self.accelerator.reduce(values, "mean").tolist()
+        seconds = time.perf_counter() - start
+        return {
+            **dict(zip(sums, means, strict=True)),
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "images_per_second": self.data.train.images_per_epoch / seconds,
+        }
+
+    def _set_learning_rate(self, epochs: float) -> None:
+        factor = self.schedule(epochs / self.cfg.SOLVER.EPOCHS)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.cfg.SOLVER.LR * factor
+
+    def _check(self, sums: dict[str, Tensor], epoch: int, step: int) -> None:
+        """A loss that is not finite once makes its sum so for ever."""
+        values = {name: float(value) for name, value in sums.items()}
+        if not all(map(math.isfinite, values.values())):
+            shown = ", ".join(f"{name} {value / step:.4g}" for name, value in values.items())
+            raise FloatingPointError(
+                f"losses must be finite; got a mean of {shown} in epoch {epoch} up to step {step}; "
+                f"the last good state is in '{self.run.path}'; try a lower SOLVER.LR"
+            )
+
+    def _evaluate(self, epoch: int) -> dict[str, float]:
+        """Test the student, and save it where it is the last or the best."""
+        self.classifier.eval()
+        accuracy = evaluate(self.plain.classify, self.data.test, self.accelerator)
+        self.progress["last"] = {"epoch": epoch, **accuracy}
+        best = self.progress["best"]
+        is_best = best is None or accuracy["top1"] > best["top1"]
+        if is_best:
+            self.progress["best"] = self.progress["last"]
+        if self.accelerator.is_main_process:
+            for name in ["last", "best"] if is_best else ["last"]:
+                save_weights(self._student_weights(), self.run.path / f"{name}.pth")
+        return accuracy
+
+    def _student_weights(self) -> dict[str, Tensor]:
+        """The student's own state dict; where it is tapped, the traced copy holds its buffers."""
+        return self.student.state_dict() | self.plain.student.net.state_dict()
+
+    def _summary(self) -> dict[str, Any]:
+        progress, cfg = self.progress, self.cfg
+        images = progress["epoch"] * self.data.train.images_per_epoch
+        return {
+            "model": cfg.MODEL.NAME,
+            "teacher": cfg.TEACHER.NAME if cfg.DISTILL.METHODS else "",
+            "methods": list(cfg.DISTILL.METHODS),
+            "data": cfg.DATA.NAME,
+            "seed": cfg.SEED,
+            "epochs": progress["epoch"],
+            "top1": progress["last"]["top1"],
+            "top5": progress["last"]["top5"],
+            "last": progress["last"],
+            "best": progress["best"],
+            "parameters": sum(p.numel() for p in self.student.parameters()),
+            "train_seconds": round(progress["train_seconds"], 2),
+            "wall_seconds": round(progress["wall_seconds"], 2),
+            "images_per_second": round(images / progress["train_seconds"], 1),
+        }

@@ -1,0 +1,123 @@
+"""Checkpoint files of classifiers, read as data only and verified."""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ["load_weights", "replace_file", "save_weights"]
+
+# Where training scripts keep the weights, and what wrappers put before their names.
+ENTRIES = ("model", "state_dict", "net")
+PREFIXES = ("module.", "_orig_mod.")
+# What published checkpoints hold beside tensors: settings and scores.
+PLAIN_DATA = [
+    argparse.Namespace,
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "b1")},
+    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
+]
+SHOWN = 3  # names in an error sentence
+
+
+def load_weights(model: nn.Module, path: str | Path, key: str) -> None:
+    """Load a checkpoint into a classifier; every weight must be there and fit.
+
+    Args:
+        model: changed in place.
+        path: a state dict, or a dict that holds one as `model`, `state_dict` or `net`.
+        key: the config key that names the file, for error sentences.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: it is no checkpoint, or its names, shapes or number of classes differ.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{key} must be a checkpoint file; got '{path}'")
+    try:
+        with torch.serialization.safe_globals(PLAIN_DATA):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{key} must be a checkpoint of weights and plain data; got '{path}': {reason}"
+        ) from error
+    found = _state_dict(content)
+    if not found:
+        raise ValueError(f"{key} must hold weights by name; got '{path}' with none")
+    _check(model, found, path, key)
+    model.load_state_dict(found)
+
+
+def save_weights(state_dict: Mapping[str, Tensor], path: Path) -> None:
+    """Write a plain state dict, on the CPU."""
+    plain = {name: value.detach().cpu() for name, value in state_dict.items()}
+    replace_file(path, lambda part: torch.save(plain, part))
+
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file as a whole: whoever reads it finds the old or the new one.
+
+    Args:
+        path: the file.
+        write: writes the content to the path that it is given.
+    """
+    part = path.with_name(f"{path.name}.part")
+    write(part)
+    part.replace(path)
+
+
+def _state_dict(content: Any) -> dict[str, Tensor]:
+    while isinstance(content, Mapping) and (
+        entry := next((name for name in ENTRIES if isinstance(content.get(name), Mapping)), None)
+    ):
+        content = content[entry]
+    if not isinstance(content, Mapping):
+        return {}
+    found = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in found):
+            found = {name.removeprefix(prefix): value for name, value in found.items()}
+    return found
+
+
+def _check(model: nn.Module, found: Mapping[str, Tensor], path: str | Path, key: str) -> None:
+    wanted = model.state_dict()
+    sizes = {
+        name: (tuple(value.shape), tuple(found[name].shape))
+        for name, value in wanted.items()
+        if name in found and value.shape != found[name].shape
+    }
+    kind = type(model).__name__
+    if missing := [name for name in wanted if name not in found]:
+        # Checkpoints of old torch versions do not count batches.
+        missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    extra = [name for name in found if name not in wanted]
+    if missing or extra:
+        parts = [
+            f"{what} {_shown(names)}"
+            for what, names in (("lacks", missing), ("has besides", extra))
+            if names
+        ]
+        raise ValueError(f"{key} must hold the weights of {kind}; '{path}' {'; it '.join(parts)}")
+    *_, last = (name for name in wanted if name.endswith("weight"))
+    head = {last, f"{last.removesuffix('weight')}bias"}
+    if sizes and set(sizes) <= head:
+        (ours, theirs) = next(iter(sizes.values()))
+        raise ValueError(
+            f"{key} must be for {ours[0]} classes, as the data has; got '{path}' for {theirs[0]}"
+        )
+    if sizes:
+        wrong = [f"{name} {got} instead of {want}" for name, (want, got) in sizes.items()]
+        raise ValueError(f"{key} must hold the weights of {kind}; '{path}' has {_shown(wrong)}")
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,0 +1,46 @@
+"""Errors as a command-line user sees them."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from torch.multiprocessing import ProcessRaisedException
+
+__all__ = ["one_sentence_errors"]
+
+TRACEBACK = "REVIEWKD_DET_TRACEBACK"
+
+
+def one_sentence_errors(main: Callable[[], None]) -> None:
+    """Call `main`; turn an error that a user can mend into one sentence and exit code 1.
+
+    The environment variable REVIEWKD_DET_TRACEBACK=1 shows the traceback instead.
+    """
+    try:
+        main()
+    except (
+        ArithmeticError,
+        AssertionError,  # Detectron2's and yacs' own checks of a config
+        ImportError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        ProcessRaisedException,  # one of these in a process of several
+    ) as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        sentence = _sentence(error)
+        if isinstance(error, AssertionError | RuntimeError):
+            sentence += f" ({TRACEBACK}=1 shows where)"
+        print(f"{Path(sys.argv[0]).name}: error: {sentence}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _sentence(error: Exception) -> str:
+    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    if "Traceback (most recent call last):" in lines:  # from a worker process: its last line counts
+        return lines[-1].partition(": ")[2] or lines[-1]
+    return " ".join(lines) or type(error).__name__
