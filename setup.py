@@ -14,6 +14,7 @@ VERSION = re.search(
 # are what its pure-Python part imports.
 DETECTRON2_NEEDS = ["cloudpickle", "hydra-core", "omegaconf", "packaging", "tabulate", "termcolor"]
 DEMO = ["scikit-learn"]
+CLASSIFICATION = ["accelerate>=1.0", "scikit-learn", "timm>=1.0"]
 
 setup(
     name="reviewkd_det",
@@ -22,7 +23,9 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["reviewkd_det", "reviewkd_det.*"]),
+    packages=find_packages(
+        include=["reviewkd_det", "reviewkd_det.*", "classification", "classification.*"]
+    ),
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.4",
@@ -42,6 +45,15 @@ setup(
     ],
     extras_require={
         "demo": DEMO,
-        "dev": [*DEMO, "hypothesis", "mypy", "pre-commit", "pytest", "ruff", "types-PyYAML"],
+        "classification": CLASSIFICATION,
+        "dev": [
+            *CLASSIFICATION,
+            "hypothesis",
+            "mypy",
+            "pre-commit",
+            "pytest",
+            "ruff",
+            "types-PyYAML",
+        ],
     },
 )

@@ -1,13 +1,22 @@
 """The student, its teacher and the methods between them, from a config."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from fvcore.common.config import CfgNode
 from torch import float32, nn
 from torchvision.transforms import v2
 
-from classification.distill import DKD, KD, DistilledClassifier, Method, ReviewKD, pair_levels
+from classification.distill import (
+    DKD,
+    KD,
+    DistilledClassifier,
+    Method,
+    ReviewKD,
+    Shape,
+    pair_levels,
+)
 from classification.models import create_model
 from classification.taps import TappedModel, find_taps
 from classification.weights import load_weights
@@ -77,11 +86,13 @@ def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifie
         for model, taps, side in zip((student, teacher), names, ("STUDENT", "TEACHER"), strict=True)
     )
     if "ReviewKD" in cfg.DISTILL.METHODS:
-        shapes = [
+        student_shapes, teacher_shapes = (
             tapped.level_shapes(cfg.INPUT.SIZE) for tapped in (tapped_student, tapped_teacher)
-        ]
-        _say_levels(names, shapes)
-        methods["ReviewKD"] = ReviewKD(*shapes, mid_channels=cfg.DISTILL.REVIEWKD.MID_CHANNELS)
+        )
+        _say_levels(names, (student_shapes, teacher_shapes))
+        methods["ReviewKD"] = ReviewKD(
+            student_shapes, teacher_shapes, cfg.DISTILL.REVIEWKD.MID_CHANNELS
+        )
     if "KD" in cfg.DISTILL.METHODS:
         methods["KD"] = KD(cfg.DISTILL.KD.TEMPERATURE)
     if "DKD" in cfg.DISTILL.METHODS:
@@ -144,7 +155,7 @@ def _taps(
     return pair_levels(*levels)
 
 
-def _say_levels(names: tuple[tuple[str, ...], ...], shapes: list) -> None:
+def _say_levels(names: Sequence[Sequence[str]], shapes: Sequence[Sequence[Shape]]) -> None:
     pairs = [
         f"{ours} {'x'.join(map(str, our_shape))} <- {theirs} {'x'.join(map(str, their_shape))}"
         for ours, our_shape, theirs, their_shape in zip(

@@ -1,19 +1,23 @@
-"""What the scripts share: arguments, and the set-up of a process."""
+"""What the scripts share: the set-up of a process, its log, and its last line."""
 
 import argparse
+import json
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.tracking import get_available_trackers
 from fvcore.common.config import CfgNode
+from tqdm.contrib.logging import logging_redirect_tqdm
 
-from classification.engine import Trainer, build_data, evaluate
 from classification.build import build_model, build_preprocess
 from classification.config import load_config
+from classification.engine import Trainer, build_data, evaluate
 from classification.run_folder import RunFolder
+from classification.weights import replace_file
 
 __all__ = ["evaluate_main", "train_main"]
 
@@ -26,9 +30,10 @@ def train_main(args: argparse.Namespace) -> None:
     Raises:
         FileExistsError: OUTPUT_DIR holds another run, and neither --resume nor --overwrite is
             given.
+        ValueError: a tracker is not installed, or the precision needs a GPU.
     """
     cfg = load_config(args.config_file, args.opts)
-    accelerator = _start(cfg)
+    accelerator = _start(cfg, cfg.TRACKERS)
     run = RunFolder(cfg.OUTPUT_DIR, accelerator)
     if not (args.resume or args.overwrite):
         run.refuse_another_run()
@@ -37,18 +42,87 @@ def train_main(args: argparse.Namespace) -> None:
     # Nothing is written, and no earlier run removed, before everything has been built.
     if args.overwrite:
         run.remove_run()
-    _start_log(run, accelerator)
-    logger.info("%s; %s on %d x %s", data.description, cfg.MODEL.NAME, accelerator.num_processes, accelerator.device.type)
+    _open_log(run.path / "log.txt", accelerator)
     if accelerator.is_main_process:
         (run.path / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
     accelerator.init_trackers("classification", config=_flat(cfg))
-    summary = trainer.train()
+    logger.info("%s", data.description)
+    logger.info("%s", trainer.description)
+    with logging_redirect_tqdm([logger]):
+        summary = trainer.train()
     accelerator.end_training()
-    last, best = summary["last"], summary["best"]
-    logger.info(
-        "%s: last epoch %d top-1 %.2f top-5 %.2f; best epoch %d top-1 %.2f top-5 %.2f; seed %d; "
-        "%.0f s, %.0f images/s in training; %s",
-        summary["model"], last["epoch"], last["top1"], last["top5"],
-        best["epoch"], best["top1"], best["top5"],
-        summary["seed"], summary["wall_seconds"], summary["images_per_second"], run.path,
-    )  # fmt: skip
+    logger.info("%s", _last_line(summary, run.path))
+
+
+def evaluate_main(args: argparse.Namespace) -> None:
+    """Test a checkpoint as the arguments of `evaluate.py` say, and print its accuracy.
+
+    Raises:
+        FileNotFoundError: the checkpoint does not exist.
+        ValueError: it does not fit the network or the data.
+    """
+    cfg = load_config(args.config_file, args.opts)
+    weights = args.weights or str(Path(cfg.OUTPUT_DIR, "last.pth"))
+    accelerator = _start(cfg)
+    data = build_data(cfg, accelerator)
+    model = build_model(cfg.MODEL.NAME, weights, len(data.class_names), "MODEL")
+    preprocess = build_preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
+    classify = torch.nn.Sequential(preprocess, model).to(accelerator.device).eval()
+    accuracy = evaluate(classify, data.test, accelerator)
+    _open_log(None, accelerator)
+    shown = ", ".join(f"{name} {value:.2f}" for name, value in accuracy.items())
+    logger.info("%s with %s on %s: %s", cfg.MODEL.NAME, weights, data.description, shown)
+    if args.json and accelerator.is_main_process:
+        replace_file(Path(args.json), lambda part: part.write_text(json.dumps(accuracy) + "\n"))
+
+
+def _start(cfg: CfgNode, trackers: tuple[str, ...] = ()) -> Accelerator:
+    installed = [str(tracker) for tracker in get_available_trackers()]
+    for tracker in trackers:
+        if tracker not in installed:
+            raise ValueError(
+                f"TRACKERS must be of what is installed, {', '.join(installed)}; got {tracker!r}; "
+                f"install it with pip install {tracker}"
+            )
+    torch.backends.cudnn.benchmark = True
+    accelerator = Accelerator(
+        mixed_precision=cfg.SOLVER.PRECISION,
+        gradient_accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
+        log_with=list(trackers) or None,
+        project_dir=cfg.OUTPUT_DIR,
+    )
+    return accelerator
+
+
+def _open_log(path: Path | None, accelerator: Accelerator) -> None:
+    """Say what happens on the terminal and in a file, from the main process."""
+    logger.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if path is not None and accelerator.is_main_process:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        logger.addHandler(handler)
+
+
+def _last_line(summary: dict[str, Any], folder: Path) -> str:
+    scores = [
+        f"{kind} epoch {at['epoch']} top-1 {at['top1']:.2f} top-5 {at['top5']:.2f}"
+        for kind, at in (("last", summary["last"]), ("best", summary["best"]))
+    ]
+    return (
+        f"{summary['model']}: {'; '.join(scores)}; seed {summary['seed']}; "
+        f"{summary['wall_seconds']:.0f} s, {summary['images_per_second']:.0f} images/s; {folder}"
+    )
+
+
+def _flat(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
+    """The settings as trackers take them: KEY.KEY to a string or number."""
+    flat: dict[str, Any] = {}
+    for key, value in cfg.items():
+        if isinstance(value, CfgNode):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, int | float | str) else str(value)
+    return flat

@@ -20,7 +20,7 @@ from reviewkd_det.core import (
     warmup_factor,
 )
 
-__all__ = ["DKD", "KD", "DistilledClassifier", "Method", "ReviewKD", "pair_levels"]
+__all__ = ["DKD", "KD", "DistilledClassifier", "Method", "ReviewKD", "Shape", "pair_levels"]
 
 logger = logging.getLogger(__name__)
 Shape = tuple[int, int, int]

@@ -80,7 +80,7 @@ def evaluate(classify: Any, loader: Loader, accelerator: Accelerator) -> dict[st
             logits = classify(images)
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices  # (N, 5)
         hits = best == labels[:, None]
-        counts += torch.stack([hits[:, 0].sum(), hits.sum(), hits.new_tensor(len(labels)).long()])
+        counts += torch.stack([hits[:, 0].sum(), hits.sum(), counts.new_tensor(len(labels))])
     top1, top5, images = accelerator.reduce(counts, "sum").tolist()
     return {"top1": 100 * top1 / images, "top5": 100 * top5 / images}
 
@@ -95,9 +95,7 @@ class Trainer:
         data: as `build_data` makes it.
     """
 
-    def __init__(
-        self, cfg: CfgNode, accelerator: Accelerator, run: RunFolder, data: Data
-    ) -> None:
+    def __init__(self, cfg: CfgNode, accelerator: Accelerator, run: RunFolder, data: Data) -> None:
         self.cfg = cfg
         self.accelerator = accelerator
         self.run = run
@@ -118,6 +116,18 @@ class Trainer:
         self.progress: dict[str, Any] = {
             "epoch": 0, "train_seconds": 0.0, "wall_seconds": 0.0, "last": None, "best": None,
         }  # fmt: skip
+
+    @property
+    def description(self) -> str:
+        """What is trained, with what, and where, in a line."""
+        model, teacher = self.cfg.MODEL.NAME, self.cfg.TEACHER.NAME
+        methods = " + ".join(self.cfg.DISTILL.METHODS)
+        parameters = sum(p.numel() for p in self.student.parameters())
+        source = f" by {methods} from {teacher}" if methods else " without a teacher"
+        return (
+            f"Training {model} ({parameters:,} parameters){source}, on "
+            f"{self.accelerator.num_processes} x {self.accelerator.device.type}"
+        )
 
     def train(self) -> dict[str, Any]:
         """Train to the last epoch, evaluate, and write the run's files.
@@ -171,14 +181,14 @@ class Trainer:
                 self.accelerator.backward(torch.stack(list(losses.values())).sum())
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-            for name, loss in losses.items():
-                sums[name] = sums.get(name, 0) + loss.detach()
+            values = {name: loss.detach() for name, loss in losses.items()}
+            sums = {name: sums.get(name, 0) + value for name, value in values.items()}
             if step % CHECK_PERIOD == 0 or step == steps:
                 self._check(sums, epoch, step)
-                bar.set_postfix(epoch=epoch, loss=f"{sum(map(float, losses.values())):.3f}")
+                bar.set_postfix(epoch=epoch, loss=f"{sum(map(float, values.values())):.3f}")
                 bar.update((epoch - 1) * steps + step - bar.n)
-        values = torch.stack(list(sums.values())) / steps
-        means = self.accelerator.reduce(values, "mean").tolist()
+        totals = torch.stack(list(sums.values()))
+        means = (self.accelerator.reduce(totals, "mean") / steps).tolist()
         seconds = time.perf_counter() - start
         return {
             **dict(zip(sums, means, strict=True)),

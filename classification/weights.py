@@ -16,7 +16,7 @@ __all__ = ["load_weights", "replace_file", "save_weights"]
 ENTRIES = ("model", "state_dict", "net")
 PREFIXES = ("module.", "_orig_mod.")
 # What published checkpoints hold beside tensors: settings and scores.
-PLAIN_DATA = [
+PLAIN_DATA: list[Any] = [
     argparse.Namespace,
     np.dtype,
     *{type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "b1")},

@@ -1,8 +1,14 @@
+from itertools import chain
+
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from classification.data.batches import EpochBatches, Share, mix_seed
+
+
+def flat(lists):
+    return list(chain.from_iterable(lists))
 
 
 def run(epoch=0, skip=0, **options):
@@ -21,19 +27,19 @@ def test_a_batch_of_all_processes_is_a_batch_of_one(world_size, micro_batches):
     assert len(alone) == 103 // (12 * world_size) * micro_batches
     for batch, *parts in zip(alone, *together, strict=True):
         assert {len(part) for part in parts} == {12 // micro_batches}
-        assert sorted(batch) == sorted(sum(parts, []))
+        assert sorted(batch) == sorted(flat(parts))
 
 
 def test_micro_batches_are_the_pieces_of_a_batch():
     whole, pieces = run(batch_size=12), run(batch_size=12, micro_batches=3)
-    groups = [sum(pieces[first : first + 3], []) for first in range(0, len(pieces), 3)]
+    groups = [flat(pieces[first : first + 3]) for first in range(0, len(pieces), 3)]
     assert groups == whole
 
 
 def test_training_leaves_out_only_the_incomplete_batch_and_repeats_nothing():
     batches = run()
     assert [len(batch) for batch in batches] == [8] * 12  # 96 of 103
-    assert len(set(sum(batches, []))) == 96
+    assert len(set(flat(batches))) == 96
 
 
 def test_the_order_is_a_function_of_seed_and_epoch():
@@ -43,7 +49,7 @@ def test_the_order_is_a_function_of_seed_and_epoch():
 
 
 def test_the_images_left_out_change_from_epoch_to_epoch():
-    left_out = [set(range(103)) - set(sum(run(epoch=epoch), [])) for epoch in range(200)]
+    left_out = [set(range(103)) - set(flat(run(epoch=epoch))) for epoch in range(200)]
     assert set.union(*left_out) == set(range(103))  # (96 / 103) ** 200 is 1 in a million
 
 
@@ -52,7 +58,7 @@ def test_the_images_left_out_change_from_epoch_to_epoch():
 def test_evaluation_sees_every_image_once_over_all_processes(length, world_size):
     options = {"length": length, "training": False}
     shares = [run(share=Share(rank, world_size), **options) for rank in range(world_size)]
-    assert sorted(sum((sum(share, []) for share in shares), [])) == list(range(length))
+    assert sorted(flat(map(flat, shares))) == list(range(length))
     counts = [len(share) for share in shares]
     assert max(counts) - min(counts) <= 1
     assert all(batch for share in shares for batch in share)
@@ -132,4 +138,4 @@ def test_wrong_numbers_are_refused(options, sentence):
 
 
 def test_a_total_batch_of_all_images_is_accepted():
-    assert sorted(sum(run(batch_size=103), [])) == list(range(103))
+    assert sorted(flat(run(batch_size=103))) == list(range(103))

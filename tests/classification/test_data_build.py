@@ -120,7 +120,7 @@ def test_every_setting_changes_the_images(loader, change):
 def test_the_crop_has_black_borders_and_none_has_not(loader):
     def bright(augmentation):
         data = build(loader=loader, augmentation=augmentation, train_images=0)
-        return torch.cat([images for images, _ in data.train]).double().mean()
+        return torch.cat([images for images, _ in data.train]).double().mean().item()
 
     assert bright("crop") < 0.97 * bright("none")  # zeros replace part of the picture
     assert bright("crop_flip") == pytest.approx(bright("crop"), rel=0.05)
@@ -143,7 +143,7 @@ def test_the_description_says_what_was_loaded():
         (
             {"loader": "gpu"},
             KeyError,
-            "DATA.LOADER must be one of auto, device, workers; got 'gpu'",
+            "must be one of auto, device, workers; got 'gpu'",
         ),
         ({"augmentation": "cut"}, KeyError, "DATA.AUGMENTATION must be .*; got 'cut'"),
         ({"image_size": 0}, ValueError, "DATA.IMAGE_SIZE must be positive; got 0"),

@@ -68,7 +68,8 @@ def test_digits_have_scikit_learns_labels_and_brightness():
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    known = {tuple(ink.flatten().tolist()): label for ink, label in zip(*digits_of(digits))}
+    pairs = zip(digits.images, digits.target.tolist(), strict=True)
+    known = {tuple(ink.flatten().tolist()): label for ink, label in pairs}
     test = load_source("digits", "").test
     for image, label in zip(test.images, test.labels.tolist(), strict=True):
         grey = image.double().unique(dim=0)
@@ -77,13 +78,9 @@ def test_digits_have_scikit_learns_labels_and_brightness():
         assert known[ink] == label
 
 
-def digits_of(digits):
-    return digits.images, digits.target.tolist()
-
-
 def test_digits_need_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ModuleNotFoundError, match="'digits' must .*; got no scikit-learn; pip"):
+    with pytest.raises(ModuleNotFoundError, match=r"'digits' must .*; got no scikit-learn; pip"):
         load_source("digits", "")
 
 
@@ -193,9 +190,7 @@ def test_fewer_files_keep_their_labels(folder):
 
 @pytest.mark.parametrize("number", [-1, 6])
 def test_a_wrong_number_of_training_images_is_refused(folder, number):
-    with pytest.raises(
-        ValueError, match=rf"DATA.TRAIN_IMAGES must be 0 \(all\) to 5; got {number}"
-    ):
+    with pytest.raises(ValueError, match=rf"TRAIN_IMAGES must be 0 \(all\) to 5; got {number}"):
         load_source("image_folder", folder, train_images=number)
 
 

@@ -157,9 +157,9 @@ def test_a_test_picture_of_the_size_is_left_alone(augmentation):
 def test_an_unreadable_file_is_one_sentence_with_its_name(workers, tmp_path):
     (tmp_path / "no_image.png").write_bytes(b"nothing")
     split = Split((str(tmp_path / "no_image.png"),), torch.zeros(1))
-    with pytest.raises(ValueError, match=r"^image file must be readable; .*no_image.png.*$") as e:
+    # From a worker, DataLoader itself would put the worker's traceback into the text.
+    with pytest.raises(ValueError, match=r"\Aimage file must be readable; .*no_image.png'.*\Z"):
         run(build(split, batch_size=1, workers=workers))
-    assert "\n" not in str(e.value)
 
 
 def test_wrong_arguments_are_refused():

@@ -1,0 +1,32 @@
+"""Test a classifier's checkpoint.
+
+python classification/evaluate.py --config-file output/digits/student/config.yaml
+"""
+
+import argparse
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Test a classifier's checkpoint.")
+    parser.add_argument("--config-file", required=True, help="the config of its run")
+    parser.add_argument(
+        "--weights", default="", help="the checkpoint; without it, OUTPUT_DIR/last.pth"
+    )
+    parser.add_argument("--json", default="", help="also write the accuracy to this file")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs over the config")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Test as the command line says."""
+    args = parse_args()
+    # What takes seconds to import comes after what is wrong with the arguments.
+    from classification.cli import evaluate_main
+    from reviewkd_det.common import one_sentence_errors
+
+    one_sentence_errors(lambda: evaluate_main(args))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Train a classifier, alone or beside a teacher.
+
+python classification/train.py --config-file classification/configs/digits/student.yaml
+accelerate launch classification/train.py --config-file ...     # on several GPUs and machines
+"""
+
+import argparse
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Train a classifier, alone or beside a teacher.")
+    parser.add_argument("--config-file", required=True, help="a file of classification/configs")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="go on with the run in OUTPUT_DIR")
+    start.add_argument("--overwrite", action="store_true", help="replace the run in OUTPUT_DIR")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs over the config")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train as the command line says."""
+    args = parse_args()
+    # What takes seconds to import comes after what is wrong with the arguments.
+    from classification.cli import train_main
+    from reviewkd_det.common import one_sentence_errors
+
+    one_sentence_errors(lambda: train_main(args))
+
+
+if __name__ == "__main__":
+    main()
