@@ -4,8 +4,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from fvcore.common.config import CfgNode
-from torch import float32, nn
+from torch import nn
 from torchvision.transforms import v2
 
 from classification.distill import (
@@ -50,8 +51,17 @@ def build_model(name: str, weights: str, num_classes: int, key: str) -> nn.Modul
 
 
 def build_preprocess(mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:
-    """Make a network's input, float32, of uint8 images; mean and std are of images in [0, 1]."""
-    return v2.Compose([v2.ToDtype(float32, scale=True), v2.Normalize(list(mean), list(std))])
+    """Make a network's input, float32, of uint8 images; mean and std are of images in [0, 1].
+
+    Its memory is laid out channels last, which convolutions run faster on.
+    """
+    return v2.Compose(
+        [
+            v2.Lambda(lambda images: images.contiguous(memory_format=torch.channels_last)),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(list(mean), list(std)),
+        ]
+    )
 
 
 def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifier, nn.Module]:

@@ -110,6 +110,7 @@ class Trainer:
             weight_decay=cfg.SOLVER.WEIGHT_DECAY,
         )
         self.schedule = build_schedule(cfg.SOLVER)
+        classifier = classifier.to(memory_format=torch.channels_last)
         self.classifier, self.optimizer = accelerator.prepare(classifier, optimizer)
         self.plain = accelerator.unwrap_model(self.classifier)
         # What a resumed run goes on with, beside the state of model and optimiser.

@@ -30,7 +30,7 @@ def read_rgb(path: str) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            image.load()
+            image.load()  # raises what is damaged, once: a second load would return the rest
             return _to_rgb(_turn_upright(image))
     except Exception as error:  # Pillow raises many types
         reason = f"{type(error).__name__}: {error}"

@@ -117,6 +117,15 @@ def test_a_truncated_file_is_named(tmp_path):
         read_rgb(path)
 
 
+def test_a_damaged_file_is_named(tmp_path):
+    path = save(tmp_path, Image.effect_noise((64, 64), 80).convert("RGB"))
+    with open(path, "r+b") as file:
+        file.seek(1000)
+        file.write(bytes(1000))  # inside the compressed pixels
+    with pytest.raises(ValueError, match=r"must be readable; got '.*image.png'"):
+        read_rgb(path)
+
+
 @pytest.mark.parametrize(
     ("values", "reason"),
     [

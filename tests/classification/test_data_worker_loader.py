@@ -71,9 +71,17 @@ def test_processes_see_together_what_one_sees():
         assert part_images[part_labels.argsort()].equal(images[labels.argsort()])
 
 
-def test_the_seed_changes_the_images():
-    split = Split(make_split(1).images.expand(24, -1, -1, -1), torch.zeros(24))
-    assert not same(run(build(split)), run(build(split, seed=1)))  # the order changes nothing here
+def test_seed_and_epoch_change_the_draws_of_each_image():
+    def by_label(seed, epoch):
+        images, labels = map(
+            torch.cat, zip(*run(build(make_split(), seed=seed), epoch), strict=True)
+        )
+        return images[labels.argsort()]
+
+    first = by_label(0, 0)
+    for other in (by_label(1, 0), by_label(0, 1)):
+        equal = (first == other).flatten(1).all(dim=1)
+        assert equal.sum() < 4  # by chance
 
 
 def test_each_image_gets_its_own_draw():
