@@ -1,10 +1,10 @@
-# make demo | test | lint | setup. VENV=... uses another virtual environment, PYTHON=... another interpreter.
+# make demo | demo-classification | test | lint | setup. VENV=... uses another virtual environment, PYTHON=... another interpreter.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.reviewkd_det_setup
 
-.PHONY: setup demo test lint
+.PHONY: setup demo demo-classification test lint
 
 setup: $(STAMP)
 	@$(BIN)/python tools/setup_detectron2.py
@@ -16,6 +16,9 @@ $(STAMP): setup.py constraints.txt
 
 demo: setup
 	$(BIN)/python tools/demo.py
+
+demo-classification: setup
+	$(BIN)/python classification/demo.py
 
 test: setup
 	$(BIN)/python -m pytest -q

@@ -28,8 +28,8 @@ setup(
     ),
     python_requires=">=3.10",
     install_requires=[
-        "torch>=2.4",
-        "torchvision>=0.19",
+        "torch>=2.6",
+        "torchvision>=0.21",
         "contourpy",
         "fvcore",
         "iopath",

@@ -85,13 +85,14 @@ def _start(cfg: CfgNode, trackers: tuple[str, ...] = ()) -> Accelerator:
                 f"install it with pip install {tracker}"
             )
     torch.backends.cudnn.benchmark = True
-    accelerator = Accelerator(
+    return Accelerator(
+        # Without saying so, processes on CPUs would each train alone.
+        cpu=not torch.accelerator.is_available(),
         mixed_precision=cfg.SOLVER.PRECISION,
         gradient_accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
         log_with=list(trackers) or None,
         project_dir=cfg.OUTPUT_DIR,
     )
-    return accelerator
 
 
 def _open_log(path: Path | None, accelerator: Accelerator) -> None:

@@ -175,7 +175,8 @@ def _check(cfg: CfgNode) -> None:
         ("TEACHER.MEAN", cfg.TEACHER.MEAN or cfg.INPUT.MEAN),
         ("TEACHER.STD", cfg.TEACHER.STD or cfg.INPUT.STD),
     ]:
-        if len(value) != 3 or (key.endswith("STD") and min(value) <= 0):
+        numbers = all(isinstance(part, int | float) for part in value)
+        if len(value) != 3 or not numbers or (key.endswith("STD") and min(value) <= 0):
             raise ValueError(f"{key} must be one number for red, green and blue; got {value}")
     if cfg.DISTILL.METHODS and not cfg.TEACHER.NAME:
         raise ValueError(

@@ -174,9 +174,10 @@ class Trainer:
         self.classifier.train()
         self.data.train.set_epoch(epoch)
         start, steps = time.perf_counter(), len(self.data.train)
+        parts = self.cfg.SOLVER.ACCUMULATION_STEPS  # of an optimiser step
         sums: dict[str, Tensor] = {}
         for step, (images, labels) in enumerate(self.data.train, start=1):
-            self._set_learning_rate(epoch - 1 + (step - 1) / steps)
+            self._set_learning_rate(epoch - 1 + (step - 1) // parts * parts / steps)
             with self.accelerator.accumulate(self.classifier):
                 losses = self.classifier(images, labels, epoch)
                 self.accelerator.backward(torch.stack(list(losses.values())).sum())
@@ -238,6 +239,7 @@ class Trainer:
             "teacher": cfg.TEACHER.NAME if cfg.DISTILL.METHODS else "",
             "methods": list(cfg.DISTILL.METHODS),
             "data": cfg.DATA.NAME,
+            "train_images": self.data.train.batches.length,
             "seed": cfg.SEED,
             "epochs": progress["epoch"],
             "top1": progress["last"]["top1"],

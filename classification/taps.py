@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 import torchvision
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 from torchvision.models.feature_extraction import DualGraphModule, NodePathTracer
 
 __all__ = ["Outputs", "TappedModel", "find_taps"]
@@ -62,7 +63,8 @@ class TappedModel(nn.Module):
             (output,) = [
                 node for node in next(iter(nodes.values())).graph.nodes if node.op == "output"
             ]
-            output.args = ((output.args[0], [nodes[_find(nodes, name)] for name in names]),)
+            levels = [_kept(nodes[_find(nodes, name)]) for name in names]
+            output.args = ((output.args[0], levels),)
             graphs.append(output.graph)
         self.net = _build(model, *graphs)
 
@@ -98,7 +100,8 @@ def find_taps(
 
     A network of ours says where they are. In any other they are the last map of each resolution,
     found by one dummy forward. What a block computes before it lowers the resolution belongs to
-    that block, and first resolutions with a single convolution are the stem: both are left out.
+    that block, first resolutions with a single convolution are the stem, and what has none is only
+    pooled, or the scores of an attention: they are left out.
 
     Args:
         model: maps images (N, 3, H, W) to logits (N, K).
@@ -141,13 +144,15 @@ class _TracedNodes:
         device = next(model.parameters()).device
         with torch.no_grad():
             values = self.net(torch.zeros(1, 3, image_size, image_size, device=device))
+        self.net.train(model.training)  # the parts are shared with the model
         # In the order of execution.
         self.shapes = {n: tuple(v.shape) for n, v in values.items() if isinstance(v, Tensor)}
-        # Maps of one cell are the inner parts of channel attention.
+        # Maps of one cell are the inner parts of channel attention, others than of the one image
+        # are standardised weights.
         self.sizes = {
             name: shape[2]
             for name, shape in self.shapes.items()
-            if len(shape) == 4 and shape[2] == shape[3] > 1
+            if len(shape) == 4 and shape[0] == 1 and shape[2] == shape[3] > 1
         }
 
     def stages(self) -> list[str]:
@@ -155,9 +160,9 @@ class _TracedNodes:
         found: list[str] = []
         for size in sorted(set(self.sizes.values()), reverse=True):
             names = [name for name, other in self.sizes.items() if other == size]
-            is_stem = sum(isinstance(self._module(name), nn.Conv2d) for name in names) < 2
-            if found or not is_stem:
-                whole = [name for name in names if not self._enters_a_lower_resolution(name)]
+            whole = [name for name in names if not self._enters_a_lower_resolution(name)]
+            convolutions = sum(map(self._convolves, whole)) or sum(map(self._convolves, names))
+            if convolutions > (0 if found else 1):
                 found.append((whole or names)[-1])
         return found
 
@@ -186,6 +191,9 @@ class _TracedNodes:
                 return True
         return False
 
+    def _convolves(self, name: str) -> bool:
+        return isinstance(self._module(name), nn.Conv2d) or self.nodes[name].target is F.conv2d
+
     def _module(self, name: str) -> nn.Module | None:
         node = self.nodes[name]
         return self.net.get_submodule(node.target) if node.op == "call_module" else None
@@ -194,6 +202,8 @@ class _TracedNodes:
 def _trace(model: nn.Module) -> tuple[dict[str, fx.Node], dict[str, fx.Node]]:
     """All nodes by name, in the order of execution, in training and in evaluation."""
     was_training = model.training
+    # A layer may count its calls, as timm's batch normalisation does: tracing must not count.
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     traced = []
     try:
         for mode in (True, False):
@@ -207,6 +217,8 @@ def _trace(model: nn.Module) -> tuple[dict[str, fx.Node], dict[str, fx.Node]]:
         ) from error
     finally:
         model.train(was_training)
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
     return traced[0], traced[1]
 
 
@@ -221,6 +233,16 @@ def _build(model: nn.Module, train_graph: fx.Graph, eval_graph: fx.Graph) -> Dua
         if getattr(module, "inplace", False) is True:
             module.inplace = False
     return net.train(model.training)
+
+
+def _kept(node: fx.Node) -> fx.Node:
+    """The node, or where a method or function such as `relu_` overwrites its output, a copy."""
+    targets = [user.target for user in node.users]
+    names = [t if isinstance(t, str) else getattr(t, "__name__", "") for t in targets]
+    if not any(name.endswith("_") and not name.endswith("__") for name in names):
+        return node
+    with node.graph.inserting_after(node):
+        return node.graph.call_function(torch.clone, (node,))
 
 
 def _find(nodes: dict[str, fx.Node], name: str) -> str:

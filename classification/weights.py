@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -43,8 +42,10 @@ def load_weights(model: nn.Module, path: str | Path, key: str) -> None:
     try:
         with torch.serialization.safe_globals(PLAIN_DATA):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).partition("\n")[0]
+    except Exception as error:  # whatever an unpickler raises on bytes that are none of its own
+        # Torch's first line is the advice to switch the check off.
+        lines = [line for line in str(error).splitlines() if line and "weights_only" not in line]
+        reason = lines[0] if lines else type(error).__name__
         raise ValueError(
             f"{key} must be a checkpoint of weights and plain data; got '{path}': {reason}"
         ) from error
@@ -62,15 +63,18 @@ def save_weights(state_dict: Mapping[str, Tensor], path: Path) -> None:
 
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file as a whole: whoever reads it finds the old or the new one.
+    """Write a file as a whole: whoever reads it finds the old or the new one, and no part of one.
 
     Args:
         path: the file.
         write: writes the content to the path that it is given.
     """
     part = path.with_name(f"{path.name}.part")
-    write(part)
-    part.replace(path)
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _state_dict(content: Any) -> dict[str, Tensor]:
@@ -81,7 +85,7 @@ def _state_dict(content: Any) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         return {}
     found = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    for prefix in PREFIXES:
+    for prefix in PREFIXES * 2:  # wrapped in either order
         if all(name.startswith(prefix) for name in found):
             found = {name.removeprefix(prefix): value for name, value in found.items()}
     return found
@@ -108,8 +112,8 @@ def _check(model: nn.Module, found: Mapping[str, Tensor], path: str | Path, key:
         raise ValueError(f"{key} must hold the weights of {kind}; '{path}' {'; it '.join(parts)}")
     *_, last = (name for name in wanted if name.endswith("weight"))
     head = {last, f"{last.removesuffix('weight')}bias"}
-    if sizes and set(sizes) <= head:
-        (ours, theirs) = next(iter(sizes.values()))
+    ours, theirs = next(iter(sizes.values()), ((), ()))
+    if set(sizes) <= head and ours[:1] != theirs[:1]:
         raise ValueError(
             f"{key} must be for {ours[0]} classes, as the data has; got '{path}' for {theirs[0]}"
         )

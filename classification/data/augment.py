@@ -44,10 +44,10 @@ def build_train_transform(augmentation: str, image_size: int, crop_padding: int)
     """
     if augmentation not in AUGMENTATIONS:
         raise KeyError(
-            f"DATA.AUGMENTATION must be one of {', '.join(AUGMENTATIONS)}; got {augmentation!r}"
+            f"INPUT.AUGMENTATION must be one of {', '.join(AUGMENTATIONS)}; got {augmentation!r}"
         )
     if crop_padding < 0:
-        raise ValueError(f"DATA.CROP_PADDING must be 0 or more; got {crop_padding}")
+        raise ValueError(f"INPUT.CROP_PADDING must be 0 or more; got {crop_padding}")
     if augmentation in LARGE_AUGMENTATIONS:
         steps = [v2.RandomResizedCrop(image_size), v2.RandomHorizontalFlip()]
         policy = [v2.AutoAugment()] if augmentation == "autoaugment" else []

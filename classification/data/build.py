@@ -25,7 +25,7 @@ Loader = DeviceLoader | WorkerLoader
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What to train on and how to prepare it, the keys of DATA.
+    """What to train on and how to prepare it, the keys of DATA and INPUT.
 
     Args:
         name: see `load_source`.
@@ -107,7 +107,7 @@ def build_loaders(
 def _choose_loader(settings: DataSettings) -> str:
     augmentation = settings.augmentation
     if settings.image_size < 1:
-        raise ValueError(f"DATA.IMAGE_SIZE must be positive; got {settings.image_size}")
+        raise ValueError(f"INPUT.SIZE must be positive; got {settings.image_size}")
     if settings.loader not in LOADERS:
         raise KeyError(f"DATA.LOADER must be one of {', '.join(LOADERS)}; got {settings.loader!r}")
     # A wrong augmentation or padding is refused here, before minutes of reading images.
@@ -117,7 +117,7 @@ def _choose_loader(settings: DataSettings) -> str:
         return "device" if small else "workers"
     if settings.loader == "device" and augmentation not in SMALL_AUGMENTATIONS:
         raise ValueError(
-            f"DATA.AUGMENTATION must be one of {', '.join(SMALL_AUGMENTATIONS)} with DATA.LOADER "
+            f"INPUT.AUGMENTATION must be one of {', '.join(SMALL_AUGMENTATIONS)} with DATA.LOADER "
             f"'device'; got {augmentation!r}; set DATA.LOADER to 'workers'"
         )
     return settings.loader

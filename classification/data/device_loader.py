@@ -57,7 +57,7 @@ class DeviceLoader:
                 f"got {len(images)}, {len(labels)} and {batches.length}"
             )
         if crop_padding < 0:
-            raise ValueError(f"DATA.CROP_PADDING must be 0 or more; got {crop_padding}")
+            raise ValueError(f"INPUT.CROP_PADDING must be 0 or more; got {crop_padding}")
         self.batches = batches
         self.crop_padding = crop_padding
         self.flip = flip

@@ -145,9 +145,9 @@ def test_the_description_says_what_was_loaded():
             KeyError,
             "must be one of auto, device, workers; got 'gpu'",
         ),
-        ({"augmentation": "cut"}, KeyError, "DATA.AUGMENTATION must be .*; got 'cut'"),
-        ({"image_size": 0}, ValueError, "DATA.IMAGE_SIZE must be positive; got 0"),
-        ({"crop_padding": -1}, ValueError, "DATA.CROP_PADDING must be 0 or more; got -1"),
+        ({"augmentation": "cut"}, KeyError, "INPUT.AUGMENTATION must be .*; got 'cut'"),
+        ({"image_size": 0}, ValueError, "INPUT.SIZE must be positive; got 0"),
+        ({"crop_padding": -1}, ValueError, "INPUT.CROP_PADDING must be 0 or more; got -1"),
         ({"train_images": 1298}, ValueError, "DATA.TRAIN_IMAGES must be .* 1297; got 1298"),
         ({"batch_size": 201}, ValueError, "at most the 200 training images; got 201"),
         (

@@ -180,5 +180,5 @@ def test_wrong_numbers_are_refused():
         DeviceLoader(draw_images(9), torch.arange(8), batches)
     with pytest.raises(ValueError, match="must be of the same number; got 8, 8 and 9"):
         DeviceLoader(draw_images(8), torch.arange(8), batches)
-    with pytest.raises(ValueError, match=r"DATA.CROP_PADDING must be 0 or more; got -1"):
+    with pytest.raises(ValueError, match=r"INPUT.CROP_PADDING must be 0 or more; got -1"):
         build(draw_images(9), 4, crop_padding=-1)

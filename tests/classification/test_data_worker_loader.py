@@ -173,7 +173,7 @@ def test_an_unreadable_file_is_one_sentence_with_its_name(workers, tmp_path):
 def test_wrong_arguments_are_refused():
     with pytest.raises(KeyError, match="crop_flip, imagenet, autoaugment; got 'mixup'"):
         build_train_transform("mixup", SIZE, 2)
-    with pytest.raises(ValueError, match=r"DATA.CROP_PADDING must be 0 or more; got -2"):
+    with pytest.raises(ValueError, match=r"INPUT.CROP_PADDING must be 0 or more; got -2"):
         build_train_transform("crop", SIZE, -2)
     with pytest.raises(ValueError, match=r"DATA.WORKERS must be 0 or more; got -1"):
         build(make_split(), workers=-1)

@@ -1,0 +1,81 @@
+import json
+
+import pytest
+
+from tests.classification.runs import CONFIGS, SMALL, script
+
+WITHOUT_DETECTRON2 = """
+import importlib.abc, runpy, sys
+
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in ("detectron2", "pycocotools"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+assert "detectron2" not in sys.modules
+"""
+
+
+def test_it_works_without_detectron2(tmp_path):
+    options = [*SMALL, "SOLVER.EPOCHS", "1", "OUTPUT_DIR", tmp_path]
+    config = ["--config-file", CONFIGS / "teacher.yaml"]
+    done = script("-c", WITHOUT_DETECTRON2, "classification/train.py", *config, *options)
+    assert done.returncode == 0, done.stderr[-2000:]
+    done = script(
+        "-c", WITHOUT_DETECTRON2, "classification/evaluate.py", "--config-file",
+        tmp_path / "config.yaml",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert f"{json.loads((tmp_path / 'summary.json').read_text())['top1']:.2f}" in done.stdout
+
+
+def test_two_processes_train_together_and_one_writes(tmp_path):
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    options = [*SMALL, "SOLVER.BATCH_SIZE", "50", "SOLVER.EPOCHS", "1", "OUTPUT_DIR", tmp_path]
+    config = ["--config-file", CONFIGS / "teacher.yaml"]
+    done = script(*launch, "classification/train.py", *config, *options, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "on 2 x cpu" in done.stdout
+    assert done.stdout.count("last epoch 1") == 1
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+    # Of all 500 test images, so a multiple of 0.2 %.
+    hits = json.loads((tmp_path / "summary.json").read_text())["top1"] * 5
+    assert hits == pytest.approx(round(hits), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--config-file", "no.yaml"], 1, "config file must exist; got 'no.yaml'"),
+        (
+            ["--config-file", CONFIGS / "teacher.yaml", "MODEL.NAMES", "a"],
+            1,
+            "nearest is MODEL.NAME",
+        ),
+        ([], 2, "--config-file"),
+        (["--config-file", "a", "--resume", "--overwrite"], 2, "not allowed with"),
+    ],
+)
+def test_bad_arguments_are_one_sentence(arguments, code, message):
+    done = script("classification/train.py", *arguments)
+    assert done.returncode == code
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_the_demo_compares_a_teacher_and_its_students(tmp_path):
+    options = ["SOLVER.EPOCHS", "1", "DATA.TRAIN_IMAGES", "100", "MODEL.NAME", "resnet8"]
+    options += ["TEACHER.NAME", "resnet8", "TRACKERS", "()", "SOLVER.WARMUP_EPOCHS", "0.0"]
+    done = script("classification/demo.py", "--output", tmp_path, "--seed", "3", *options)
+    assert done.returncode == 0, done.stderr[-2000:]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert set(summary) == {"teacher", "baseline", "distilled", "baseline_equal_time"}
+    for run in summary.values():
+        assert {"top1", "top5", "train_seconds"} <= set(run)
+        assert run["seed"] == 3
+    assert summary["distilled"]["methods"] == ["ReviewKD"]
+    assert summary["baseline"]["methods"] == []
+    assert "| student, distilled" in done.stdout
