@@ -1,14 +1,16 @@
-"""The student, its teacher and the methods between them, from a config."""
+"""The data of a run, the student, its teacher and the methods between them, from a config."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from fvcore.common.config import CfgNode
 from torch import nn
 from torchvision.transforms import v2
 
+from classification.data import Data, DataSettings, Share, build_loaders
 from classification.distill import (
     DKD,
     KD,
@@ -23,10 +25,44 @@ from classification.taps import TappedModel, find_taps
 from classification.weights import load_weights
 from reviewkd_det.core import FrozenTeacher
 
-__all__ = ["build_classifier", "build_model", "build_preprocess"]
+__all__ = ["build_classifier", "build_data", "build_model", "build_preprocess"]
 
 logger = logging.getLogger(__name__)
 KEY = "DISTILL.REVIEWKD"
+
+
+def build_data(cfg: CfgNode, accelerator: Accelerator) -> Data:
+    """Load the data of a config; this process's share of each batch goes to its device.
+
+    Raises:
+        ValueError: SOLVER.BATCH_SIZE cannot be shared equally; see `build_loaders` for the rest.
+    """
+    processes = accelerator.num_processes
+    parts = processes * cfg.SOLVER.ACCUMULATION_STEPS
+    if cfg.SOLVER.BATCH_SIZE % parts:
+        raise ValueError(
+            f"SOLVER.BATCH_SIZE must be a multiple of {processes} processes x "
+            f"{cfg.SOLVER.ACCUMULATION_STEPS} accumulation steps; got {cfg.SOLVER.BATCH_SIZE}"
+        )
+    settings = DataSettings(
+        name=cfg.DATA.NAME,
+        root=cfg.DATA.ROOT,
+        image_size=cfg.INPUT.SIZE,
+        train_images=cfg.DATA.TRAIN_IMAGES,
+        augmentation=cfg.INPUT.AUGMENTATION,
+        crop_padding=cfg.INPUT.CROP_PADDING,
+        loader=cfg.DATA.LOADER,
+        workers=cfg.DATA.WORKERS,
+    )
+    return build_loaders(
+        settings,
+        batch_size=cfg.SOLVER.BATCH_SIZE // processes,
+        eval_batch_size=cfg.TEST.BATCH_SIZE,
+        micro_batches=cfg.SOLVER.ACCUMULATION_STEPS,
+        seed=cfg.SEED,
+        share=Share(accelerator.process_index, processes),
+        device=accelerator.device,
+    )
 
 
 def build_model(name: str, weights: str, num_classes: int, key: str) -> nn.Module:

@@ -13,9 +13,10 @@ from accelerate.tracking import get_available_trackers
 from fvcore.common.config import CfgNode
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from classification.build import build_model, build_preprocess
+from classification.build import build_data, build_model, build_preprocess
 from classification.config import load_config
-from classification.engine import Trainer, build_data, evaluate
+from classification.engine import Trainer
+from classification.evaluation import evaluate
 from classification.run_folder import RunFolder
 from classification.weights import replace_file
 

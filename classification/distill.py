@@ -133,6 +133,11 @@ class DistilledClassifier(nn.Module):
         """The student's logits, (N, K), for uint8 images, (N, 3, H, W)."""
         return self.student(self.preprocess(images)).logits
 
+    def classify_as_teacher(self, images: Tensor) -> Tensor:
+        """The teacher's logits, (N, K), for uint8 images, (N, 3, H, W)."""
+        assert self.teacher is not None
+        return self.teacher((self.teacher_preprocess or self.preprocess)(images)).logits
+
     def forward(self, images: Tensor, target: Tensor, epoch: float) -> dict[str, Tensor]:
         """Compute the training losses.
 

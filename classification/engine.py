@@ -1,7 +1,4 @@
-"""The training loop and the evaluation.
-
-Shapes: N images, K classes.
-"""
+"""The training loop."""
 
 import logging
 import math
@@ -16,73 +13,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from classification.build import build_classifier
-from classification.data import Data, DataSettings, Loader, Share, build_loaders
+from classification.data import Data
+from classification.evaluation import evaluate
 from classification.run_folder import RunFolder
 from classification.schedule import build_schedule
 from classification.weights import save_weights
 
-__all__ = ["Trainer", "build_data", "evaluate"]
+__all__ = ["Trainer"]
 
 logger = logging.getLogger(__name__)
 CHECK_PERIOD = 20  # steps between two looks at the losses, each of which waits for the device
-
-
-def build_data(cfg: CfgNode, accelerator: Accelerator) -> Data:
-    """Load the data of a config; this process's share of each batch goes to its device.
-
-    Raises:
-        ValueError: SOLVER.BATCH_SIZE cannot be shared equally; see `build_loaders` for the rest.
-    """
-    processes = accelerator.num_processes
-    parts = processes * cfg.SOLVER.ACCUMULATION_STEPS
-    if cfg.SOLVER.BATCH_SIZE % parts:
-        raise ValueError(
-            f"SOLVER.BATCH_SIZE must be a multiple of {processes} processes x "
-            f"{cfg.SOLVER.ACCUMULATION_STEPS} accumulation steps; got {cfg.SOLVER.BATCH_SIZE}"
-        )
-    settings = DataSettings(
-        name=cfg.DATA.NAME,
-        root=cfg.DATA.ROOT,
-        image_size=cfg.INPUT.SIZE,
-        train_images=cfg.DATA.TRAIN_IMAGES,
-        augmentation=cfg.INPUT.AUGMENTATION,
-        crop_padding=cfg.INPUT.CROP_PADDING,
-        loader=cfg.DATA.LOADER,
-        workers=cfg.DATA.WORKERS,
-    )
-    return build_loaders(
-        settings,
-        batch_size=cfg.SOLVER.BATCH_SIZE // processes,
-        eval_batch_size=cfg.TEST.BATCH_SIZE,
-        micro_batches=cfg.SOLVER.ACCUMULATION_STEPS,
-        seed=cfg.SEED,
-        share=Share(accelerator.process_index, processes),
-        device=accelerator.device,
-    )
-
-
-@torch.no_grad()
-def evaluate(classify: Any, loader: Loader, accelerator: Accelerator) -> dict[str, float]:
-    """Classify all test images, each in one process.
-
-    Args:
-        classify: maps uint8 images (N, 3, H, W) to logits (N, K).
-        loader: of the test images.
-        accelerator: of this process.
-
-    Returns:
-        `top1` and `top5`, in percent: the part of the images whose class is the highest, or among
-        the five highest logits.
-    """
-    counts = torch.zeros(3, device=accelerator.device, dtype=torch.long)
-    for images, labels in loader:
-        with accelerator.autocast():
-            logits = classify(images)
-        best = logits.topk(min(5, logits.shape[1]), dim=1).indices  # (N, 5)
-        hits = best == labels[:, None]
-        counts += torch.stack([hits[:, 0].sum(), hits.sum(), counts.new_tensor(len(labels))])
-    top1, top5, images = accelerator.reduce(counts, "sum").tolist()
-    return {"top1": 100 * top1 / images, "top5": 100 * top5 / images}
 
 
 class Trainer:
@@ -116,6 +56,7 @@ class Trainer:
         # What a resumed run goes on with, beside the state of model and optimiser.
         self.progress: dict[str, Any] = {
             "epoch": 0, "train_seconds": 0.0, "wall_seconds": 0.0, "last": None, "best": None,
+            "teacher": None,
         }  # fmt: skip
 
     @property
@@ -143,6 +84,8 @@ class Trainer:
         cfg, done = self.cfg, self.progress["epoch"]
         if done:
             logger.info("Going on after epoch %d", done)
+        elif self.plain.teacher is not None:
+            self._test_teacher()
         steps = len(self.data.train)
         bar = tqdm(
             total=cfg.SOLVER.EPOCHS * steps,
@@ -168,6 +111,20 @@ class Trainer:
         summary = self._summary()
         self.run.write_summary(summary)
         return summary
+
+    def _test_teacher(self) -> None:
+        """Weights that load are no teacher yet: a wrong mean or order of classes shows here."""
+        test = self.data.test
+        accuracy = evaluate(self.plain.classify_as_teacher, test, self.accelerator)
+        self.progress["teacher"] = accuracy
+        name, chance = self.cfg.TEACHER.NAME, 100 / len(self.data.class_names)
+        logger.info("Teacher %s: top-1 %.2f, top-5 %.2f", name, accuracy["top1"], accuracy["top5"])
+        if accuracy["top1"] < 2 * chance:
+            logger.warning(
+                "The teacher is hardly better than chance, %.2f: are TEACHER.MEAN, TEACHER.STD and "
+                "the order of the classes those it was trained with?",
+                chance,
+            )
 
     def _train_epoch(self, epoch: int, bar: tqdm) -> dict[str, float]:
         """One pass over the training images; returns the mean losses and the speed."""
@@ -242,6 +199,7 @@ class Trainer:
             "train_images": self.data.train.batches.length,
             "seed": cfg.SEED,
             "epochs": progress["epoch"],
+            "teacher_top1": progress["teacher"] and progress["teacher"]["top1"],
             "top1": progress["last"]["top1"],
             "top5": progress["last"]["top5"],
             "last": progress["last"],

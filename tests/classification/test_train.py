@@ -62,6 +62,7 @@ def test_a_distilled_run_reports_and_leaves_a_plain_student(tmp_path, teacher, c
     assert summary["last"] == {"epoch": 2, "top1": summary["top1"], "top5": summary["top5"]}
     assert summary["best"]["top1"] == max(line["top1"] for line in epochs)
     assert summary["seed"] == 0
+    assert summary["teacher_top1"] == read(teacher, "summary.json")["top1"]
     assert summary["wall_seconds"] >= summary["train_seconds"] > 0
     assert summary["images_per_second"] > 0
     create_model("resnet8", num_classes=10).load_state_dict(weights(tmp_path), strict=True)
@@ -155,6 +156,14 @@ def test_accumulated_steps_are_the_steps_of_the_whole_batch(tmp_path):
     assert lines(tmp_path / "1")[0]["loss_ce"] == pytest.approx(
         lines(tmp_path / "2")[0]["loss_ce"], rel=1e-4
     )
+
+
+def test_a_teacher_that_knows_nothing_is_warned_of(tmp_path, caplog):
+    path = tmp_path / "random.pth"
+    torch.save(create_model("resnet8", num_classes=10).state_dict(), path)
+    opts = ["TEACHER.NAME", "resnet8", "TEACHER.WEIGHTS", path, "SOLVER.EPOCHS", 1]
+    train(tmp_path / "run", *opts, config="student")
+    assert "hardly better than chance, 10.00" in caplog.text
 
 
 def test_bfloat16_trains(tmp_path, teacher):
