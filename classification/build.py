@@ -20,8 +20,9 @@ from classification.distill import (
     Shape,
     pair_levels,
 )
+from classification.find_taps import find_taps
 from classification.models import create_model
-from classification.taps import TappedModel, find_taps
+from classification.taps import TappedModel
 from classification.weights import load_weights
 from reviewkd_det.core import FrozenTeacher
 

@@ -5,11 +5,10 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
+from classification.config_checks import check_config
 from reviewkd_det.common import merge_file, merge_options
 
 __all__ = ["get_config", "load_config"]
-
-METHODS = ("ReviewKD", "KD", "DKD")
 
 
 def get_config() -> CfgNode:
@@ -143,43 +142,6 @@ def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CfgNode:
     cfg = get_config()
     merge_file(cfg, config_file)
     merge_options(cfg, opts)
-    _check(cfg)
+    check_config(cfg)
     cfg.freeze()
     return cfg
-
-
-def _check(cfg: CfgNode) -> None:
-    review, solver = cfg.DISTILL.REVIEWKD, cfg.SOLVER
-    for key, value, choices in [
-        ("DISTILL.REVIEWKD.STUDENT_ACTIVATION", review.STUDENT_ACTIVATION, ("before", "after")),
-        ("DISTILL.REVIEWKD.TEACHER_ACTIVATION", review.TEACHER_ACTIVATION, ("before", "after")),
-        ("SOLVER.SCHEDULE", solver.SCHEDULE, ("multistep", "cosine")),
-        ("SOLVER.PRECISION", solver.PRECISION, ("no", "bf16", "fp16")),
-        *(("DISTILL.METHODS", method, METHODS) for method in cfg.DISTILL.METHODS),
-    ]:
-        if value not in choices:
-            raise ValueError(f"{key} must be of {', '.join(choices)}; got {value!r}")
-    for key, value in [
-        ("SOLVER.EPOCHS", solver.EPOCHS),
-        ("SOLVER.BATCH_SIZE", solver.BATCH_SIZE),
-        ("SOLVER.ACCUMULATION_STEPS", solver.ACCUMULATION_STEPS),
-        ("TEST.BATCH_SIZE", cfg.TEST.BATCH_SIZE),
-        ("TEST.PERIOD", cfg.TEST.PERIOD),
-        ("INPUT.SIZE", cfg.INPUT.SIZE),
-    ]:
-        if value < 1:
-            raise ValueError(f"{key} must be positive; got {value}")
-    for key, value in [
-        ("INPUT.MEAN", cfg.INPUT.MEAN),
-        ("INPUT.STD", cfg.INPUT.STD),
-        ("TEACHER.MEAN", cfg.TEACHER.MEAN or cfg.INPUT.MEAN),
-        ("TEACHER.STD", cfg.TEACHER.STD or cfg.INPUT.STD),
-    ]:
-        numbers = all(isinstance(part, int | float) for part in value)
-        if len(value) != 3 or not numbers or (key.endswith("STD") and min(value) <= 0):
-            raise ValueError(f"{key} must be one number for red, green and blue; got {value}")
-    if cfg.DISTILL.METHODS and not cfg.TEACHER.NAME:
-        raise ValueError(
-            f"TEACHER.NAME must name the teacher of DISTILL.METHODS {tuple(cfg.DISTILL.METHODS)}; "
-            "got ''; to train without one set DISTILL.METHODS \"()\""
-        )

@@ -15,7 +15,6 @@ from typing import Any
 from tabulate import tabulate
 
 from classification.config import load_config
-from classification.weights import replace_file
 from reviewkd_det.common import one_sentence_errors
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,6 +78,9 @@ def table(runs: dict[str, dict[str, Any]]) -> str:
 def main() -> None:
     """Run the demo, print its table and write `summary.json`."""
     args = parse_args()
+    # What takes seconds to import comes after what is wrong with the arguments.
+    from classification.weights import replace_file
+
     output = Path(args.output).resolve()
     opts = ["SEED", str(args.seed), *args.opts]
     plain = [*opts, "DISTILL.METHODS", "()"]

@@ -6,6 +6,8 @@ accelerate launch classification/train.py --config-file ...     # on several GPU
 
 import argparse
 
+from reviewkd_det.common import check_config_file, one_sentence_errors
+
 
 def parse_args() -> argparse.Namespace:
     """The command line."""
@@ -21,12 +23,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Train as the command line says."""
     args = parse_args()
+    check_config_file(args.config_file)
     # What takes seconds to import comes after what is wrong with the arguments.
     from classification.cli import train_main
-    from reviewkd_det.common import one_sentence_errors
 
-    one_sentence_errors(lambda: train_main(args))
+    train_main(args)
 
 
 if __name__ == "__main__":
-    main()
+    one_sentence_errors(main)

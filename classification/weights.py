@@ -22,6 +22,7 @@ PLAIN_DATA: list[Any] = [
     (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
     (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
 ]
+ADVICE = ("weights_only", "Weights only load failed")
 SHOWN = 3  # names in an error sentence
 
 
@@ -43,8 +44,9 @@ def load_weights(model: nn.Module, path: str | Path, key: str) -> None:
         with torch.serialization.safe_globals(PLAIN_DATA):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever an unpickler raises on bytes that are none of its own
-        # Torch's first line is the advice to switch the check off.
-        lines = [line for line in str(error).splitlines() if line and "weights_only" not in line]
+        # Torch begins with the advice to switch the check off.
+        lines = [line.strip() for line in str(error).splitlines()]
+        lines = [line for line in lines if line and not any(map(line.count, ADVICE))]
         reason = lines[0] if lines else type(error).__name__
         raise ValueError(
             f"{key} must be a checkpoint of weights and plain data; got '{path}': {reason}"

@@ -110,3 +110,39 @@ def test_a_teacher_that_requires_a_gradient_is_refused():
         ValueError, match=r"not require a gradient; got one of shape \(2, 3, 4, 5\)"
     ):
         hierarchical_context_loss(torch.zeros(2, 3, 4, 5), teacher)
+
+
+# Bins that nest, bins of the smaller sizes alone that do, and none.
+@pytest.mark.parametrize("shape", [(2, 3, 8, 12), (2, 3, 6, 8), (2, 3, 9, 10), (2, 5, 1, 7)])
+@pytest.mark.parametrize("pool_sizes", [(4, 2, 1), (3, 2, 4), (1,), ()])
+def test_the_order_of_memory_changes_nothing(shape, pool_sizes):
+    student, teacher = pair(shape, torch.float64)
+    results = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        map_ = student.detach().contiguous(memory_format=memory_format).requires_grad_()
+        other = teacher.contiguous(memory_format=memory_format)
+        loss = hierarchical_context_loss(map_, other, pool_sizes)
+        loss.backward()
+        results.append((loss.detach(), map_.grad))
+    torch.testing.assert_close(results[0], results[1])
+    expected = student.detach().requires_grad_()
+    naive_pooled(expected, teacher, pool_sizes).backward()
+    torch.testing.assert_close(results[0][1], expected.grad)
+
+
+def naive_pooled(student, teacher, pool_sizes):
+    terms, weight, weights = [F.mse_loss(student, teacher)], 1.0, [1.0]
+    for size in (size for size in pool_sizes if size < student.shape[2]):
+        weight /= 2
+        maps = [F.adaptive_avg_pool2d(x, size) for x in (student, teacher)]
+        terms.append(weight * F.mse_loss(*maps))
+        weights.append(weight)
+    return sum(terms) / sum(weights)
+
+
+def test_a_second_backward_gives_the_same_gradient():
+    student, teacher = pair((2, 3, 8, 12))
+    student.requires_grad_()
+    loss = hierarchical_context_loss(student, teacher)
+    first, second = (torch.autograd.grad(loss, student, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)

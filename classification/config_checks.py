@@ -1,0 +1,74 @@
+"""Which values the configuration keys take."""
+
+from functools import reduce
+from typing import Any
+
+from fvcore.common.config import CfgNode
+
+__all__ = ["check_config"]
+
+CHOICES = {
+    "DISTILL.METHODS": ("ReviewKD", "KD", "DKD"),
+    "DISTILL.REVIEWKD.STUDENT_ACTIVATION": ("before", "after"),
+    "DISTILL.REVIEWKD.TEACHER_ACTIVATION": ("before", "after"),
+    "SOLVER.SCHEDULE": ("multistep", "cosine"),
+    "SOLVER.PRECISION": ("no", "bf16", "fp16"),
+}
+POSITIVE = (
+    "DISTILL.DKD.TEMPERATURE",
+    "DISTILL.KD.TEMPERATURE",
+    "INPUT.SIZE",
+    "SOLVER.ACCUMULATION_STEPS",
+    "SOLVER.BATCH_SIZE",
+    "SOLVER.EPOCHS",
+    "SOLVER.GAMMA",
+    "TEST.BATCH_SIZE",
+    "TEST.PERIOD",
+)
+NOT_NEGATIVE = (
+    *(f"DISTILL.{method}.{key}" for method in ("DKD", "KD", "REVIEWKD")
+      for key in ("LOSS_WEIGHT", "WARMUP_EPOCHS")),
+    "DISTILL.CROSS_ENTROPY_WEIGHT",
+    "DISTILL.REVIEWKD.MID_CHANNELS",
+    "SEED",
+    "SOLVER.LR",
+    "SOLVER.MOMENTUM",
+    "SOLVER.WEIGHT_DECAY",
+)  # fmt: skip
+
+
+def check_config(cfg: CfgNode) -> None:
+    """Check the values that nothing checks where they are used.
+
+    Raises:
+        ValueError: a value is out of range, or methods have no teacher.
+    """
+    for key, choices in CHOICES.items():
+        value = _get(cfg, key)
+        for part in value if isinstance(value, tuple) else (value,):
+            if part not in choices:
+                raise ValueError(f"{key} must be of {', '.join(choices)}; got {part!r}")
+    for key in POSITIVE:
+        if not _get(cfg, key) > 0:
+            raise ValueError(f"{key} must be positive; got {_get(cfg, key)}")
+    for key in NOT_NEGATIVE:
+        if not _get(cfg, key) >= 0:
+            raise ValueError(f"{key} must not be negative; got {_get(cfg, key)}")
+    for key in ("INPUT.MEAN", "INPUT.STD", "TEACHER.MEAN", "TEACHER.STD"):
+        value = _get(cfg, key)
+        if value == () and key.startswith("TEACHER"):
+            continue
+        numbers = len(value) == 3 and all(isinstance(part, int | float) for part in value)
+        if not numbers or (key.endswith("STD") and min(value) <= 0):
+            raise ValueError(f"{key} must be one number for red, green and blue; got {value}")
+    if not all(isinstance(epoch, int | float) for epoch in cfg.SOLVER.MILESTONES):
+        raise ValueError(f"SOLVER.MILESTONES must be epochs; got {cfg.SOLVER.MILESTONES}")
+    if cfg.DISTILL.METHODS and not cfg.TEACHER.NAME:
+        raise ValueError(
+            f"TEACHER.NAME must name the teacher of DISTILL.METHODS {cfg.DISTILL.METHODS}; "
+            "got ''; to train without one set DISTILL.METHODS \"()\""
+        )
+
+
+def _get(cfg: CfgNode, key: str) -> Any:
+    return reduce(lambda node, part: node[part], key.split("."), cfg)

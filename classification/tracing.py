@@ -1,0 +1,65 @@
+"""Tracing a classifier: its nodes by name, and a module that runs its graph."""
+
+import math
+
+import torch
+import torchvision
+from torch import fx, nn
+from torchvision.models.feature_extraction import DualGraphModule, NodePathTracer
+
+__all__ = ["build_traced", "find_node", "kept", "trace"]
+
+
+def trace(model: nn.Module) -> tuple[dict[str, fx.Node], dict[str, fx.Node]]:
+    """All nodes by name, in the order of execution, in training and in evaluation."""
+    was_training = model.training
+    # A layer may count its calls, as timm's batch normalisation does: tracing must not count.
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    traced = []
+    try:
+        for mode in (True, False):
+            # Torchvision's blocks of convolution, norm and activation are looked into.
+            tracer = NodePathTracer(autowrap_modules=(math, torchvision.ops))
+            tracer.trace(model.train(mode))
+            traced.append({name: node for node, name in tracer.node_to_qualname.items()})
+    except Exception as error:  # whatever a model's own code raises on a traced value
+        raise ValueError(
+            f"model must be traceable by torch.fx to be tapped; got {type(model).__name__}: {error}"
+        ) from error
+    finally:
+        model.train(was_training)
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+    return traced[0], traced[1]
+
+
+def build_traced(model: nn.Module, train_graph: fx.Graph, eval_graph: fx.Graph) -> DualGraphModule:
+    """A module that runs the graphs with the model's own parts, and overwrites no input."""
+    for graph in (train_graph, eval_graph):
+        for node in graph.nodes:
+            if node.kwargs.get("inplace") is True:
+                node.update_kwarg("inplace", False)
+    net = DualGraphModule(model, train_graph, eval_graph)
+    for module in net.modules():
+        if getattr(module, "inplace", False) is True:
+            module.inplace = False
+    return net.train(model.training)
+
+
+def kept(node: fx.Node) -> fx.Node:
+    """The node, or where a method or function such as `relu_` overwrites its output, a copy."""
+    targets = [user.target for user in node.users]
+    names = [t if isinstance(t, str) else getattr(t, "__name__", "") for t in targets]
+    if not any(name.endswith("_") and not name.endswith("__") for name in names):
+        return node
+    with node.graph.inserting_after(node):
+        return node.graph.call_function(torch.clone, (node,))
+
+
+def find_node(nodes: dict[str, fx.Node], name: str) -> str:
+    """The node of that name, or the last one in the module of that name, or nothing."""
+    return (
+        name
+        if name in nodes
+        else next((other for other in reversed(nodes) if other.startswith(f"{name}.")), "")
+    )

@@ -1,0 +1,90 @@
+import pytest
+import torch
+
+from classification.build import build_model, build_preprocess
+from classification.models import create_model
+from classification.weights import save_weights
+from tests.classification.distilling import IMAGES, TARGET, build, config
+
+
+def test_the_input_is_shifted_and_scaled_by_channel():
+    mean, std = (0.5, 0.25, 0.0), (0.5, 0.25, 2.0)
+    preprocess = build_preprocess(mean, std)
+    images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 1, 3).expand(2, 3, 4, 3)
+    expected = torch.tensor([[-1.0, -0.6, 1.0], [-1.0, -0.2, 3.0], [0.0, 0.1, 0.5]])
+    torch.testing.assert_close(preprocess(images), expected.view(1, 3, 1, 3).expand(2, 3, 4, 3))
+
+
+def test_a_checkpoint_is_a_file_or_a_name_with_a_suffix(tmp_path):
+    torch.manual_seed(1)
+    state = create_model("resnet8", num_classes=5).state_dict()
+    for name in ("best.pth", "checkpoint"):
+        save_weights(state, tmp_path / name)
+        loaded = build_model("resnet8", str(tmp_path / name), 5, "MODEL").state_dict()
+        assert all(torch.equal(value, state[key]) for key, value in loaded.items())
+    with pytest.raises(FileNotFoundError, match=r"MODEL.WEIGHTS must be .* file; got 'none.pth'"):
+        build_model("resnet8", "none.pth", 5, "MODEL")
+    with pytest.raises(KeyError, match="torchvision's for resnet18; got IMAGENET; it has IMAGENET"):
+        build_model("torchvision/resnet18", "IMAGENET", 5, "MODEL")
+    with pytest.raises(
+        ValueError, match="'' for resnet8, which has none of its own; got 'DEFAULT'"
+    ):
+        build_model("resnet8", "DEFAULT", 5, "MODEL")
+    message = "TEACHER.WEIGHTS must be for 7 classes, as the data has; got '.*best.pth' for 5"
+    with pytest.raises(ValueError, match=message):
+        build_model("resnet8", str(tmp_path / "best.pth"), 7, "TEACHER")
+
+
+def test_the_first_weights_of_the_student_depend_on_the_seed_alone(tmp_path):
+    methods = ((), ("KD",), ("ReviewKD", "KD", "DKD"))
+    found = [build(config(tmp_path, methods=names)) for names in methods]
+    for model, student in found:
+        for key, value in found[0][1].state_dict().items():
+            assert torch.equal(student.state_dict()[key], value), key
+            assert torch.equal(model.student.net.state_dict()[key], value), key
+
+
+def test_without_methods_there_is_no_teacher():
+    model, student = build(config(methods=()))
+    assert model.teacher is None
+    assert model.student.net is student
+    assert list(model.train()(IMAGES, TARGET, 1)) == ["loss_ce"]
+
+
+def test_the_student_that_comes_back_learns(tmp_path):
+    model, student = build(config(tmp_path))
+    teacher = model.teacher.module
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    sum(model.train()(IMAGES, TARGET, 1).values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in student.parameters())
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
+    assert torch.equal(model.classify(IMAGES), student(model.preprocess(IMAGES)))
+
+
+def test_teachers_have_trained_weights():
+    message = "TEACHER.WEIGHTS must name the trained weights of resnet14; got ''"
+    with pytest.raises(ValueError, match=message):
+        build(config())
+
+
+@pytest.mark.parametrize(
+    ("options", "mean", "std"),
+    [
+        (["TEACHER.MEAN", (0.1, 0.2, 0.3), "TEACHER.STD", (1, 2, 3)], (0.1, 0.2, 0.3), (1, 2, 3)),
+        (["TEACHER.MEAN", (0.1, 0.2, 0.3)], (0.1, 0.2, 0.3), (0.229, 0.224, 0.225)),
+        (["TEACHER.STD", (1, 2, 3)], (0.485, 0.456, 0.406), (1, 2, 3)),
+        ([], (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ],
+)
+def test_the_teacher_sees_the_images_its_own_way(tmp_path, options, mean, std):
+    model, _ = build(config(tmp_path, *options, methods=("KD",)))
+    seen = []
+    for part in (model.student, model.teacher.module):
+        part.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    model.train()(IMAGES, TARGET, 1)
+    for inputs, (m, s) in zip(
+        seen, (((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), (mean, std)), strict=True
+    ):
+        m, s = (torch.tensor(x)[:, None, None] for x in (m, s))
+        torch.testing.assert_close(inputs, (IMAGES.float() / 255 - m) / s)

@@ -1,0 +1,166 @@
+"""What tests/d2/test_config.py and test_scripts.py do not reach through Detectron2's config."""
+
+import sys
+
+import pytest
+from fvcore.common.config import CfgNode
+from torch.multiprocessing import ProcessRaisedException
+
+from reviewkd_det.common import merge_file, merge_options, one_sentence_errors
+
+
+def tree():
+    return CfgNode({"A": {"B": 1, "C": (1.0, 2.0)}, "NAME": "x"})
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_later_files_win_and_all_are_listed_in_the_order_of_merging(tmp_path):
+    first = write(tmp_path / "base" / "first.yaml", "{A: {B: 2}, NAME: first}")
+    second = write(tmp_path / "second.yaml", "_BASE_: base/first.yaml\nNAME: second")
+    own = write(tmp_path / "own.yaml", "_BASE_: second.yaml\nA: {C: [3.0, 4.0]}")
+    cfg = tree()
+    files = merge_file(cfg, own)
+    assert cfg == CfgNode({"A": {"B": 2, "C": (3.0, 4.0)}, "NAME": "second"})
+    assert [path.resolve() for path, _ in files] == [first, second, own]
+    assert [content.get("NAME") for _, content in files] == ["first", "second", None]
+
+
+def test_of_several_bases_the_last_wins(tmp_path):
+    write(tmp_path / "one.yaml", "{A: {B: 2}, NAME: one}")
+    write(tmp_path / "two.yaml", "{NAME: two}")
+    own = write(tmp_path / "own.yaml", "_BASE_: [one.yaml, two.yaml]")
+    cfg = tree()
+    assert len(merge_file(cfg, own)) == 3
+    assert (cfg.A.B, cfg.NAME) == (2, "two")
+
+
+def test_one_base_of_two_files_is_no_circle(tmp_path):
+    write(tmp_path / "root.yaml", "A: {B: 7}")
+    for name in ("one", "two"):
+        write(tmp_path / f"{name}.yaml", "_BASE_: root.yaml")
+    cfg = tree()
+    merge_file(cfg, write(tmp_path / "own.yaml", "_BASE_: [one.yaml, two.yaml]"))
+    assert cfg.A.B == 7
+
+
+def test_an_empty_file_and_no_options_change_nothing(tmp_path):
+    cfg = tree()
+    own = write(tmp_path / "own.yaml", "{}")
+    assert merge_file(cfg, own) == [(own, {})]
+    merge_options(cfg, [])
+    assert cfg == tree()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"NAME: \xff\xfe", "must be plain YAML; got '.*own.yaml': 'utf-8' codec"),
+        (
+            b"_BASE_: [1]",
+            r"_BASE_ must be a file name or a list of them; got \[1\] in '.*own.yaml'",
+        ),
+        (b"text", "must be a YAML mapping; got '.*own.yaml': 'text'"),
+        (b"A: {B: 2.5}", r"config must have the known types; got .*own.yaml: .*1 vs. 2.5.* A.B"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path, content, words):
+    (tmp_path / "own.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match=words):
+        merge_file(tree(), tmp_path / "own.yaml")
+
+
+@pytest.mark.parametrize(
+    ("opts", "error", "words"),
+    [
+        (["A.B"], ValueError, "options must be KEY VALUE pairs; got A.B in the test"),
+        (["A.B", "2", "NAME"], ValueError, "KEY VALUE pairs; got A.B 2 NAME in the test"),
+        (["A.B", "x"], ValueError, "known types; got the test: .*1 vs. x.* A.B"),
+        (["A.D", "2"], KeyError, "must be known; got A.D in the test; the nearest is A.[BC]'"),
+        (["NAMES", "2"], KeyError, "must be known; got NAMES in the test; the nearest is NAME'"),
+    ],
+)
+def test_bad_options_are_refused(opts, error, words):
+    with pytest.raises(error, match=words):
+        merge_options(tree(), opts, "the test")
+
+
+def sentence(monkeypatch, capsys, error):
+    """What a user sees of an error."""
+
+    def main():
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["/some/where/train.py", "--option"])
+    with pytest.raises(SystemExit) as stop:
+        one_sentence_errors(main)
+    output = capsys.readouterr()
+    assert stop.value.code == 1
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    name, _, words = output.err.rstrip("\n").partition(": error: ")
+    assert name == "train.py"
+    return words
+
+
+IN_A_WORKER = """Caught ValueError in DataLoader worker process 0.
+Original Traceback (most recent call last):
+  File "loader.py", line 3, in loop
+    data = fetch()
+Traceback (most recent call last):
+  File "image.py", line 5, in read
+    raise ValueError(path)
+ValueError: image must be readable: got 'a.png'
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("a must be 1; got 2"), "a must be 1; got 2"),
+        (KeyError("no 'b'"), "no 'b'"),  # whose str() has quotes around it
+        (KeyError(), "KeyError"),
+        (IndexError("3"), "3"),
+        (FileNotFoundError(2, "No such file", "a.png"), "[Errno 2] No such file: 'a.png'"),
+        (FloatingPointError("loss"), "loss"),
+        (ImportError("timm must be installed"), "timm must be installed"),
+        (ValueError("two\n  lines\n\n"), "two lines"),
+        (ValueError(), "ValueError"),
+        (ValueError(IN_A_WORKER), "image must be readable: got 'a.png'"),
+        (
+            ProcessRaisedException("\n-- Process 1 terminated\n" + IN_A_WORKER, 1, 7),
+            "image must be readable: got 'a.png'",
+        ),
+        (RuntimeError("bad"), "bad (REVIEWKD_DET_TRACEBACK=1 shows where)"),
+        (AssertionError(), "AssertionError (REVIEWKD_DET_TRACEBACK=1 shows where)"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_an_error_is_one_sentence(monkeypatch, capsys, error, words):
+    assert sentence(monkeypatch, capsys, error) == words
+
+
+@pytest.mark.parametrize("error", [TypeError("a defect"), KeyboardInterrupt()])
+def test_a_defect_and_an_interruption_are_not_hidden(error):
+    def main():
+        raise error
+
+    with pytest.raises(type(error)):
+        one_sentence_errors(main)
+
+
+def test_the_traceback_is_shown_when_asked_for(monkeypatch):
+    monkeypatch.setenv("REVIEWKD_DET_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        one_sentence_errors(lambda: 1 / 0)
+
+
+def test_without_an_error_nothing_is_said(capsys):
+    called = []
+    one_sentence_errors(lambda: called.append(1))
+    assert called == [1]
+    assert capsys.readouterr() == ("", "")
