@@ -15,6 +15,7 @@ VERSION = re.search(
 DETECTRON2_NEEDS = ["cloudpickle", "hydra-core", "omegaconf", "packaging", "tabulate", "termcolor"]
 DEMO = ["scikit-learn"]
 CLASSIFICATION = ["accelerate>=1.0", "scikit-learn", "timm>=1.0"]
+FAST_EVAL = ["faster-coco-eval"]
 
 setup(
     name="reviewkd_det",
@@ -46,8 +47,10 @@ setup(
     extras_require={
         "demo": DEMO,
         "classification": CLASSIFICATION,
+        "fast-eval": FAST_EVAL,
         "dev": [
             *CLASSIFICATION,
+            *FAST_EVAL,
             "hypothesis",
             "mypy",
             "pre-commit",

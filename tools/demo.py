@@ -16,9 +16,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from reviewkd_det.common import one_sentence_errors
-from reviewkd_det.d2.config import load_config
-from reviewkd_det.d2.data import check_evaluable
-from reviewkd_det.d2.demo_report import write_report
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs" / "demo"
@@ -40,6 +37,8 @@ class Demo:
     """The runs, one after the other, under one progress bar."""
 
     def __init__(self, output: Path, common_opts: list[str]) -> None:
+        from reviewkd_det.d2.config import load_config
+
         self.output = output
         self.common_opts = common_opts
         teacher, self.student_iterations = (
@@ -85,6 +84,10 @@ class Demo:
 def main() -> None:
     """Run the demo and print its table."""
     args = parse_args()
+    # What takes seconds to import comes after what is wrong with the arguments.
+    from reviewkd_det.d2.data import check_evaluable
+    from reviewkd_det.d2.demo_report import write_report
+
     output = Path(args.output).resolve()
     print("Preparing the digit scenes; they are made once, in about 20 seconds", flush=True)
     check_evaluable("digit_scenes_val")

@@ -6,13 +6,7 @@ python tools/export_student.py --config-file output/RUN/config.yaml --output FOL
 import argparse
 from pathlib import Path
 
-import torch
-
-from reviewkd_det.common import one_sentence_errors
-from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
-from reviewkd_det.d2.cli import load_run_config
-from reviewkd_det.d2.config import ours_in, plain_config
-from reviewkd_det.d2.engine import Trainer
+from reviewkd_det.common import check_config_file, one_sentence_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,6 +25,13 @@ def parse_args() -> argparse.Namespace:
 
 def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool = False) -> None:
     """Load the student, verify that it is whole, and write `model.pth` and `config.yaml`."""
+    import torch
+
+    from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
+    from reviewkd_det.d2.cli import load_run_config
+    from reviewkd_det.d2.config import ours_in, plain_config
+    from reviewkd_det.d2.engine import Trainer
+
     cfg = load_run_config(config_file, opts)
     weights_file, plain_file = output / "model.pth", output / "config.yaml"
     if not overwrite and (weights_file.exists() or plain_file.exists()):
@@ -60,13 +61,12 @@ def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool =
         print(f"{name} is not Detectron2's own: `import reviewkd_det.d2` before loading it")
 
 
+def main() -> None:
+    """Export as the command line says."""
+    args = parse_args()
+    check_config_file(args.config_file)
+    export(args.config_file, Path(args.output), args.opts, overwrite=args.overwrite)
+
+
 if __name__ == "__main__":
-    arguments = parse_args()
-    one_sentence_errors(
-        lambda: export(
-            arguments.config_file,
-            Path(arguments.output),
-            arguments.opts,
-            overwrite=arguments.overwrite,
-        )
-    )
+    one_sentence_errors(main)

@@ -5,12 +5,14 @@ python tools/lazyconfig_train_net.py --config-file configs/lazy/CONFIG.py [path.
 
 import argparse
 
-from reviewkd_det.d2 import lazy
-from reviewkd_det.d2.cli import parse_run_args, read_lazy_config, run, started
+from reviewkd_det.common import one_sentence_errors, parse_run_args
 
 
-def main(args: argparse.Namespace) -> None:
+def train(args: argparse.Namespace) -> None:
     """One process of the run."""
+    from reviewkd_det.d2 import lazy
+    from reviewkd_det.d2.cli import read_lazy_config, started
+
     cfg = read_lazy_config(args)
     with started(cfg, args, cfg.train.output_dir, cfg.train.device):
         if not args.eval_only:
@@ -21,5 +23,14 @@ def main(args: argparse.Namespace) -> None:
         trainer.train(trainer.start_iter, cfg.train.max_iter)
 
 
+def main() -> None:
+    """Train or evaluate as the command line says."""
+    args = parse_run_args(python_config=True)
+    # What takes seconds to import comes after what is wrong with the arguments.
+    from reviewkd_det.d2.cli import run
+
+    run(train, args)
+
+
 if __name__ == "__main__":
-    run(main, parse_run_args())
+    one_sentence_errors(main)

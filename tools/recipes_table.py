@@ -7,7 +7,6 @@ import argparse
 from pathlib import Path
 
 from reviewkd_det.common import one_sentence_errors
-from reviewkd_det.d2.recipes import recipes_table
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -19,6 +18,9 @@ def main() -> None:
     parser.add_argument("--size", nargs=2, type=int, default=(256, 384), help="height and width")
     parser.add_argument("--repeats", type=int, default=5, help="timed steps of each kind")
     args = parser.parse_args()
+    # What takes seconds to import comes after what is wrong with the arguments.
+    from reviewkd_det.d2.recipes import recipes_table
+
     print(recipes_table(args.recipes, tuple(args.size), args.repeats))
 
 

@@ -5,13 +5,15 @@ python tools/train_net.py --config-file configs/faster_rcnn_r50_r18.yaml [KEY VA
 
 import argparse
 
-from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
-from reviewkd_det.d2.cli import parse_run_args, read_config, run, started
-from reviewkd_det.d2.engine import Trainer, check_classes, check_data
+from reviewkd_det.common import one_sentence_errors, parse_run_args
 
 
-def main(args: argparse.Namespace) -> None:
+def train(args: argparse.Namespace) -> None:
     """One process of the run."""
+    from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
+    from reviewkd_det.d2.cli import read_config, started
+    from reviewkd_det.d2.engine import Trainer, check_classes, check_data
+
     cfg = read_config(args)
     with started(cfg, args, cfg.OUTPUT_DIR, cfg.MODEL.DEVICE):
         check_data(cfg, training=not args.eval_only)
@@ -28,5 +30,14 @@ def main(args: argparse.Namespace) -> None:
         trainer.train()
 
 
+def main() -> None:
+    """Train or evaluate as the command line says."""
+    args = parse_run_args()
+    # What takes seconds to import comes after what is wrong with the arguments.
+    from reviewkd_det.d2.cli import run
+
+    run(train, args)
+
+
 if __name__ == "__main__":
-    run(main, parse_run_args())
+    one_sentence_errors(main)

@@ -1,6 +1,17 @@
-"""What the Detectron2 adapter and the classification package share, beside the method."""
+"""What the scripts, the Detectron2 adapter and the classification package share, beside the method.
 
+Importing it imports neither torch nor Detectron2.
+"""
+
+from reviewkd_det.common.arguments import check_config_file, parse_run_args, run_parser
 from reviewkd_det.common.errors import one_sentence_errors
 from reviewkd_det.common.yaml_config import merge_file, merge_options
 
-__all__ = ["merge_file", "merge_options", "one_sentence_errors"]
+__all__ = [
+    "check_config_file",
+    "merge_file",
+    "merge_options",
+    "one_sentence_errors",
+    "parse_run_args",
+    "run_parser",
+]

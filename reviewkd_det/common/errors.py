@@ -5,11 +5,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from torch.multiprocessing import ProcessRaisedException
-
 __all__ = ["one_sentence_errors"]
 
 TRACEBACK = "REVIEWKD_DET_TRACEBACK"
+MENDABLE = (
+    ArithmeticError,
+    AssertionError,  # Detectron2's and yacs' own checks of a config
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
 
 
 def one_sentence_errors(main: Callable[[], None]) -> None:
@@ -19,16 +26,7 @@ def one_sentence_errors(main: Callable[[], None]) -> None:
     """
     try:
         main()
-    except (
-        ArithmeticError,
-        AssertionError,  # Detectron2's and yacs' own checks of a config
-        ImportError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        ValueError,
-        ProcessRaisedException,  # one of these in a process of several
-    ) as error:
+    except _mendable() as error:
         if os.environ.get(TRACEBACK):
             raise
         sentence = _sentence(error)
@@ -36,6 +34,16 @@ def one_sentence_errors(main: Callable[[], None]) -> None:
             sentence += f" ({TRACEBACK}=1 shows where)"
         print(f"{Path(sys.argv[0]).name}: error: {sentence}", file=sys.stderr)
         sys.exit(1)
+
+
+def _mendable() -> tuple[type[Exception], ...]:
+    """The kinds of error that a user can mend; called when there is one."""
+    # Torch is looked up, not imported: before it is, none of its errors can have been raised.
+    processes = sys.modules.get("torch.multiprocessing")
+    return (
+        *MENDABLE,
+        *([processes.ProcessRaisedException] if processes else []),  # one in a process of several
+    )
 
 
 def _sentence(error: Exception) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 from fvcore.common.config import CfgNode
 
+from reviewkd_det.common.arguments import check_config_file
+
 __all__ = ["merge_file", "merge_options"]
 
 
@@ -53,9 +55,7 @@ def merge_options(cfg: CfgNode, opts: Sequence[str], source: str = "the command 
 
 def _with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
     """The file and all its bases with their contents, the file itself last."""
-    if not path.is_file():
-        named_by = f", which {above[-1]} names as _BASE_" if above else ""
-        raise FileNotFoundError(f"config file must exist; got '{path}'{named_by}")
+    check_config_file(path, f", which {above[-1]} names as _BASE_" if above else "")
     if path.resolve() in above:
         raise ValueError(f"_BASE_ must not lead back to its own file; got '{path}' again")
     try:

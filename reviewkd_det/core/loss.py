@@ -34,11 +34,12 @@ def hierarchical_context_loss(
         The loss, shape (); it can be differentiated once.
 
     Raises:
-        ValueError: the shapes differ or are not 4-dimensional, or the teacher requires a gradient.
+        ValueError: the shapes differ, are not 4-dimensional or hold nothing, or the teacher requires
+            a gradient.
     """
-    if student.dim() != 4 or student.shape != teacher.shape:
+    if student.dim() != 4 or student.shape != teacher.shape or student.numel() == 0:
         raise ValueError(
-            "student and teacher maps must have one shape (N, C, H, W); "
+            "student and teacher maps must have one shape (N, C, H, W) without zeros; "
             f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
         )
     if teacher.requires_grad:
@@ -47,45 +48,45 @@ def hierarchical_context_loss(
             "that does; run the teacher under torch.no_grad()"
         )
     sizes = tuple(size for size in pool_sizes if size < student.shape[2])
-    loss: Tensor = _PooledSquares.apply(student, teacher, sizes)  # type: ignore[no-untyped-call]
+    loss: Tensor = _PooledSquares.apply(student, teacher, sizes)
     return loss
 
 
 class _PooledSquares(torch.autograd.Function):
-    """The loss by hand: one difference, which is all that the backward pass keeps at full size.
+    """The loss by hand, without a second map of the full size.
 
     Average pooling is linear, so pooling the difference once is pooling both maps. Where the bins
-    of two sizes nest, the smaller map is pooled from the larger one. The backward pass walks that
-    chain from the smallest map up and touches the full size once.
+    of two sizes nest, the smaller map is pooled from the larger one. The difference is formed image
+    by image and again in the backward pass, where it becomes the gradient; that pass walks the
+    chain of pooled maps from the smallest one up and touches the full size once.
     """
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, pool_sizes: tuple[int, ...]) -> Tensor:
-        dtype = torch.promote_types(student.dtype, torch.float32)
-        if student.dtype == dtype:
-            difference = student - teacher
-        else:
-            difference = student.to(dtype).sub_(
-                teacher
-            )  # one copy; in half precision it would round
-        maps, weights, nested = [difference], [1.0], []
-        for size in pool_sizes:
-            nested.append(len(maps) > 1 and _bins_nest(difference, maps[-1], size))
-            source = maps[-1] if nested[-1] else difference
-            maps.append(F.adaptive_avg_pool2d(source, size))
-            weights.append(weights[-1] / 2)
-        total = sum(weights)
-        ctx.save_for_backward(*maps)
-        ctx.student_dtype, ctx.nested = student.dtype, nested
-        ctx.factors = [2 * w / total / m.numel() for w, m in zip(weights, maps, strict=True)]
-        terms = [w / total * _mean_square(m) for w, m in zip(weights, maps, strict=True)]
-        return torch.stack(terms).sum()
+        nested: list[bool] = []
+        sums, pooled = [], []
+        for images in zip(torch.split(student, 1), torch.split(teacher, 1), strict=True):
+            difference = _difference(*images)
+            maps = [difference]
+            nested = []
+            for size in pool_sizes:
+                nested.append(len(maps) > 1 and _bins_nest(difference, maps[-1], size))
+                maps.append(F.adaptive_avg_pool2d(maps[-1] if nested[-1] else difference, size))
+            sums.append(torch.stack([_sum_of_squares(m) for m in maps]))
+            pooled.append(maps[1:])
+        weights = torch.tensor([0.5**i for i in range(len(pool_sizes) + 1)])
+        ctx.save_for_backward(student, teacher, *map(torch.cat, zip(*pooled, strict=True)))
+        ctx.nested = nested
+        cells = [student.shape[2] * student.shape[3], *(size * size for size in pool_sizes)]
+        counts = student.shape[0] * student.shape[1] * torch.tensor(cells)
+        ctx.factors = (weights / weights.sum() / counts).tolist()
+        return torch.stack(sums).sum(0).mul(sums[0].new_tensor(ctx.factors)).sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        difference, *pooled = ctx.saved_tensors
-        factors = [gradient * factor for factor in ctx.factors]
+        student, teacher, *pooled = ctx.saved_tensors
+        factors = [gradient * (2 * factor) for factor in ctx.factors]
         spread: list[Tensor] = []  # gradients of the maps pooled from the difference itself
         finer = None  # gradient that a map gets from the one pooled from it
         for pooled_map, factor, is_nested in reversed(
@@ -98,8 +99,18 @@ class _PooledSquares(torch.autograd.Function):
             finer = own if is_nested else None
             if not is_nested:
                 spread.append(own)
-        result = _scale_and_spread(difference, factors[0], spread)
-        return result.to(ctx.student_dtype), None, None
+        result = _difference(student, teacher).mul_(factors[0])
+        for values in spread:
+            _spread_over_bins(result, values)
+        return result.to(student.dtype), None, None
+
+
+def _difference(student: Tensor, teacher: Tensor) -> Tensor:
+    """In float32 or wider: in half precision the difference would round."""
+    dtype = torch.promote_types(student.dtype, torch.float32)
+    if student.dtype == dtype:
+        return student - teacher
+    return student.to(dtype).sub_(teacher)
 
 
 def _bins_nest(full: Tensor, pooled: Tensor, size: int) -> bool:
@@ -108,23 +119,21 @@ def _bins_nest(full: Tensor, pooled: Tensor, size: int) -> bool:
     return k % size == 0 and full.shape[2] % k == 0 and full.shape[3] % k == 0
 
 
-def _mean_square(x: Tensor) -> Tensor:
-    """As x.square().mean(), without a map of the squares."""
+def _sum_of_squares(x: Tensor) -> Tensor:
+    """As x.square().sum(), without a map of the squares."""
     channels_last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     # Norms of rows in the order of memory: one norm of millions of cells would lose digits.
     rows = x.permute(0, 2, 3, 1) if channels_last else x
-    return torch.linalg.vector_norm(rows, dim=(2, 3)).square().sum() / x.numel()
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=(2, 3))
+    return norms.square().sum()
 
 
-def _scale_and_spread(x: Tensor, factor: Tensor, pooled: Sequence[Tensor]) -> Tensor:
-    """x * factor plus, for each pooled map, its values spread evenly over its bins' cells."""
-    result = x * factor
+def _spread_over_bins(x: Tensor, pooled: Tensor) -> None:
+    """Add each value of a pooled map evenly to its bin's cells, in place."""
     height, width = x.shape[2:]
-    for values in pooled:
-        k = values.shape[2]
-        if height % k or width % k:  # overlapping bins
-            result += torch.ops.aten._adaptive_avg_pool2d_backward(values, x)
-        else:
-            cells = result.unflatten(3, (k, -1)).unflatten(2, (k, -1))
-            cells += (values / (height // k * width // k))[:, :, :, None, :, None]
-    return result
+    k = pooled.shape[2]
+    if height % k or width % k:  # overlapping bins
+        x += torch.ops.aten._adaptive_avg_pool2d_backward(pooled, x)
+    else:
+        cells = x.view(*x.shape[:2], k, height // k, k, width // k)
+        cells += (pooled / (height // k * width // k))[:, :, :, None, :, None]

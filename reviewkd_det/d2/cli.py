@@ -1,4 +1,4 @@
-"""What the scripts share: arguments, set-up of a run, and errors as one sentence."""
+"""What the scripts share: reading the config, the processes and the set-up of a run."""
 
 import argparse
 import logging
@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, LazyConfig
-from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.engine import default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from omegaconf import OmegaConf
 
-from reviewkd_det.common import one_sentence_errors
 from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data import register_coco_format, register_image_folder
@@ -24,7 +23,6 @@ from reviewkd_det.d2.engine import run_files
 
 __all__ = [
     "load_run_config",
-    "parse_run_args",
     "read_config",
     "read_lazy_config",
     "run",
@@ -39,36 +37,24 @@ NAMED_DATA: list[tuple[str, tuple[str, ...], Callable[..., None]]] = [
 ]
 
 
-def parse_run_args() -> argparse.Namespace:
-    """Detectron2's arguments for a training script, and --overwrite."""
-    parser = default_argument_parser()
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the run that OUTPUT_DIR holds"
-    )
-    args = parser.parse_args()
-    if not args.config_file:
-        parser.error("--config-file must name a config file")
+def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
+    """Call `main` in every process that the arguments ask for.
+
+    Raises:
+        ValueError: they ask for more GPUs than this machine has.
+    """
     available = max(1, torch.cuda.device_count())
-    if not 1 <= args.num_gpus <= available:
-        parser.error(
+    if args.num_gpus > available:
+        raise ValueError(
             f"--num-gpus must be from 1 to {available} on this machine; got {args.num_gpus}"
         )
-    if args.resume and args.overwrite:
-        parser.error("--resume and --overwrite must not be given together")
-    return args
-
-
-def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
-    """Call `main` in every process that the arguments ask for, with `one_sentence_errors`."""
-    one_sentence_errors(
-        lambda: launch(
-            main,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
+    launch(
+        main,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
     )
 
 
@@ -128,18 +114,15 @@ def read_lazy_config(args: argparse.Namespace) -> Any:
 
     Raises:
         FileExistsError: see `read_config`.
-        FileNotFoundError: the file does not exist.
-        ValueError: it is no Python file, or an option cannot be applied.
+        KeyError: an option changes a key that the config does not have.
+        ValueError: the config lacks a part, or an option cannot be applied.
     """
-    path = Path(args.config_file)
-    if path.suffix != ".py":
-        raise ValueError(f"--config-file must be a Python config; got '{path}'")
-    if not path.is_file():
-        raise FileNotFoundError(f"config file must exist; got '{path}'")
-    cfg = LazyConfig.load(str(path))
+    cfg = LazyConfig.load(args.config_file)
     lacking = [key for key in LAZY_KEYS if key not in cfg]
     if lacking:
-        raise ValueError(f"config must have {', '.join(LAZY_KEYS)}; '{path}' lacks {lacking[0]}")
+        raise ValueError(
+            f"config must have {', '.join(LAZY_KEYS)}; '{args.config_file}' lacks {lacking[0]}"
+        )
     for option in args.opts:
         key = option.partition("=")[0]
         if not key.startswith(("+", "~")) and OmegaConf.select(cfg, key, default=None) is None:

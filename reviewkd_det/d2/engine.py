@@ -33,6 +33,7 @@ from reviewkd_det.d2.data import (
     build_unlabeled_loader,
     check_evaluable,
 )
+from reviewkd_det.d2.fast_evaluation import FastCOCOEvaluator, fast_coco_eval
 from reviewkd_det.d2.inherit import inherit
 from reviewkd_det.d2.meta_arch import DistilledDetector
 from reviewkd_det.d2.teacher import teacher_state
@@ -132,6 +133,7 @@ class Trainer(DefaultTrainer):
         """Detectron2's COCO evaluator, with its predictions under `OUTPUT_DIR/inference`.
 
         Raises:
+            ImportError: TEST.FAST_COCO_EVAL needs a package that is not installed.
             ValueError: the data set is not evaluated as COCO is.
         """
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
@@ -140,7 +142,8 @@ class Trainer(DefaultTrainer):
                 f"DATASETS.TEST must name data sets with COCO evaluation; got '{dataset_name}', "
                 f"whose evaluator_type is {kind}"
             )
-        return COCOEvaluator(dataset_name, output_dir=str(Path(cfg.OUTPUT_DIR, "inference")))
+        evaluator = FastCOCOEvaluator if cfg.TEST.FAST_COCO_EVAL else COCOEvaluator
+        return evaluator(dataset_name, output_dir=str(Path(cfg.OUTPUT_DIR, "inference")))
 
     @classmethod
     def evaluate(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
@@ -209,6 +212,7 @@ def check_data(cfg: CfgNode, *, training: bool) -> None:
     """Check before anything is built that the data sets are known and can be evaluated.
 
     Raises:
+        ImportError: see `Trainer.build_evaluator`.
         KeyError: a data set has no such name.
         ValueError: none is named, or a file cannot be evaluated.
     """
@@ -227,6 +231,8 @@ def check_data(cfg: CfgNode, *, training: bool) -> None:
                 )
     if training:
         _check_unlabeled(cfg)
+    if cfg.TEST.FAST_COCO_EVAL:
+        fast_coco_eval()
     for name in cfg.DATASETS.TEST:
         check_evaluable(name, with_masks=cfg.MODEL.MASK_ON)
     check_classes(cfg, cfg.DATASETS.TEST)

@@ -13,11 +13,17 @@ from torch import Tensor, nn
 
 from reviewkd_det.core import FrozenTeacher
 from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
+from reviewkd_det.d2.compiled import compiled_or_plain
+from reviewkd_det.d2.folding import fold_batch_norms
 from reviewkd_det.d2.images import cut_to, normalize_and_pad, size_for
 from reviewkd_det.d2.region_logits import BoxHead
 from reviewkd_det.d2.teacher_source import WEIGHTS_KEY, read_teacher
 
 __all__ = ["TeacherBackbone", "build_teacher", "load_teacher", "teacher_state"]
+
+PRECISIONS = {
+    "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,
+}  # fmt: skip
 
 
 class TeacherBackbone(nn.Module):
@@ -33,6 +39,8 @@ class TeacherBackbone(nn.Module):
         pixel_std: standard deviation, likewise.
         reverse_channels: whether the student's channel order is the reverse of the teacher's.
         roi_heads: the teacher's box head, for methods on regions.
+        precision: of the backbone, which is converted, and of the levels.
+        compile_backbone: run the backbone through torch.compile, where it can be.
     """
 
     pixel_mean: Tensor
@@ -46,9 +54,13 @@ class TeacherBackbone(nn.Module):
         *,
         reverse_channels: bool,
         roi_heads: BoxHead | None = None,
+        precision: torch.dtype = torch.float32,
+        compile_backbone: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone = backbone.to(precision)
+        self.precision = precision
+        self._run = compiled_or_plain(backbone) if compile_backbone else backbone.__call__
         self.roi_heads = roi_heads
         self.reverse_channels = reverse_channels
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
@@ -74,7 +86,7 @@ class TeacherBackbone(nn.Module):
             )
             for image in images
         ]
-        levels = self.backbone(torch.stack(batch))
+        levels = self._run(torch.stack(batch).to(self.precision))
         if own_size == padded_size:
             return levels
         shapes = self.backbone.output_shape()
@@ -85,7 +97,8 @@ class TeacherBackbone(nn.Module):
     def region_logits(self, levels: Mapping[str, Tensor], boxes: Sequence[Boxes]) -> Tensor:
         """Class logits of boxes, (R, classes + 1), one `Boxes` for each of the first images."""
         assert self.roi_heads is not None
-        return self.roi_heads({k: level[: len(boxes)] for k, level in levels.items()}, boxes)
+        own = {name: level[: len(boxes)].float() for name, level in levels.items()}
+        return self.roi_heads(own, boxes)
 
 
 def build_teacher(cfg: CfgNode) -> FrozenTeacher:
@@ -101,6 +114,8 @@ def build_teacher(cfg: CfgNode) -> FrozenTeacher:
         settings.OPTS,
         student_format=cfg.INPUT.FORMAT,
         with_box_head="DKD" in cfg.MODEL.DISTILL.METHODS,
+        precision=settings.PRECISION,
+        compile_backbone=settings.COMPILE,
     )
 
 
@@ -111,8 +126,10 @@ def load_teacher(
     *,
     student_format: str = "BGR",
     with_box_head: bool = False,
+    precision: str = "float32",
+    compile_backbone: bool = False,
 ) -> FrozenTeacher:
-    """Build, load, verify and freeze a teacher.
+    """Build, load, verify and freeze a teacher, its batch norms folded.
 
     Args:
         config_file: its own config, a path or a model-zoo name.
@@ -120,25 +137,39 @@ def load_teacher(
         opts: changes to its config.
         student_format: channel order of the student's images, RGB or BGR.
         with_box_head: whether methods on regions need its box head.
+        precision: of its backbone, float32, bfloat16 or float16.
+        compile_backbone: run its backbone through torch.compile, where it can be.
 
     Returns:
         A frozen `TeacherBackbone`, on the CPU.
 
     Raises:
         FileNotFoundError: its config or checkpoint does not exist.
-        ValueError: no checkpoint is named, it cannot be read or lacks weights, or the student's
-            images cannot be turned into the teacher's.
+        ValueError: no checkpoint is named, it cannot be read or lacks weights, the student's
+            images cannot be turned into the teacher's, or the precision is unknown.
     """
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"MODEL.DISTILL.TEACHER.PRECISION must be one of {', '.join(PRECISIONS)}; "
+            f"got {precision!r}"
+        )
     source = read_teacher(config_file, weights, opts)
     backbone = source.build_backbone()
+    roi_heads = BoxHead(source.build_roi_heads(backbone)) if with_box_head else None
+    parts = {"backbone": backbone} | ({} if roi_heads is None else {"roi_heads": roi_heads})
+    VerifiedCheckpointer(nn.ModuleDict(parts), key=WEIGHTS_KEY, prefix="teacher.").load(
+        source.weights
+    )
+    fold_batch_norms(backbone.eval())
     teacher = TeacherBackbone(
         backbone,
         source.pixel_mean,
         source.pixel_std,
         reverse_channels=_is_reversed(student_format, source.input_format),
-        roi_heads=BoxHead(source.build_roi_heads(backbone)) if with_box_head else None,
+        roi_heads=roi_heads,
+        precision=PRECISIONS[precision],
+        compile_backbone=compile_backbone,
     )
-    VerifiedCheckpointer(teacher, key=WEIGHTS_KEY, prefix="teacher.").load(source.weights)
     return FrozenTeacher(teacher)
 
 

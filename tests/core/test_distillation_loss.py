@@ -59,7 +59,12 @@ def test_half_precision_is_computed_in_float32():
     [
         (torch.zeros(2, 3), torch.zeros(2, 4), 4.0, r"\(2, 3\) and \(2, 4\)"),
         (torch.zeros(2, 3), torch.zeros(2, 3), 0.0, "positive; got 0.0"),
-        (torch.zeros(2, 3), torch.zeros(2, 3, requires_grad=True), 4.0, r"got some of shape \(2, 3"),
+        (
+            torch.zeros(2, 3),
+            torch.zeros(2, 3, requires_grad=True),
+            4.0,
+            r"got some of shape \(2, 3",
+        ),
     ],
 )
 def test_bad_input_is_refused(student, teacher, temperature, message):

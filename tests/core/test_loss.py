@@ -95,10 +95,17 @@ def test_other_pool_sizes_are_walked_in_the_order_given():
 
 @pytest.mark.parametrize(
     ("student", "teacher"),
-    [((2, 3, 4, 5), (2, 3, 5, 4)), ((2, 3, 4, 5), (1, 3, 4, 5)), ((3, 4, 5), (3, 4, 5))],
+    [
+        ((2, 3, 4, 5), (2, 3, 5, 4)),
+        ((2, 3, 4, 5), (1, 3, 4, 5)),
+        ((3, 4, 5), (3, 4, 5)),
+        ((0, 3, 4, 5), (0, 3, 4, 5)),
+    ],
 )
 def test_shapes_that_differ_are_refused_with_both(student, teacher):
-    with pytest.raises(ValueError, match=r"one shape \(N, C, H, W\); got .* and ") as error:
+    with pytest.raises(
+        ValueError, match=r"one shape \(N, C, H, W\) without zeros; got .* and "
+    ) as error:
         hierarchical_context_loss(torch.zeros(student), torch.zeros(teacher))
     assert str(student) in str(error.value)
     assert str(teacher) in str(error.value)

@@ -47,7 +47,9 @@ def test_the_teacher_computes_what_its_own_detector_would(tmp_path, ours, theirs
     levels = teacher(seen, tuple(images.tensor.shape[-2:]))
     assert set(levels) == set(expected)
     for name, value in levels.items():
-        torch.testing.assert_close(value, expected[name])
+        # Its batch norms are folded, which rounds otherwise.
+        largest = expected[name].abs().max().item()
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=5e-5 * largest)
 
 
 def test_weights_and_options_of_the_student_config_come_first(tmp_path):

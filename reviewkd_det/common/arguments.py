@@ -1,0 +1,85 @@
+"""Command lines, read and checked before anything that takes seconds to import."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+__all__ = ["check_config_file", "parse_run_args", "run_parser"]
+
+EXAMPLES = """examples:
+  %(prog)s --config-file CONFIG SOLVER.BASE_LR 0.001
+  %(prog)s --config-file CONFIG --num-gpus 8
+  %(prog)s --config-file CONFIG --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url URL
+"""
+
+
+def run_parser() -> argparse.ArgumentParser:
+    """The arguments of `detectron2.engine.default_argument_parser`, without importing it."""
+    parser = argparse.ArgumentParser(
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", default="", metavar="FILE", help="path to config file")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the last checkpoint of the output folder"
+    )
+    parser.add_argument("--eval-only", action="store_true", help="perform evaluation only")
+    parser.add_argument("--num-gpus", type=int, default=1, help="number of GPUs per machine")
+    parser.add_argument("--num-machines", type=int, default=1, help="total number of machines")
+    parser.add_argument(
+        "--machine-rank", type=int, default=0, help="the rank of this machine, from 0"
+    )
+    # The same port for every run of a user: one that an orphaned process still holds is noticed.
+    port = 2**15 + 2**14 + (os.getuid() if sys.platform != "win32" else 1) % 2**14
+    parser.add_argument(
+        "--dist-url",
+        default=f"tcp://127.0.0.1:{port}",
+        help="where the processes meet, see torch.distributed",
+    )
+    parser.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER,
+        help="KEY VALUE pairs over a YAML config, path.key=value over a Python config",
+    )
+    return parser
+
+
+def parse_run_args(*, python_config: bool = False) -> argparse.Namespace:
+    """Read Detectron2's arguments for a training script, and --overwrite.
+
+    Args:
+        python_config: whether the config is a Python file.
+
+    Raises:
+        FileNotFoundError: the config file does not exist.
+        ValueError: it is no Python file and must be one.
+    """
+    parser = run_parser()
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the run that the output folder holds"
+    )
+    args = parser.parse_args()
+    if not args.config_file:
+        parser.error("--config-file must name a config file")
+    if args.num_gpus < 1:
+        parser.error(f"--num-gpus must be at least 1; got {args.num_gpus}")
+    if args.resume and args.overwrite:
+        parser.error("--resume and --overwrite must not be given together")
+    if python_config and Path(args.config_file).suffix != ".py":
+        raise ValueError(f"--config-file must be a Python config; got '{args.config_file}'")
+    check_config_file(args.config_file)
+    return args
+
+
+def check_config_file(path: str | Path, named_by: str = "") -> None:
+    """Check that a config file exists.
+
+    Args:
+        path: the file.
+        named_by: where the path is from, for the error sentence.
+
+    Raises:
+        FileNotFoundError: it does not.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"config file must exist; got '{path}'{named_by}")
