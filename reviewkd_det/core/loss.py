@@ -34,8 +34,8 @@ def hierarchical_context_loss(
         The loss, shape (); it can be differentiated once.
 
     Raises:
-        ValueError: the shapes differ, are not 4-dimensional or hold nothing, or the teacher requires
-            a gradient.
+        ValueError: the shapes differ, are not 4-dimensional or hold nothing, or the teacher
+            requires a gradient.
     """
     if student.dim() != 4 or student.shape != teacher.shape or student.numel() == 0:
         raise ValueError(

@@ -29,12 +29,15 @@ def test_no_batch_norm_is_left(make):
     assert not any(isinstance(module, kinds) for module in make().module.modules())
 
 
-def test_bfloat16_levels_are_near_those_of_float32(make):
-    exact, rounded = pyramid(make()), pyramid(make(f"{KEY}.PRECISION", "bfloat16"))
-    for name, level in rounded.items():
+def test_the_backbone_and_what_it_sees_are_converted(make):
+    # How near bfloat16 comes to float32 is a matter of the network: an untrained one magnifies it.
+    seen, rounded = [], make(f"{KEY}.PRECISION", "bfloat16")
+    rounded.module.backbone.register_forward_pre_hook(lambda _, args: seen.extend(args))
+    levels = pyramid(rounded)
+    exact = make().module.backbone.bfloat16()(*seen)
+    for name, level in levels.items():
         assert level.dtype == torch.bfloat16
-        error = (level.float() - exact[name]).square().mean() / exact[name].square().mean()
-        assert error < 0.1, name  # an untrained network of 50 layers magnifies each rounding
+        assert torch.equal(level, exact[name])
 
 
 def test_an_unknown_precision_is_refused(make):
