@@ -19,6 +19,7 @@ from classification.engine import Trainer
 from classification.evaluation import evaluate
 from classification.run_folder import RunFolder
 from classification.weights import replace_file
+from reviewkd_det.common import keep_freed_memory
 
 __all__ = ["evaluate_main", "train_main"]
 
@@ -86,6 +87,8 @@ def _start(cfg: CfgNode, trackers: tuple[str, ...] = ()) -> Accelerator:
                 f"install it with pip install {tracker}"
             )
     torch.backends.cudnn.benchmark = True
+    if not torch.accelerator.is_available():
+        keep_freed_memory()
     return Accelerator(
         # Without saying so, processes on CPUs would each train alone.
         cpu=not torch.accelerator.is_available(),

@@ -16,6 +16,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from omegaconf import OmegaConf
 
+from reviewkd_det.common import keep_freed_memory
 from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data import register_coco_format, register_image_folder
@@ -159,6 +160,7 @@ def started(cfg: Any, args: argparse.Namespace, output_dir: str, device: str) ->
     setup_logger(output_dir, distributed_rank=comm.get_rank(), name="reviewkd_det")
     _keep_tracebacks_off_the_terminal()
     if device == "cpu":
+        keep_freed_memory()
         logging.getLogger(__name__).info("Running on the CPU")
     try:
         yield
