@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import sys
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from reviewkd_det.common import keep_freed_memory
 __all__ = ["evaluate_main", "train_main"]
 
 logger = logging.getLogger("classification")
+LINES = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
 
 
 def train_main(args: argparse.Namespace) -> None:
@@ -36,6 +38,7 @@ def train_main(args: argparse.Namespace) -> None:
     """
     cfg = load_config(args.config_file, args.opts)
     accelerator = _start(cfg, cfg.TRACKERS)
+    waiting = _open_log(accelerator)
     run = RunFolder(cfg.OUTPUT_DIR, accelerator)
     if not (args.resume or args.overwrite):
         run.refuse_another_run()
@@ -44,8 +47,9 @@ def train_main(args: argparse.Namespace) -> None:
     # Nothing is written, and no earlier run removed, before everything has been built.
     if args.overwrite:
         run.remove_run()
-    _open_log(run.path / "log.txt", accelerator)
     if accelerator.is_main_process:
+        run.path.mkdir(parents=True, exist_ok=True)
+        _keep_log(waiting, run.path / "log.txt")
         (run.path / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
     accelerator.init_trackers("classification", config=_flat(cfg))
     logger.info("%s", data.description)
@@ -66,12 +70,12 @@ def evaluate_main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config_file, args.opts)
     weights = args.weights or str(Path(cfg.OUTPUT_DIR, "last.pth"))
     accelerator = _start(cfg)
+    _open_log(accelerator)
     data = build_data(cfg, accelerator)
     model = build_model(cfg.MODEL.NAME, weights, len(data.class_names), "MODEL")
     preprocess = build_preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
     classify = torch.nn.Sequential(preprocess, model).to(accelerator.device).eval()
     accuracy = evaluate(classify, data.test, accelerator)
-    _open_log(None, accelerator)
     shown = ", ".join(f"{name} {value:.2f}" for name, value in accuracy.items())
     logger.info("%s with %s on %s: %s", cfg.MODEL.NAME, weights, data.description, shown)
     if args.json and accelerator.is_main_process:
@@ -99,16 +103,25 @@ def _start(cfg: CfgNode, trackers: tuple[str, ...] = ()) -> Accelerator:
     )
 
 
-def _open_log(path: Path | None, accelerator: Accelerator) -> None:
-    """Say what happens on the terminal and in a file, from the main process."""
+def _open_log(accelerator: Accelerator) -> MemoryHandler:
+    """Say on the terminal what the main process does, and remember it for a file."""
     logger.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
-    if path is not None and accelerator.is_main_process:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(path, encoding="utf-8"))
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger.handlers.clear()
+    waiting = MemoryHandler(capacity=10_000, flushLevel=sys.maxsize)
+    for handler in (logging.StreamHandler(sys.stdout), waiting):
+        handler.setFormatter(LINES)
         logger.addHandler(handler)
+    return waiting
+
+
+def _keep_log(waiting: MemoryHandler, path: Path) -> None:
+    """Write what was said so far to a file, and all that follows."""
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(LINES)
+    waiting.setTarget(file)
+    logger.removeHandler(waiting)
+    waiting.close()  # which flushes it
+    logger.addHandler(file)
 
 
 def _last_line(summary: dict[str, Any], folder: Path) -> str:

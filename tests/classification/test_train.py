@@ -67,6 +67,8 @@ def test_a_distilled_run_reports_and_leaves_a_plain_student(tmp_path, teacher, c
     assert summary["images_per_second"] > 0
     create_model("resnet8", num_classes=10).load_state_dict(weights(tmp_path), strict=True)
     output = capsys.readouterr().out
+    assert "ReviewKD compares layer1.0.add 16x32x32 <- layer1.0.add 16x32x32" in output
+    assert (tmp_path / "log.txt").read_text() == output
     assert "by ReviewKD + KD + DKD from resnet8" in output
     assert f"last epoch 2 top-1 {summary['top1']:.2f}" in output.splitlines()[-1]
     assert "seed 0" in output.splitlines()[-1]
