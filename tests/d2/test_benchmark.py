@@ -263,6 +263,7 @@ def test_the_script_writes_numbers_and_picture(tmp_path, monkeypatch, capsys):
         (["--size", 16, 96], "--size must be at least 32 32; got 16 96"),
         (["--precision", "int8"], "must be float32, float16, bfloat16; got int8"),
         (["--device", "tpu"], "--device must be auto, cpu or cuda; got tpu"),
+        (["--memory", "none"], "--memory must be kept or stock; got none"),
         (["--json", "/no/such/b.json"], "--json must be in a folder that exists; got '/no/such"),
         (["--config-file", "no.yaml"], "config file must exist; got 'no.yaml'"),
         (["MODEL.DEPHT", 3], "config key must be known; got MODEL.DEPHT"),

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from detectron2.utils.events import EventStorage
 
+from reviewkd_det.common import keep_freed_memory
 from reviewkd_det.d2.benchmark.measure import extra_memory, interleaved
 from reviewkd_det.d2.benchmark.models import Models, build_models, synthetic_batch
 from reviewkd_det.d2.benchmark.parts import Step, parts
@@ -35,6 +36,8 @@ def benchmark(settings: Settings) -> dict[str, Any]:
     """
     cfg = checked_config(settings)
     device = torch.device(cfg.MODEL.DEVICE)
+    if device.type == "cpu" and settings.memory == "kept":
+        keep_freed_memory()
     batch = synthetic_batch(settings.size, settings.batch)
     models = build_models(cfg, batch)
     losses = _losses(models, batch)

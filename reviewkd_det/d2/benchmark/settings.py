@@ -26,6 +26,8 @@ class Settings(NamedTuple):
         repeats: calls of each part that count.
         precision: float32, float16 or bfloat16.
         device: cpu, cuda, or auto: a GPU where there is one.
+        memory: on a CPU, kept: freed memory is used again, as a training run of ours does; or
+            stock: it is given back and faulted in again, as PyTorch does by itself.
     """
 
     config_file: str
@@ -35,6 +37,7 @@ class Settings(NamedTuple):
     repeats: int = 5
     precision: str = "float32"
     device: str = "auto"
+    memory: str = "kept"
 
 
 def checked_config(settings: Settings) -> CfgNode:
@@ -56,6 +59,8 @@ def checked_config(settings: Settings) -> CfgNode:
         raise ValueError(f"--precision must be {', '.join(PRECISIONS)}; got {settings.precision}")
     if settings.device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"--device must be auto, cpu or cuda; got {settings.device}")
+    if settings.memory not in ("kept", "stock"):
+        raise ValueError(f"--memory must be kept or stock; got {settings.memory}")
     has_gpu = torch.cuda.is_available()
     if settings.device == "cuda" and not has_gpu:
         raise ValueError("--device must be cpu where PyTorch finds no GPU; got cuda")
