@@ -8,11 +8,12 @@ Weights are random and images synthetic: nothing is downloaded.
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from reviewkd_det.common import check_config_file, one_sentence_errors
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
 
 
 def parse() -> argparse.Namespace:
