@@ -3,7 +3,6 @@
 Shapes: N images of 3 channels, K classes.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -22,7 +21,6 @@ from reviewkd_det.core import (
 
 __all__ = ["DKD", "KD", "DistilledClassifier", "Method", "ReviewKD", "Shape", "pair_levels"]
 
-logger = logging.getLogger(__name__)
 Shape = tuple[int, int, int]
 
 

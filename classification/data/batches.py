@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["ALONE", "EpochBatches", "Share", "mix_seed"]
+__all__ = ["ALONE", "EpochBatches", "EpochLoader", "Share", "mix_seed"]
 
 
 class Share(NamedTuple):
@@ -120,3 +120,22 @@ class EpochBatches:
         mine = order[: self.images_per_epoch][self.share.rank :: self.share.world_size]
         starts = range(self._skip * self._size, len(mine), self._size)
         return iter([mine[start : start + self._size] for start in starts])
+
+
+class EpochLoader:
+    """What loaders of an epoch's batches have in common."""
+
+    batches: EpochBatches
+
+    @property
+    def images_per_epoch(self) -> int:
+        """Images of an epoch, over all processes."""
+        return self.batches.images_per_epoch
+
+    def set_epoch(self, epoch: int, skip_batches: int = 0) -> None:
+        """Choose the epoch of the next iteration; see `EpochBatches.set_epoch`."""
+        self.batches.set_epoch(epoch, skip_batches)
+
+    def __len__(self) -> int:
+        """Count the batches of this process in a whole epoch."""
+        return len(self.batches)

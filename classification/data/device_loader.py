@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from classification.data.batches import EpochBatches, mix_seed
+from classification.data.batches import EpochBatches, EpochLoader, mix_seed
 
 __all__ = ["DeviceLoader"]
 
 _AUGMENTATION = 1  # tells this stream of random numbers from the one that shuffles
 
 
-class DeviceLoader:
+class DeviceLoader(EpochLoader):
     """Crop at random after zero padding, and flip, a whole batch at once on the device.
 
     As torchvision's `RandomCrop((H, W), padding=p)` and `RandomHorizontalFlip()`: each of the
@@ -68,19 +68,6 @@ class DeviceLoader:
         # fast as gathering single pixels.
         self._crops = padded.unfold(2, height, 1).unfold(3, width, 1)
         self._labels = labels.to(self.device)
-
-    @property
-    def images_per_epoch(self) -> int:
-        """Images of an epoch, over all processes."""
-        return self.batches.images_per_epoch
-
-    def set_epoch(self, epoch: int, skip_batches: int = 0) -> None:
-        """Choose the epoch of the next iteration; see `EpochBatches.set_epoch`."""
-        self.batches.set_epoch(epoch, skip_batches)
-
-    def __len__(self) -> int:
-        """Count the batches of this process in a whole epoch."""
-        return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Give (N, 3, H, W) uint8 images and (N,) int64 labels, on the device."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from classification.data.augment import Transform
-from classification.data.batches import EpochBatches, mix_seed
+from classification.data.batches import EpochBatches, EpochLoader, mix_seed
 from classification.data.sources import Split
 
 __all__ = ["WorkerLoader"]
@@ -19,7 +19,7 @@ __all__ = ["WorkerLoader"]
 _AUGMENTATION = 2  # tells this stream of random numbers from the others of the seed
 
 
-class WorkerLoader:
+class WorkerLoader(EpochLoader):
     """Transform the images of each batch and move the batch to the device.
 
     The random numbers of an image are a function of (seed, epoch, its index): they depend neither
@@ -65,19 +65,6 @@ class WorkerLoader:
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # or each epoch would draw from the training's
         )
-
-    @property
-    def images_per_epoch(self) -> int:
-        """Images of an epoch, over all processes."""
-        return self.batches.images_per_epoch
-
-    def set_epoch(self, epoch: int, skip_batches: int = 0) -> None:
-        """Choose the epoch of the next iteration; see `EpochBatches.set_epoch`."""
-        self.batches.set_epoch(epoch, skip_batches)
-
-    def __len__(self) -> int:
-        """Count the batches of this process in a whole epoch."""
-        return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Give (N, 3, S, S) uint8 images and (N,) int64 labels, on the device."""

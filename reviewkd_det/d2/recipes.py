@@ -1,10 +1,8 @@
 """What a recipe compares, how large it is and how much a distilled step costs, measured."""
 
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 from torch import nn
 
+from reviewkd_det.d2.benchmark.measure import interleaved
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.teacher_source import read_teacher
 
@@ -44,8 +43,12 @@ def _row(path: Path, size: tuple[int, int], repeats: int) -> list[str]:
         model = _build(load_config(path), Path(folder)).train()
     method = model.methods["ReviewKD"]
     batch = _batch(size)
-    plain, distilled = _interleaved(
-        [lambda: _step(model.student, batch), lambda: _step(model, batch)], repeats
+    seconds = interleaved(
+        {
+            "plain": lambda: _step(model.student, batch),
+            "distilled": lambda: _step(model, batch),
+        },
+        repeats,
     )
     return [
         path.stem,
@@ -54,7 +57,7 @@ def _row(path: Path, size: tuple[int, int], repeats: int) -> list[str]:
         _millions(model.teacher.module.backbone),
         _millions(model.student),
         _millions(model.methods),
-        f"{distilled / plain:.2f}",
+        f"{seconds['distilled'].median / seconds['plain'].median:.2f}",
     ]
 
 
@@ -88,17 +91,6 @@ def _step(model: nn.Module, batch: list[dict[str, Any]]) -> None:
         losses = model(batch)
         sum(losses.values()).backward()
     model.zero_grad(set_to_none=True)
-
-
-def _interleaved(steps: Sequence[Callable[[], None]], repeats: int) -> list[float]:
-    """Median seconds of each kind of step, taken in turns after one that is not counted."""
-    seconds: list[list[float]] = [[] for _ in steps]
-    for _ in range(repeats + 1):
-        for step, taken in zip(steps, seconds, strict=True):
-            start = time.perf_counter()
-            step()
-            taken.append(time.perf_counter() - start)
-    return [median(taken[1:]) for taken in seconds]
 
 
 def _millions(module: nn.Module) -> str:

@@ -19,10 +19,10 @@ from reviewkd_det.d2.images import cut_to, normalize_and_pad, size_for
 from reviewkd_det.d2.region_logits import BoxHead
 from reviewkd_det.d2.teacher_source import WEIGHTS_KEY, read_teacher
 
-__all__ = ["TeacherBackbone", "build_teacher", "load_teacher", "teacher_state"]
+__all__ = ["PRECISIONS", "TeacherBackbone", "build_teacher", "load_teacher", "teacher_state"]
 
 PRECISIONS = {
-    "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,
+    "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16,
 }  # fmt: skip
 
 

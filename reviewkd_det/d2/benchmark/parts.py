@@ -12,11 +12,11 @@ from reviewkd_det.core import hierarchical_context_loss
 from reviewkd_det.d2.benchmark.measure import resident_memory
 from reviewkd_det.d2.benchmark.models import Models
 from reviewkd_det.d2.taps import only_call, tapped
+from reviewkd_det.d2.teacher import PRECISIONS
 from reviewkd_det.d2.textbook import textbook_hcl
 
-__all__ = ["PRECISIONS", "Levels", "Step", "distillation", "loss_pass", "parts", "record_levels"]
+__all__ = ["Levels", "Step", "distillation", "loss_pass", "parts", "record_levels"]
 
-PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # The cost of a step does not depend on it; random weights must not diverge over the repeats.
 LEARNING_RATE = 1e-5
 Batch = list[dict[str, Any]]

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from detectron2.config import CfgNode
 
-from reviewkd_det.d2.benchmark.parts import PRECISIONS
 from reviewkd_det.d2.config import load_config
+from reviewkd_det.d2.teacher import PRECISIONS
 
 __all__ = ["Settings", "checked_config", "device_name"]
 
