@@ -25,7 +25,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="counted calls of each part")
     parser.add_argument("--threads", type=int, help="of the CPU; PyTorch's choice by default")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
-    parser.add_argument("--memory", default="kept", help="kept or stock, on a CPU")
+    parser.add_argument(
+        "--memory",
+        default="own",
+        help="on a CPU: own (the textbook's stock, all others kept), kept or stock",
+    )
     parser.add_argument(
         "--precision", default="float32", help="float32, or automatic float16 or bfloat16"
     )

@@ -66,14 +66,9 @@ class _PooledSquares(torch.autograd.Function):
         nested: list[bool] = []
         sums, pooled = [], []
         for images in zip(torch.split(student, 1), torch.split(teacher, 1), strict=True):
-            difference = _difference(*images)
-            maps = [difference]
-            nested = []
-            for size in pool_sizes:
-                nested.append(len(maps) > 1 and _bins_nest(difference, maps[-1], size))
-                maps.append(F.adaptive_avg_pool2d(maps[-1] if nested[-1] else difference, size))
-            sums.append(torch.stack([_sum_of_squares(m) for m in maps]))
-            pooled.append(maps[1:])
+            squares, maps, nested = _pool_difference(*images, pool_sizes)
+            sums.append(squares)
+            pooled.append(maps)
         weights = torch.tensor([0.5**i for i in range(len(pool_sizes) + 1)])
         ctx.save_for_backward(student, teacher, *map(torch.cat, zip(*pooled, strict=True)))
         ctx.nested = nested
@@ -103,6 +98,19 @@ class _PooledSquares(torch.autograd.Function):
         for values in spread:
             _spread_over_bins(result, values)
         return result.to(student.dtype), None, None
+
+
+def _pool_difference(
+    student: Tensor, teacher: Tensor, pool_sizes: tuple[int, ...]
+) -> tuple[Tensor, list[Tensor], list[bool]]:
+    """The sums of squares of the difference and its pooled maps, those maps, and which nest."""
+    difference = _difference(student, teacher)
+    maps = [difference]
+    nested = []
+    for size in pool_sizes:
+        nested.append(len(maps) > 1 and _bins_nest(difference, maps[-1], size))
+        maps.append(F.adaptive_avg_pool2d(maps[-1] if nested[-1] else difference, size))
+    return torch.stack([_sum_of_squares(m) for m in maps]), maps[1:], nested
 
 
 def _difference(student: Tensor, teacher: Tensor) -> Tensor:

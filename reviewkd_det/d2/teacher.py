@@ -31,7 +31,8 @@ class TeacherBackbone(nn.Module):
 
     Channels are reordered before they are normalised with the teacher's mean and std. The
     normalised images are padded with zeros to the student's padded size, and on to what the
-    backbone needs where that is more; its levels are then cut to the student's padded size.
+    backbone needs where that is more; its levels are then cut to the student's padded size. Inside,
+    maps have their channels last, which convolutions without gradients are faster with.
 
     Args:
         backbone: the teacher's backbone.
@@ -58,7 +59,7 @@ class TeacherBackbone(nn.Module):
         compile_backbone: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone = backbone.to(precision)
+        self.backbone = backbone.to(precision).to(memory_format=torch.channels_last)
         self.precision = precision
         self._run = compiled_or_plain(backbone) if compile_backbone else backbone.__call__
         self.roi_heads = roi_heads
@@ -74,7 +75,7 @@ class TeacherBackbone(nn.Module):
             padded_size: (H, W), at least every image's own size.
 
         Returns:
-            The levels by name, (N, C, H / stride, W / stride) each, rounded up.
+            The levels by name, (N, C, H / stride, W / stride) each, rounded up, contiguous.
         """
         own_size = size_for(self.backbone, padded_size)
         batch = [
@@ -86,7 +87,8 @@ class TeacherBackbone(nn.Module):
             )
             for image in images
         ]
-        levels = self._run(torch.stack(batch).to(self.precision))
+        seen = torch.stack(batch).to(self.precision, memory_format=torch.channels_last)
+        levels = {name: level.contiguous() for name, level in self._run(seen).items()}
         if own_size == padded_size:
             return levels
         shapes = self.backbone.output_shape()

@@ -3,6 +3,7 @@
 import json
 import runpy
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,20 @@ from PIL import Image
 from torch import nn
 
 from reviewkd_det.d2 import benchmark as package
-from reviewkd_det.d2.benchmark import Point, Pyramid, Settings, benchmark, comparison_table, growth
+from reviewkd_det.d2.benchmark import (
+    Point,
+    Pyramid,
+    Settings,
+    benchmark,
+    compare,
+    comparison_table,
+    growth,
+)
 from reviewkd_det.d2.benchmark.growth import fit_slope
 from reviewkd_det.d2.benchmark.measure import extra_memory, interleaved, resident_memory
 from reviewkd_det.d2.benchmark.models import build_models, synthetic_batch
 from reviewkd_det.d2.benchmark.parts import parts
+from reviewkd_det.d2.benchmark.stock_process import stock_process
 from tests.d2 import tiny
 
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "benchmark.py"
@@ -52,7 +62,7 @@ def call(monkeypatch, *arguments):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     config = recipe(tmp_path_factory.mktemp("recipe"))
-    return benchmark(Settings(config, size=(64, 96), repeats=2, device="cpu"))
+    return benchmark(Settings(config, size=(64, 96), repeats=2, device="cpu", memory="kept"))
 
 
 def test_every_number_is_there_and_positive(results):
@@ -153,10 +163,31 @@ def test_mixed_precision_is_measured(tmp_path):
         repeats=1,
         precision="bfloat16",
         device="cpu",
+        memory="kept",
     )
     results = benchmark(settings)
     assert results["distilled_step"] > 0
     assert results["settings"]["precision"] == "bfloat16"
+
+
+def test_the_textbook_alone_runs_in_a_process_of_its_own(tmp_path, monkeypatch):
+    called = []
+
+    @contextmanager
+    def here(settings):
+        yield called.append
+
+    monkeypatch.setattr(compare, "stock_process", here)
+    benchmark(Settings(recipe(tmp_path, tiny.RETINANET), size=(64, 96), repeats=1, device="cpu"))
+    assert set(called) == {"textbook_step", "textbook_distillation", "textbook_hcl"}
+
+
+def test_a_part_that_fails_in_the_other_process_fails_here(tmp_path):
+    settings = Settings(recipe(tmp_path, tiny.RETINANET), size=(64, 96), device="cpu")
+    with stock_process(settings) as run:
+        run("textbook_hcl")
+        with pytest.raises(KeyError, match="no_such_part"):
+            run("no_such_part")
 
 
 def test_parts_take_turns_and_each_is_called_so_often():
@@ -263,7 +294,7 @@ def test_the_script_writes_numbers_and_picture(tmp_path, monkeypatch, capsys):
         (["--size", 16, 96], "--size must be at least 32 32; got 16 96"),
         (["--precision", "int8"], "must be float32, float16, bfloat16; got int8"),
         (["--device", "tpu"], "--device must be auto, cpu or cuda; got tpu"),
-        (["--memory", "none"], "--memory must be kept or stock; got none"),
+        (["--memory", "none"], "--memory must be own, kept or stock; got none"),
         (["--json", "/no/such/b.json"], "--json must be in a folder that exists; got '/no/such"),
         (["--config-file", "no.yaml"], "config file must exist; got 'no.yaml'"),
         (["MODEL.DEPHT", 3], "config key must be known; got MODEL.DEPHT"),

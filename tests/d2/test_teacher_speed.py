@@ -40,6 +40,16 @@ def test_the_backbone_and_what_it_sees_are_converted(make):
         assert torch.equal(level, exact[name])
 
 
+def test_the_backbone_works_with_channels_last_and_gives_contiguous_levels(make):
+    seen, teacher = [], make()
+    teacher.module.backbone.register_forward_pre_hook(lambda _, args: seen.extend(args))
+    levels = pyramid(teacher)
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    weights = [p for p in teacher.module.backbone.parameters() if p.ndim == 4]
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
+    assert all(level.is_contiguous() for level in levels.values())
+
+
 def test_an_unknown_precision_is_refused(make):
     with pytest.raises(ValueError, match=r"PRECISION must be one of float32, .*; got 'int8'"):
         make(f"{KEY}.PRECISION", "int8")

@@ -1,5 +1,7 @@
 """What distillation costs: a plain step, ours and the textbook's, and their parts."""
 
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from reviewkd_det.d2.benchmark.measure import extra_memory, interleaved
 from reviewkd_det.d2.benchmark.models import Models, build_models, synthetic_batch
 from reviewkd_det.d2.benchmark.parts import Step, parts
 from reviewkd_det.d2.benchmark.settings import Settings, checked_config, device_name
+from reviewkd_det.d2.benchmark.stock_process import stock_process
 
 __all__ = ["MEMORY", "benchmark"]
 
@@ -28,7 +31,9 @@ def benchmark(settings: Settings) -> dict[str, Any]:
     """Measure a recipe with random weights on synthetic images.
 
     Seconds are medians over the repeats, in which all parts take turns. A step's peak memory is
-    what its models and optimiser hold between two steps plus `extra_memory` of a step.
+    what its models and optimiser hold between two steps plus `extra_memory` of a step. On a CPU
+    our memory management is among what is compared, so the textbook's parts are timed in a process
+    of their own; `Settings.memory` can have them in this one.
 
     Returns:
         The seconds of each part by name, `spread` (least and most), the memory in MB, the ratios,
@@ -36,15 +41,21 @@ def benchmark(settings: Settings) -> dict[str, Any]:
     """
     cfg = checked_config(settings)
     device = torch.device(cfg.MODEL.DEVICE)
-    if device.type == "cpu" and settings.memory == "kept":
+    if device.type == "cpu" and settings.memory != "stock":
         keep_freed_memory()
     batch = synthetic_batch(settings.size, settings.batch)
     models = build_models(cfg, batch)
     losses = _losses(models, batch)
     calls: dict[str, Any] = parts(models, batch, settings.precision)
-    times = interleaved(calls, settings.repeats, device)
+    with ExitStack() as stack:
+        timed = dict(calls)
+        if device.type == "cpu" and settings.memory == "own":
+            run = stack.enter_context(stock_process(settings))
+            timed |= {name: partial(run, name) for name in calls if name.startswith("textbook")}
+        times = interleaved(timed, settings.repeats, device)
     memory = {}
     for part, name in MEMORY.items():
+        calls[part]()  # after which an optimiser has its state
         resident = calls[part].resident_memory if isinstance(calls[part], Step) else 0.0
         memory[name] = resident + extra_memory(calls[part], device)
     steps = {name: call for name, call in calls.items() if isinstance(call, Step)}
