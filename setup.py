@@ -27,6 +27,7 @@ setup(
     packages=find_packages(
         include=["reviewkd_det", "reviewkd_det.*", "classification", "classification.*"]
     ),
+    package_data={"reviewkd_det.d2.report": ["page.html.jinja"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",
@@ -34,7 +35,8 @@ setup(
         "contourpy",
         "fvcore",
         "iopath",
-        "matplotlib",
+        "jinja2",
+        "matplotlib>=3.10",
         "numpy",
         "Pillow",
         "PyYAML",

@@ -86,7 +86,8 @@ def main() -> None:
     args = parse_args()
     # What takes seconds to import comes after what is wrong with the arguments.
     from reviewkd_det.d2.data import check_evaluable
-    from reviewkd_det.d2.demo_report import write_report
+    from reviewkd_det.d2.demo_report import RUNS, write_report
+    from reviewkd_det.d2.report import read_run, write_page
 
     output = Path(args.output).resolve()
     print("Preparing the digit scenes; they are made once, in about 20 seconds", flush=True)
@@ -104,6 +105,10 @@ def main() -> None:
     demo.train("baseline_equal_time", "student", *plain, "SOLVER.MAX_ITER", str(longer))
     demo.bar.close()
     print(f"\n{write_report(output)}")
+    page = output / "report.html"
+    runs = [read_run(output / name, label) for name, label in RUNS.items()]
+    write_page(runs, page, output / "comparison.png")
+    print(f"Everything side by side: {page}")
 
 
 if __name__ == "__main__":

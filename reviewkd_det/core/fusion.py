@@ -113,13 +113,22 @@ class AttentionFusion(nn.Module):
             )
         x = self.reduce(student)  # (N, M, H, W)
         if residual is not None:
-            gates = self._gates(x, residual)  # (N, 2, H, W)
+            gates = self.gates(x, residual)  # (N, 2, H, W)
             x = _GatedSum.apply(x, residual, gates)
         if teacher_size is not None:
             x = _resize(x, teacher_size)  # (N, M, Ht, Wt)
         return self.expand(x), x
 
-    def _gates(self, x: Tensor, residual: Tensor) -> Tensor:
+    def gates(self, x: Tensor, residual: Tensor) -> Tensor:
+        """How much of the level and of its residual each cell takes.
+
+        Args:
+            x: the reduced level, (N, M, H, W).
+            residual: the coarser level's second output, (N, M, any, any).
+
+        Returns:
+            (g1, g2), from 0 to 1 each, (N, 2, H, W).
+        """
         # A convolution of a concatenation is a sum of two, and a 1x1 convolution commutes with a
         # nearest-neighbour resize: the residual's half is computed on its own, coarser cells.
         assert self.gate is not None

@@ -105,6 +105,19 @@ def test_a_closed_gate_shuts_the_residual_out_and_an_open_one_adds_it():
     torch.testing.assert_close(fusion(student, residual)[1], reduced + doubled)
 
 
+def test_the_gates_are_those_of_the_sum():
+    torch.manual_seed(0)
+    fusion = AttentionFusion(2, 3, 4, has_residual=True).eval()
+    student, residual = torch.randn(2, 2, 6, 8), torch.randn(2, 3, 3, 4)
+    reduced = fusion.reduce(student)
+    gates = fusion.gates(reduced, residual)
+    assert gates.shape == (2, 2, 6, 8)
+    doubled = residual.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    torch.testing.assert_close(
+        fusion(student, residual)[1], reduced * gates[:, :1] + doubled * gates[:, 1:]
+    )
+
+
 def test_gradcheck_through_all_levels():
     path, levels = uneven_path(dtype=torch.float64)
     path.eval()  # running statistics must not move between the evaluations
