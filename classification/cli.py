@@ -19,8 +19,9 @@ from classification.config import load_config
 from classification.engine import Trainer
 from classification.evaluation import evaluate
 from classification.run_folder import RunFolder
-from classification.weights import replace_file
-from reviewkd_det.common import keep_freed_memory
+from classification.stopping import StopRequest, resume_command
+from classification.summary import describe, last_line
+from reviewkd_det.common import catch_interruption, keep_freed_memory, replace_file
 
 __all__ = ["evaluate_main", "train_main"]
 
@@ -28,8 +29,11 @@ logger = logging.getLogger("classification")
 LINES = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
 
 
-def train_main(args: argparse.Namespace) -> None:
+def train_main(args: argparse.Namespace) -> int:
     """Train as the arguments of `train.py` say.
+
+    Returns:
+        The exit code: 0, or that of the signal after which the run stopped.
 
     Raises:
         FileExistsError: OUTPUT_DIR holds another run, and neither --resume nor --overwrite is
@@ -39,7 +43,7 @@ def train_main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config_file, args.opts)
     accelerator = _start(cfg, cfg.TRACKERS)
     waiting = _open_log(accelerator)
-    run = RunFolder(cfg.OUTPUT_DIR, accelerator)
+    run = RunFolder(cfg.OUTPUT_DIR, accelerator, cfg.SOLVER.STATES_TO_KEEP)
     if not (args.resume or args.overwrite):
         run.refuse_another_run()
     data = build_data(cfg, accelerator)
@@ -47,17 +51,26 @@ def train_main(args: argparse.Namespace) -> None:
     # Nothing is written, and no earlier run removed, before everything has been built.
     if args.overwrite:
         run.remove_run()
+    trainer.go_on()
     if accelerator.is_main_process:
         run.path.mkdir(parents=True, exist_ok=True)
         _keep_log(waiting, run.path / "log.txt")
-        (run.path / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
+        text = cfg.dump()
+        replace_file(run.path / "config.yaml", lambda part: part.write_text(text, encoding="utf-8"))
     accelerator.init_trackers("classification", config=_flat(cfg))
     logger.info("%s", data.description)
-    logger.info("%s", trainer.description)
-    with logging_redirect_tqdm([logger]):
-        summary = trainer.train()
+    logger.info("%s", describe(cfg, trainer.student, accelerator))
+    with logging_redirect_tqdm([logger]), catch_interruption() as interruption:
+        summary = trainer.train(StopRequest(interruption, accelerator))
     accelerator.end_training()
-    logger.info("%s", _last_line(summary, run.path))
+    if summary is None:
+        assert interruption.signal is not None
+        command = resume_command(sys.argv, accelerator.num_processes)
+        name, position = interruption.signal.name, trainer.position
+        logger.info("Stopped by %s %s; go on with: %s", name, position, command)
+        return interruption.exit_code
+    logger.info("%s", last_line(summary, run.path))
+    return 0
 
 
 def evaluate_main(args: argparse.Namespace) -> None:
@@ -122,17 +135,6 @@ def _keep_log(waiting: MemoryHandler, path: Path) -> None:
     logger.removeHandler(waiting)
     waiting.close()  # which flushes it
     logger.addHandler(file)
-
-
-def _last_line(summary: dict[str, Any], folder: Path) -> str:
-    scores = [
-        f"{kind} epoch {at['epoch']} top-1 {at['top1']:.2f} top-5 {at['top5']:.2f}"
-        for kind, at in (("last", summary["last"]), ("best", summary["best"]))
-    ]
-    return (
-        f"{summary['model']}: {'; '.join(scores)}; seed {summary['seed']}; "
-        f"{summary['wall_seconds']:.0f} s, {summary['images_per_second']:.0f} images/s; {folder}"
-    )
 
 
 def _flat(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:

@@ -115,6 +115,10 @@ def get_config() -> CfgNode:
     cfg.SOLVER.WEIGHT_DECAY = 5e-4
     # "no" (float32), "bf16" or "fp16".
     cfg.SOLVER.PRECISION = "no"
+    # Optimiser steps between two states saved inside an epoch; 0 saves at the end of each only.
+    cfg.SOLVER.CHECKPOINT_PERIOD = 0
+    # The last so many are kept: should one be damaged, a run goes on from the one before.
+    cfg.SOLVER.STATES_TO_KEEP = 2
 
     cfg.TEST = CfgNode()
     # Images of one batch, per process.

@@ -15,7 +15,7 @@ from typing import Any
 from tabulate import tabulate
 
 from classification.config import load_config
-from reviewkd_det.common import one_sentence_errors
+from reviewkd_det.common import one_sentence_errors, replace_file
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = Path("classification", "configs", "digits")
@@ -78,9 +78,6 @@ def table(runs: dict[str, dict[str, Any]]) -> str:
 def main() -> None:
     """Run the demo, print its table and write `summary.json`."""
     args = parse_args()
-    # What takes seconds to import comes after what is wrong with the arguments.
-    from classification.weights import replace_file
-
     output = Path(args.output).resolve()
     opts = ["SEED", str(args.seed), *args.opts]
     plain = [*opts, "DISTILL.METHODS", "()"]

@@ -10,23 +10,27 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from fvcore.common.config import CfgNode
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
 from classification.build import build_classifier
 from classification.data import Data
 from classification.evaluation import evaluate
+from classification.losses import EpochLosses
 from classification.run_folder import RunFolder
 from classification.schedule import build_schedule
+from classification.stopping import StopRequest
+from classification.summary import summarize
 from classification.weights import save_weights
 
 __all__ = ["Trainer"]
 
 logger = logging.getLogger(__name__)
-CHECK_PERIOD = 20  # steps between two looks at the losses, each of which waits for the device
+CHECK_PERIOD = 20  # optimiser steps between two looks at the losses; a look waits for the device
 
 
 class Trainer:
-    """Train what a config describes, from its last state on where there is one.
+    """Train what a config describes.
 
     Args:
         cfg: as `load_config` reads it.
@@ -57,60 +61,80 @@ class Trainer:
         self.progress: dict[str, Any] = {
             "epoch": 0, "train_seconds": 0.0, "wall_seconds": 0.0, "last": None, "best": None,
             "teacher": None,
+            # Of the epoch that is not done: optimiser steps of how many, sums of losses, seconds.
+            "step": 0, "steps": self.steps, "losses": {}, "epoch_seconds": 0.0,
         }  # fmt: skip
+        self._clock = time.perf_counter()
 
     @property
-    def description(self) -> str:
-        """What is trained, with what, and where, in a line."""
-        model, teacher = self.cfg.MODEL.NAME, self.cfg.TEACHER.NAME
-        methods = " + ".join(self.cfg.DISTILL.METHODS)
-        parameters = sum(p.numel() for p in self.student.parameters())
-        source = f" by {methods} from {teacher}" if methods else " without a teacher"
-        return (
-            f"Training {model} ({parameters:,} parameters){source}, on "
-            f"{self.accelerator.num_processes} x {self.accelerator.device.type}"
-        )
+    def steps(self) -> int:
+        """Optimiser steps of an epoch."""
+        return len(self.data.train) // self.cfg.SOLVER.ACCUMULATION_STEPS
 
-    def train(self) -> dict[str, Any]:
+    def train(self, stop: StopRequest) -> dict[str, Any] | None:
         """Train to the last epoch, evaluate, and write the run's files.
 
+        Args:
+            stop: on a signal the state is saved after the step at hand.
+
         Returns:
-            The content of `summary.json`.
+            The content of `summary.json`; None where a signal came first.
 
         Raises:
-            FloatingPointError: a loss is not finite; the last state is kept.
+            FloatingPointError: a loss or weight is not finite; the last state is kept.
+            OSError: a file cannot be written; the last state is kept.
         """
-        self.progress = self.run.load_state() or self.progress
-        cfg, done = self.cfg, self.progress["epoch"]
-        if done:
-            logger.info("Going on after epoch %d", done)
-        elif self.plain.teacher is not None:
+        if self.plain.teacher is not None and self.progress["teacher"] is None:
             self._test_teacher()
-        steps = len(self.data.train)
-        bar = tqdm(
-            total=cfg.SOLVER.EPOCHS * steps,
-            initial=done * steps,
+        cfg, done, parts = self.cfg, self.progress["epoch"], self.cfg.SOLVER.ACCUMULATION_STEPS
+        with tqdm(
+            total=cfg.SOLVER.EPOCHS * self.steps * parts,
+            initial=(done * self.steps + self.progress["step"]) * parts,
             unit="it",
             mininterval=1,
             disable=not self.accelerator.is_main_process,
-        )
-        for epoch in range(done + 1, cfg.SOLVER.EPOCHS + 1):
-            start = time.perf_counter()
-            metrics = self._train_epoch(epoch, bar)
-            self.progress["epoch"] = epoch
-            self.progress["train_seconds"] += time.perf_counter() - start
-            if epoch % cfg.TEST.PERIOD == 0 or epoch == cfg.SOLVER.EPOCHS:
-                metrics |= self._evaluate(epoch)
-            self.progress["wall_seconds"] += time.perf_counter() - start
-            self.run.save_state(self.progress)
-            self.run.add_metrics({"epoch": epoch, **metrics})
-            self.accelerator.log(metrics, step=epoch)
-            shown = [f"{name} {value:.4g}" for name, value in metrics.items()]
-            logger.info("epoch %d/%d: %s", epoch, cfg.SOLVER.EPOCHS, ", ".join(shown))
-        bar.close()
-        summary = self._summary()
+        ) as bar:
+            for epoch in range(done + 1, cfg.SOLVER.EPOCHS + 1):
+                metrics = self._train_epoch(epoch, stop, bar)
+                if metrics is None:
+                    return None
+                if epoch % cfg.TEST.PERIOD == 0 or epoch == cfg.SOLVER.EPOCHS:
+                    metrics |= self._evaluate(epoch)
+                self.run.add_metrics({"epoch": epoch, **metrics})
+                self._save(epoch)
+                self.accelerator.log(metrics, step=epoch)
+                shown = [f"{name} {value:.4g}" for name, value in metrics.items()]
+                logger.info("epoch %d/%d: %s", epoch, cfg.SOLVER.EPOCHS, ", ".join(shown))
+                if epoch < cfg.SOLVER.EPOCHS and stop.signal():
+                    return None
+        summary = summarize(cfg, self.progress, self.student, self.data.train)
         self.run.write_summary(summary)
         return summary
+
+    @property
+    def position(self) -> str:
+        """How far the run is, in words."""
+        epoch, step = self.progress["epoch"], self.progress["step"]
+        if not step:
+            return f"after epoch {epoch} of {self.cfg.SOLVER.EPOCHS}"
+        return f"in epoch {epoch + 1} of {self.cfg.SOLVER.EPOCHS} after step {step} of {self.steps}"
+
+    def go_on(self) -> None:
+        """Load the run's last state, if there is one.
+
+        Raises:
+            ValueError: it does not fit what is configured.
+        """
+        progress = self.run.load_state()
+        if progress is None:
+            return
+        if progress["step"] and progress["steps"] != self.steps:
+            raise ValueError(
+                f"run must keep the {progress['steps']} steps of an epoch in the middle of which "
+                f"it goes on; got {self.steps}; set SOLVER.BATCH_SIZE and the data as they were"
+            )
+        self.progress = {**progress, "steps": self.steps}
+        logger.info("Going on %s", self.position)
 
     def _test_teacher(self) -> None:
         """Weights that load are no teacher yet: a wrong mean or order of classes shows here."""
@@ -126,49 +150,79 @@ class Trainer:
                 chance,
             )
 
-    def _train_epoch(self, epoch: int, bar: tqdm) -> dict[str, float]:
-        """One pass over the training images; returns the mean losses and the speed."""
+    def _train_epoch(self, epoch: int, stop: StopRequest, bar: tqdm) -> dict[str, float] | None:
+        """The rest of an epoch; returns its mean losses and speed, or None on a signal."""
+        self._take_time()
         self.classifier.train()
-        self.data.train.set_epoch(epoch)
-        start, steps = time.perf_counter(), len(self.data.train)
-        parts = self.cfg.SOLVER.ACCUMULATION_STEPS  # of an optimiser step
-        sums: dict[str, Tensor] = {}
-        for step, (images, labels) in enumerate(self.data.train, start=1):
-            self._set_learning_rate(epoch - 1 + (step - 1) // parts * parts / steps)
-            with self.accelerator.accumulate(self.classifier):
-                losses = self.classifier(images, labels, epoch)
-                self.accelerator.backward(torch.stack(list(losses.values())).sum())
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-            values = {name: loss.detach() for name, loss in losses.items()}
-            sums = {name: sums.get(name, 0) + value for name, value in values.items()}
-            if step % CHECK_PERIOD == 0 or step == steps:
-                self._check(sums, epoch, step)
-                bar.set_postfix(epoch=epoch, loss=f"{sum(map(float, values.values())):.3f}")
-                bar.update((epoch - 1) * steps + step - bar.n)
-        totals = torch.stack(list(sums.values()))
-        means = (self.accelerator.reduce(totals, "mean") / steps).tolist()
-        seconds = time.perf_counter() - start
+        parts, period = self.cfg.SOLVER.ACCUMULATION_STEPS, self.cfg.SOLVER.CHECKPOINT_PERIOD
+        batches, done = len(self.data.train), self.progress["step"] * parts
+        self.data.train.set_epoch(epoch, done)
+        losses = EpochLosses(self.accelerator, self.progress["losses"])
+        for batch, (images, labels) in enumerate(self.data.train, start=done + 1):
+            self._set_learning_rate(epoch - 1 + (batch - 1) // parts * parts / batches)
+            self._train_batch(images, labels, epoch, losses)
+            step = batch // parts
+            if batch % parts:
+                continue
+            signal = stop.signal()
+            is_due = bool(signal or (period and step % period == 0 and step < self.steps))
+            if is_due or step % CHECK_PERIOD == 0 or step == self.steps:
+                loss = self._check(losses, epoch, batch)
+                bar.set_postfix(epoch=epoch, loss=f"{loss:.3f}")
+                bar.update((epoch - 1) * batches + batch - bar.n)
+            if is_due:
+                self._save(epoch - 1, step, losses.state())
+            if signal:
+                return None
+        self._take_time("epoch_seconds", "wall_seconds")
+        images_per_second = self.data.train.images_per_epoch / self.progress["epoch_seconds"]
         return {
-            **dict(zip(sums, means, strict=True)),
+            **losses.means(batches),
             "lr": self.optimizer.param_groups[0]["lr"],
-            "images_per_second": self.data.train.images_per_epoch / seconds,
+            "images_per_second": images_per_second,
         }
+
+    def _train_batch(self, images: Tensor, labels: Tensor, epoch: int, losses: EpochLosses) -> None:
+        with self.accelerator.accumulate(self.classifier):
+            values = self.classifier(images, labels, epoch)
+            self.accelerator.backward(torch.stack(list(values.values())).sum())
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        losses.add(values)
+
+    def _take_time(self, *keys: str) -> None:
+        """Add the seconds since this was last called to the run's progress."""
+        now = time.perf_counter()
+        for key in keys:
+            self.progress[key] += now - self._clock
+        self._clock = now
+
+    def _save(self, epoch: int, step: int = 0, losses: dict[str, Any] | None = None) -> None:
+        """Save the state after that many epochs, and steps of the next one."""
+        self._take_time("wall_seconds", *["epoch_seconds"] * bool(step))
+        if not step:
+            self.progress["train_seconds"] += self.progress["epoch_seconds"]
+            self.progress["epoch_seconds"] = 0.0
+        self.progress |= {"epoch": epoch, "step": step, "losses": losses or {}}
+        self.run.states.save(self.progress)
+        self._take_time("wall_seconds")
 
     def _set_learning_rate(self, epochs: float) -> None:
         factor = self.schedule(epochs / self.cfg.SOLVER.EPOCHS)
         for group in self.optimizer.param_groups:
             group["lr"] = self.cfg.SOLVER.LR * factor
 
-    def _check(self, sums: dict[str, Tensor], epoch: int, step: int) -> None:
-        """A loss that is not finite once makes its sum so for ever."""
-        values = {name: float(value) for name, value in sums.items()}
-        if not all(map(math.isfinite, values.values())):
-            shown = ", ".join(f"{name} {value / step:.4g}" for name, value in values.items())
+    def _check(self, losses: EpochLosses, epoch: int, batch: int) -> float:
+        """Stop before a state that is not finite replaces a good one; returns the last loss."""
+        advice = f"{self.run.states.last}; try a lower SOLVER.LR"
+        last = losses.check(epoch, batch, self.data.train.describe_batch, advice)
+        norm = float(get_total_norm([weight.detach() for weight in self.classifier.parameters()]))
+        if not math.isfinite(norm):
             raise FloatingPointError(
-                f"losses must be finite; got a mean of {shown} in epoch {epoch} up to step {step}; "
-                f"the last good state is in '{self.run.path}'; try a lower SOLVER.LR"
+                f"weights must be finite; got a norm of {norm} in epoch {epoch} after batch "
+                f"{batch}; {advice}"
             )
+        return last
 
     def _evaluate(self, epoch: int) -> dict[str, float]:
         """Test the student, and save it where it is the last or the best."""
@@ -181,31 +235,11 @@ class Trainer:
             self.progress["best"] = self.progress["last"]
         if self.accelerator.is_main_process:
             for name in ["last", "best"] if is_best else ["last"]:
-                save_weights(self._student_weights(), self.run.path / f"{name}.pth")
+                path = self.run.path / f"{name}.pth"
+                with self.run.states.writing(path):
+                    save_weights(self._student_weights(), path)
         return accuracy
 
     def _student_weights(self) -> dict[str, Tensor]:
         """The student's own state dict; where it is tapped, the traced copy holds its buffers."""
         return self.student.state_dict() | self.plain.student.net.state_dict()
-
-    def _summary(self) -> dict[str, Any]:
-        progress, cfg = self.progress, self.cfg
-        images = progress["epoch"] * self.data.train.images_per_epoch
-        return {
-            "model": cfg.MODEL.NAME,
-            "teacher": cfg.TEACHER.NAME if cfg.DISTILL.METHODS else "",
-            "methods": list(cfg.DISTILL.METHODS),
-            "data": cfg.DATA.NAME,
-            "train_images": self.data.train.batches.length,
-            "seed": cfg.SEED,
-            "epochs": progress["epoch"],
-            "teacher_top1": progress["teacher"] and progress["teacher"]["top1"],
-            "top1": progress["last"]["top1"],
-            "top5": progress["last"]["top5"],
-            "last": progress["last"],
-            "best": progress["best"],
-            "parameters": sum(p.numel() for p in self.student.parameters()),
-            "train_seconds": round(progress["train_seconds"], 2),
-            "wall_seconds": round(progress["wall_seconds"], 2),
-            "images_per_second": round(images / progress["train_seconds"], 1),
-        }

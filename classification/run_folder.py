@@ -1,45 +1,43 @@
-"""The files of a run: its state, to go on with, and its metrics."""
+"""The files of a run: its states, to go on with, and its metrics."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
-from classification.weights import replace_file
+from classification.states import States
+from reviewkd_det.common import replace_file
 
 __all__ = ["RunFolder"]
-
-PROGRESS = "progress.json"
 
 
 class RunFolder:
     """Write a run's files from its main process; all processes read.
 
-    `state/epoch_N` holds the full state after N epochs, `metrics.jsonl` a line per epoch,
-    `summary.json` the result, `last.pth` and `best.pth` the student's plain weights.
+    `state/` holds what the run goes on from, `metrics.jsonl` a line per epoch, `summary.json` the
+    result, `last.pth` and `best.pth` the student's plain weights.
 
     Args:
         path: the run's OUTPUT_DIR.
         accelerator: of this process.
+        states_to_keep: see `States`.
     """
 
-    def __init__(self, path: str, accelerator: Accelerator) -> None:
+    def __init__(self, path: str, accelerator: Accelerator, states_to_keep: int) -> None:
         self.path = Path(path)
         self.accelerator = accelerator
-
-    def states(self) -> list[Path]:
-        """Folders of complete states, the latest last."""
-        return sorted(self.path.glob("state/epoch_[0-9]*[0-9]"))
+        self.states = States(self.path / "state", accelerator, states_to_keep)
 
     def refuse_another_run(self) -> None:
         """Raise FileExistsError where the folder holds another run's checkpoints."""
-        found = [*self.states(), *self.path.glob("*.pth")]
+        found = [*self.path.glob("*.pth"), *self.states.all()]
         if found:
             raise FileExistsError(
                 f"OUTPUT_DIR must not hold another run's checkpoints; got '{self.path}' with "
-                f"{found[0].name}; add --resume to go on with it or --overwrite to replace it"
+                f"{found[-1].name}; add --resume to go on with it or --overwrite to replace it"
             )
 
     def remove_run(self) -> None:
@@ -50,47 +48,24 @@ class RunFolder:
                 (self.path / name).unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
 
-    def save_state(self, progress: dict[str, Any]) -> None:
-        """Save everything a run needs to go on; earlier states are deleted afterwards.
-
-        Args:
-            progress: plain data; its `epoch` counts the epochs done.
-        """
-        earlier = self.states()
-        folder = self.path / "state" / f"epoch_{progress['epoch']:05d}"
-        part = folder.with_name(f"{folder.name}.part")
-        if self.accelerator.is_main_process:
-            shutil.rmtree(part, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(part))
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            (part / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
-            part.rename(folder)
-            for old in earlier:
-                shutil.rmtree(old)
-        self.accelerator.wait_for_everyone()
-
     def load_state(self) -> dict[str, Any] | None:
-        """Load the latest state into what the accelerator has prepared.
-
-        Returns:
-            Its progress; None where there is no state.
-        """
-        states = self.states()
-        if not states:
-            return None
-        self.accelerator.load_state(str(states[-1]))
-        progress = json.loads((states[-1] / PROGRESS).read_text(encoding="utf-8"))
+        """Load the last state, see `States.load`, and forget the metrics of later epochs."""
+        progress = self.states.load()
         if self.accelerator.is_main_process:
-            self._forget_metrics_after(progress["epoch"])
+            self._forget_metrics_after(progress["epoch"] if progress else 0)
         return progress
 
     def add_metrics(self, metrics: dict[str, Any]) -> None:
-        """Append a line to `metrics.jsonl`."""
+        """Append a line to `metrics.jsonl`.
+
+        Before the state is saved: a run that dies between the two repeats the epoch and the line.
+        """
         if self.accelerator.is_main_process:
-            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            path = self.path / "metrics.jsonl"
+            with self.states.writing(path), path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(metrics) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json`."""

@@ -5,6 +5,7 @@ accelerate launch classification/train.py --config-file ...     # on several GPU
 """
 
 import argparse
+import sys
 
 from reviewkd_det.common import check_config_file, one_sentence_errors
 
@@ -27,7 +28,8 @@ def main() -> None:
     # What takes seconds to import comes after what is wrong with the arguments.
     from classification.cli import train_main
 
-    train_main(args)
+    if code := train_main(args):
+        sys.exit(code)
 
 
 if __name__ == "__main__":

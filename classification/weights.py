@@ -1,15 +1,17 @@
 """Checkpoint files of classifiers, read as data only and verified."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["load_weights", "replace_file", "save_weights"]
+from reviewkd_det.common import replace_file
+from reviewkd_det.common.plain_pickle import PLAIN_GLOBALS, refusal_reason
+
+__all__ = ["load_weights", "save_weights"]
 
 # Where training scripts keep the weights, and what wrappers put before their names.
 ENTRIES = ("model", "state_dict", "net")
@@ -17,12 +19,8 @@ PREFIXES = ("module.", "_orig_mod.")
 # What published checkpoints hold beside tensors: settings and scores.
 PLAIN_DATA: list[Any] = [
     argparse.Namespace,
-    np.dtype,
-    *{type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "b1")},
-    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
-    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
+    *((made, name) for name, made in PLAIN_GLOBALS.items()),
 ]
-ADVICE = ("weights_only", "Weights only load failed")
 SHOWN = 3  # names in an error sentence
 
 
@@ -44,12 +42,9 @@ def load_weights(model: nn.Module, path: str | Path, key: str) -> None:
         with torch.serialization.safe_globals(PLAIN_DATA):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever an unpickler raises on bytes that are none of its own
-        # Torch begins with the advice to switch the check off.
-        lines = [line.strip() for line in str(error).splitlines()]
-        lines = [line for line in lines if line and not any(map(line.count, ADVICE))]
-        reason = lines[0] if lines else type(error).__name__
         raise ValueError(
-            f"{key} must be a checkpoint of weights and plain data; got '{path}': {reason}"
+            f"{key} must be a checkpoint of weights and plain data; got '{path}': "
+            f"{refusal_reason(error)}"
         ) from error
     found = _state_dict(content)
     if not found:
@@ -62,21 +57,6 @@ def save_weights(state_dict: Mapping[str, Tensor], path: Path) -> None:
     """Write a plain state dict, on the CPU."""
     plain = {name: value.detach().cpu() for name, value in state_dict.items()}
     replace_file(path, lambda part: torch.save(plain, part))
-
-
-def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file as a whole: whoever reads it finds the old or the new one, and no part of one.
-
-    Args:
-        path: the file.
-        write: writes the content to the path that it is given.
-    """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _state_dict(content: Any) -> dict[str, Tensor]:

@@ -13,20 +13,21 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 STANDARD = set(sys.stdlib_module_names)
 DETECTION = {
-    "PIL", "contourpy", "detectron2", "faster_coco_eval", "fvcore", "iopath", "matplotlib", "numpy",
-    "omegaconf", "pycocotools",
+    "PIL", "contourpy", "detectron2", "faster_coco_eval", "fvcore", "iopath", "jinja2",
+    "matplotlib", "numpy", "omegaconf", "pycocotools",
     "sklearn", "tabulate", "torch", "torchvision", "yaml",
 }  # fmt: skip
 ALLOWED = {
     "reviewkd_det/core": {"torch", "reviewkd_det.core"},
-    "reviewkd_det/common": {"fvcore", "reviewkd_det.common", "yaml"},
+    "reviewkd_det/common": {"fvcore", "numpy", "reviewkd_det.common", "yaml"},
     "reviewkd_det/d2": {
         *DETECTION, "reviewkd_det.common", "reviewkd_det.core", "reviewkd_det.d2",
     },
     "tools": {"reviewkd_det.common", "reviewkd_det.d2", "torch", "tqdm"},
     "classification": {
         "PIL", "accelerate", "classification", "fvcore", "numpy", "reviewkd_det.common",
-        "reviewkd_det.core", "sklearn", "tabulate", "timm", "torch", "torchvision", "tqdm", "yaml",
+        "reviewkd_det.core", "safetensors", "sklearn", "tabulate", "timm", "torch", "torchvision",
+        "tqdm", "yaml",
     },
 }  # fmt: skip
 

@@ -12,7 +12,8 @@ def train(args: argparse.Namespace) -> None:
     """One process of the run."""
     from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
     from reviewkd_det.d2.cli import read_config, started
-    from reviewkd_det.d2.engine import Trainer, check_classes, check_data
+    from reviewkd_det.d2.data_checks import check_classes, check_data
+    from reviewkd_det.d2.engine import Trainer
 
     cfg = read_config(args)
     with started(cfg, args, cfg.OUTPUT_DIR, cfg.MODEL.DEVICE):

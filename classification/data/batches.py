@@ -136,6 +136,10 @@ class EpochLoader:
         """Choose the epoch of the next iteration; see `EpochBatches.set_epoch`."""
         self.batches.set_epoch(epoch, skip_batches)
 
+    def describe_batch(self, epoch: int, batch: int) -> str:
+        """Name the files of a batch, counted from 1, for an error sentence; '' if not known."""
+        return ""
+
     def __len__(self) -> int:
         """Count the batches of this process in a whole epoch."""
         return len(self.batches)

@@ -3,7 +3,11 @@
 Shapes: a batch is (N, 3, S, S) uint8 with S the image size in pixels.
 """
 
+import multiprocessing
+import os
+import signal
 from collections.abc import Iterator
+from threading import Thread
 from typing import Any
 
 import torch
@@ -17,6 +21,7 @@ from classification.data.sources import Split
 __all__ = ["WorkerLoader"]
 
 _AUGMENTATION = 2  # tells this stream of random numbers from the others of the seed
+_NAMED_AT_MOST = 3
 
 
 class WorkerLoader(EpochLoader):
@@ -54,6 +59,7 @@ class WorkerLoader(EpochLoader):
                 f"batches must be of the {len(split)} images; got batches of {batches.length}"
             )
         self.batches = batches
+        self.images = split.images
         self.device = torch.device(device)
         self._loader: DataLoader = DataLoader(
             _TransformedBatches(split, transform, batches.seed),
@@ -63,12 +69,22 @@ class WorkerLoader(EpochLoader):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self.device.type == "cuda",
+            worker_init_fn=_obey_parent,
             generator=torch.Generator(),  # or each epoch would draw from the training's
         )
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Give (N, 3, S, S) uint8 images and (N,) int64 labels, on the device."""
         return map(self._to_device, self._loader)
+
+    def describe_batch(self, epoch: int, batch: int) -> str:
+        """Name the files of this process's batch, counted from 1, for an error sentence."""
+        if isinstance(self.images, Tensor):
+            return ""
+        self.set_epoch(epoch)
+        files = [self.images[index] for index in list(self.batches)[batch - 1].tolist()]
+        more = f" and {len(files) - _NAMED_AT_MOST} more" if len(files) > _NAMED_AT_MOST else ""
+        return f", whose images are {', '.join(map(repr, files[:_NAMED_AT_MOST]))}{more}"
 
     def _to_device(self, batch: tuple[Tensor, Tensor] | ValueError) -> tuple[Tensor, Tensor]:
         if isinstance(batch, ValueError):
@@ -107,6 +123,24 @@ class _TransformedBatches(Dataset):
     def _transform(self, index: int, epoch: int) -> Tensor:
         torch.default_generator.manual_seed(mix_seed(self.seed, epoch, _AUGMENTATION, index))
         return self.transform(self.split.open(index))
+
+
+def _obey_parent(worker: int) -> None:
+    """Outlive Ctrl-C and a SIGTERM to every process of a job.
+
+    The training needs a batch more, to save its state after a whole step; it then ends its workers.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    Thread(target=_end_on_request, daemon=True).start()
+
+
+def _end_on_request() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent.pid:
+        pass
+    os._exit(0)
 
 
 def _keep(batch: Any) -> Any:

@@ -2,10 +2,13 @@
 
 import difflib
 import logging
+from pickle import UnpicklingError
 from typing import Any
 
 import torchvision
 from torch import Tensor, nn
+
+from reviewkd_det.common.plain_pickle import refusal_reason
 
 __all__ = ["create_timm_model", "create_torchvision_model", "load_body", "torchvision_names"]
 
@@ -38,6 +41,7 @@ def create_torchvision_model(name: str, *, num_classes: int, weights: str = "") 
 
     Raises:
         KeyError: no classification model, or no weights of it, has this name.
+        ValueError: their file holds more than plain data.
     """
     if name not in torchvision_names():
         nearest = difflib.get_close_matches(name, torchvision_names(), cutoff=0)
@@ -57,6 +61,12 @@ def create_torchvision_model(name: str, *, num_classes: int, weights: str = "") 
             f"weights must be torchvision's for {name}; got {weights}; "
             f"it has {', '.join(known.__members__)}"
         )
+    try:  # the builder would unpickle a file of the cache, whatever that holds
+        known[weights].get_state_dict(check_hash=True, weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(
+            f"weights torchvision/{name} {weights} must be plain data; got {refusal_reason(error)}"
+        ) from error
     # torchvision's own builder reads the file: it knows what old ones lack or name otherwise.
     trained = torchvision.models.get_model(name, weights=known[weights])
     options |= {key: vars(trained)[key] for key in _DECIDED_BY_WEIGHTS if key in vars(trained)}

@@ -5,15 +5,20 @@ Importing it imports neither torch nor Detectron2.
 
 from reviewkd_det.common.arguments import check_config_file, parse_run_args, run_parser
 from reviewkd_det.common.errors import one_sentence_errors
+from reviewkd_det.common.files import replace_file
+from reviewkd_det.common.interruption import Interruption, catch_interruption
 from reviewkd_det.common.memory import keep_freed_memory
 from reviewkd_det.common.yaml_config import merge_file, merge_options
 
 __all__ = [
+    "Interruption",
+    "catch_interruption",
     "check_config_file",
     "keep_freed_memory",
     "merge_file",
     "merge_options",
     "one_sentence_errors",
     "parse_run_args",
+    "replace_file",
     "run_parser",
 ]

@@ -42,7 +42,12 @@ def _mendable() -> tuple[type[Exception], ...]:
     processes = sys.modules.get("torch.multiprocessing")
     return (
         *MENDABLE,
-        *([processes.ProcessRaisedException] if processes else []),  # one in a process of several
+        # In a process of several: one that raised, one that was killed.
+        *(
+            [processes.ProcessRaisedException, processes.ProcessExitedException]
+            if processes
+            else []
+        ),
     )
 
 

@@ -1,9 +1,11 @@
 """Config files and KEY VALUE pairs over a config of known keys, with clear errors."""
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import yaml
@@ -12,6 +14,9 @@ from fvcore.common.config import CfgNode
 from reviewkd_det.common.arguments import check_config_file
 
 __all__ = ["merge_file", "merge_options"]
+
+# What fvcore and yacs raise on values that are none of theirs.
+YACS_ERRORS = (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
 
 def merge_file(cfg: CfgNode, config_file: str | Path) -> list[tuple[Path, dict[str, Any]]]:
@@ -27,7 +32,7 @@ def merge_file(cfg: CfgNode, config_file: str | Path) -> list[tuple[Path, dict[s
 
     Raises:
         FileNotFoundError: the file or one of its bases does not exist.
-        ValueError: a file is not a YAML mapping, or a value has the wrong type.
+        ValueError: a file is empty or no YAML mapping, or a value has the wrong type.
         KeyError: a key is unknown; the sentence names the nearest known one.
     """
     files = _with_bases(Path(config_file))
@@ -44,12 +49,16 @@ def merge_options(cfg: CfgNode, opts: Sequence[str], source: str = "the command 
         source: where they are from, for error sentences.
 
     Raises:
-        ValueError: their number is odd, or a value has the wrong type.
+        ValueError: their number is odd, a key is a section's, or a value has the wrong type.
         KeyError: a key is unknown; the sentence names the nearest known one.
     """
     if len(opts) % 2:
         given = " ".join(map(str, opts))
         raise ValueError(f"options must be KEY VALUE pairs; got {given} in {source}")
+    sections = {key for key, value in _items(cfg) if isinstance(value, CfgNode)}
+    for key in opts[::2]:
+        if not isinstance(key, str) or key in sections:
+            raise ValueError(f"option must name one key of a section; got {short(key)} in {source}")
     _merge(cfg, lambda: cfg.merge_from_list(list(opts)), source)
 
 
@@ -58,41 +67,57 @@ def _with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, di
     check_config_file(path, f", which {above[-1]} names as _BASE_" if above else "")
     if path.resolve() in above:
         raise ValueError(f"_BASE_ must not lead back to its own file; got '{path}' again")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"config file must be plain YAML; got '{path}': {reason}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"config file must be a YAML mapping; got '{path}': {content!r:.80}")
+    content = _read(path)
     bases = content.get("_BASE_", [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise ValueError(f"_BASE_ must be a file name or a list of them; got {bases!r} in '{path}'")
+        got = short(bases)
+        raise ValueError(f"_BASE_ must be a file name or a list of them; got {got} in '{path}'")
     files = []
     for base in bases:
         if not base.startswith(("http://", "https://")):
-            base_path = path.parent / Path(base).expanduser()
+            base_path = path.parent / os.path.expanduser(base)
             files += _with_bases(base_path, (*above, path.resolve()))
     return [*files, (path, content)]
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """One file's own content."""
+    text = path.read_bytes()
+    try:
+        content = yaml.safe_load(text.decode("utf-8"))
+    except Exception as error:  # PyYAML lets through what int, datetime and the stack raise
+        reason = " ".join(str(error).split())
+        raise ValueError(f"config file must be plain YAML; got '{path}': {reason}") from error
+    if not isinstance(content, dict):
+        got = "nothing" if content is None else f"{short(content):.80}"
+        raise ValueError(f"config file must be a YAML mapping; got '{path}': {got}")
+    return content
+
+
 def _merge(cfg: CfgNode, merge: Callable[[], None], source: object) -> None:
     """Call `merge`, turning what yacs raises into one sentence that names the key."""
+    before = dict(_items(cfg))
     try:
         merge()
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except YACS_ERRORS as error:
         unknown = re.search(r"Non-existent (?:config )?key: ([\w.]+)", str(error))
         if unknown is None:
             raise ValueError(f"config must have the known types; got {source}: {error}") from error
-        near = difflib.get_close_matches(unknown[1], list(_keys(cfg)), n=1, cutoff=0.0)
+        near = difflib.get_close_matches(unknown[1], list(before), n=1, cutoff=0.0)
         raise KeyError(
             f"config key must be known; got {unknown[1]} in {source}; the nearest is {near[0]}"
         ) from error
+    for key, value in _items(cfg):
+        default = before.get(key)
+        if value is None and default is not None:  # which yacs allows
+            kind = type(default).__name__
+            raise ValueError(f"{key} must be of type {kind}; got None in {source}")
 
 
-def _keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
+def _items(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The full name of every section and every key, and what it holds."""
     for key, value in cfg.items():
-        yield f"{prefix}{key}"
+        yield f"{prefix}{key}", value
         if isinstance(value, CfgNode):
-            yield from _keys(value, f"{prefix}{key}.")
+            yield from _items(value, f"{prefix}{key}.")

@@ -1,35 +1,32 @@
 """Checkpoints that are verified when they are read."""
 
-import codecs
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
+from reviewkd_det.common import replace_file
+from reviewkd_det.common.plain_pickle import PLAIN_GLOBALS, read_plain_pickle, refusal_reason
+from reviewkd_det.d2.recovery import LAST, candidates, last_good, tagged
 from reviewkd_det.d2.torchvision_weights import (
     is_torchvision_mobilenet,
     is_torchvision_resnet,
     resnet_names,
 )
 
-__all__ = ["StudentCheckpointer", "VerifiedCheckpointer"]
+__all__ = ["BEST", "StudentCheckpointer", "VerifiedCheckpointer"]
+
+BEST = "model_best"  # the name of the checkpoint that nothing goes on from
 
 TEACHER = "teacher."
-# What torch must be told is safe, so that a .pth file may hold NumPy's arrays and numbers; NumPy 2
-# has renamed the module of the functions that make them.
-_MAKERS: list[Any] = [np.zeros(1).__reduce__()[0], np.float32(0).__reduce__()[0]]
-NUMPY: list[Any] = [
-    np.ndarray,
-    np.dtype,
-    *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd"),
-    *((make, f"numpy.{core}.multiarray.{make.__name__}")
-      for make in _MAKERS for core in ("core", "_core")),
-    codecs.encode,
-]  # fmt: skip
+# What torch may make besides tensors: NumPy's arrays and numbers.
+NUMPY: list[Any] = [(made, name) for name, made in PLAIN_GLOBALS.items()]
 
 
 def _listed(names: list[str], most: int = 5) -> str:
@@ -96,13 +93,12 @@ class VerifiedCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         try:
-            with torch.serialization.safe_globals(NUMPY):
-                checkpoint = super()._load_file(filename)
-            checkpoint["model"].items()
+            checkpoint = self._read_file(filename)
+            checkpoint["model"] = _tensors(checkpoint["model"])
         except Exception as error:  # a broken pickle can raise anything
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise ValueError(
-                f"{self.key} must be a checkpoint that can be read; got '{filename}': {reason}"
+                f"{self.key} must be a checkpoint that can be read; got '{filename}': "
+                f"{refusal_reason(error)}"
             ) from error
         checkpoint["model"] = _own_part(checkpoint["model"], self.prefix)
         if is_torchvision_resnet(checkpoint["model"]):
@@ -110,6 +106,29 @@ class VerifiedCheckpointer(DetectionCheckpointer):
         if is_torchvision_mobilenet(checkpoint["model"]):  # our backbone has torchvision's names
             return {"model": checkpoint["model"], "matching_heuristics": True}
         return checkpoint
+
+    def _read_file(self, filename: str) -> dict[str, Any]:
+        """Read what Detectron2's `_load_file` reads, which unpickles anything, as data only."""
+        if filename.endswith(".pkl"):
+            content = read_plain_pickle(filename)
+            if "model" in content and "__author__" in content:
+                return dict(content)
+            blobs = content.get("blobs", content).items()  # of Caffe2
+            state = {k: v for k, v in blobs if not k.endswith("_momentum")}
+            return {"model": state, "__author__": "Caffe2", "matching_heuristics": True}
+        with torch.serialization.safe_globals(NUMPY):
+            content = torch.load(filename, map_location="cpu", weights_only=True)
+        if filename.endswith(".pyth"):  # of pycls
+            old = content["model_state"].items()
+            state = {k: v for k, v in old if not k.endswith("num_batches_tracked")}
+            return {"model": state, "__author__": "pycls", "matching_heuristics": True}
+        query = parse_qs(getattr(self._parsed_url_during_load, "query", ""))
+        content = content if "model" in content else {"model": content}
+        if query.pop("matching_heuristics", []) == ["True"]:
+            content["matching_heuristics"] = True
+        if query:
+            raise ValueError(f"only ?matching_heuristics=True may follow a file; got {query}")
+        return dict(content)
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         if incompatible.incorrect_shapes:
@@ -123,6 +142,15 @@ class VerifiedCheckpointer(DetectionCheckpointer):
                 f"{self.key} must hold every weight of the model; "
                 f"missing {len(missing)}: {_listed(missing)}"
             )
+
+
+def _tensors(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Every weight as a tensor; the files of NumPy's arrays included."""
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor | np.ndarray):
+            kind = type(value).__name__
+            raise ValueError(f"weights must be arrays by name; got a {kind} as {name!r:.80}")
+    return {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in state.items()}
 
 
 def _own_part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -140,10 +168,54 @@ class StudentCheckpointer(VerifiedCheckpointer):
     """
 
     _is_resuming = False
+    _good = ""
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Save the student, the distiller and what else belongs to the run, as a whole or not.
+
+        Raises:
+            OSError: it cannot be written, as on a full disk; earlier checkpoints are untouched.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        others = {key: part.state_dict() for key, part in self.checkpointables.items()}
+        content = {"model": self.model.state_dict(), **others, **kwargs}
+        path = Path(self.save_dir, f"{name}.pth")
+        self.logger.info("Saving checkpoint to %s", path)
+
+        def write(part: Path) -> None:
+            with part.open("wb") as file:
+                torch.save(content, file)
+
+        try:
+            replace_file(path, write)
+            if name != BEST:
+                replace_file(path.with_name(LAST), lambda part: part.write_text(path.name))
+        except (OSError, RuntimeError) as error:  # torch's own is a RuntimeError
+            last = tagged(self.save_dir)
+            raise OSError(
+                f"checkpoint must be written; got '{path}': {error}; "
+                + (f"the last good one is '{last}'" if last else "there is no earlier one")
+            ) from error
+
+    def has_checkpoint(self) -> bool:
+        """Whether the folder has anything to go on from."""
+        return bool(self.save_dir and candidates(self.save_dir))
+
+    def get_checkpoint_file(self) -> str:
+        """The checkpoint that is gone on from."""
+        return self._good or next(iter(candidates(self.save_dir)), "")
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """Resume from the folder's last checkpoint, or load initial weights from `path`."""
+        """Resume from the folder's last good checkpoint, or load initial weights from `path`.
+
+        Raises:
+            ValueError: the folder has checkpoints and none can be read, or see `load`.
+        """
         self._is_resuming = resume and self.has_checkpoint()
+        self._good = ""
+        if self._is_resuming:
+            self._good = last_good(self.save_dir, self._load_file, self.logger)
         return super().resume_or_load(path, resume=resume)
 
     def _check_methods(self, saved: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from detectron2.config import CfgNode, LazyConfig
 from detectron2.engine import default_setup, launch
 from detectron2.utils import comm
@@ -21,6 +22,7 @@ from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data import register_coco_format, register_image_folder
 from reviewkd_det.d2.engine import run_files
+from reviewkd_det.d2.parallel import passed_to_children
 
 __all__ = [
     "load_run_config",
@@ -41,22 +43,27 @@ NAMED_DATA: list[tuple[str, tuple[str, ...], Callable[..., None]]] = [
 def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
     """Call `main` in every process that the arguments ask for.
 
+    Without a GPU the processes share the CPU. Signals are passed on to them; where one dies the
+    others are ended.
+
     Raises:
-        ValueError: they ask for more GPUs than this machine has.
+        ValueError: they ask for more GPUs than this machine has, or for no process.
     """
-    available = max(1, torch.cuda.device_count())
-    if args.num_gpus > available:
+    available = torch.cuda.device_count()
+    if args.num_gpus < 1 or args.num_gpus > available > 0:
         raise ValueError(
-            f"--num-gpus must be from 1 to {available} on this machine; got {args.num_gpus}"
+            f"--num-gpus must be from 1 to {available or 'the number of processes for the CPU'} "
+            f"on this machine; got {args.num_gpus}"
         )
-    launch(
-        main,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    with passed_to_children():
+        launch(
+            main,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
 
 
 def load_run_config(config_file: str, opts: list[str]) -> CfgNode:
@@ -106,6 +113,7 @@ def read_config(args: argparse.Namespace) -> CfgNode:
         cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, "evaluation"))
     elif not (args.resume or args.overwrite):
         _refuse_another_run(cfg.OUTPUT_DIR)
+    cfg.SEED = _seed(cfg.SEED, cfg.OUTPUT_DIR, resume=args.resume)
     cfg.freeze()
     return cfg
 
@@ -157,6 +165,8 @@ def started(cfg: Any, args: argparse.Namespace, output_dir: str, device: str) ->
     before = saved.read_bytes() if saved.is_file() else None
     old_files = run_files(output_dir) if args.overwrite and comm.is_main_process() else []
     default_setup(cfg, args)
+    if device == "cpu" and comm.get_world_size() > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // comm.get_world_size()))
     setup_logger(output_dir, distributed_rank=comm.get_rank(), name="reviewkd_det")
     _keep_tracebacks_off_the_terminal()
     if device == "cpu":
@@ -173,6 +183,14 @@ def started(cfg: Any, args: argparse.Namespace, output_dir: str, device: str) ->
             os.truncate(path, 0)  # the new run has it open already
         else:
             path.unlink()
+
+
+def _seed(seed: int, output_dir: str, *, resume: bool) -> int:
+    """The seed of a run: its own, that of the run to resume, or one drawn for all processes."""
+    saved = Path(output_dir, "config.yaml")
+    if seed < 0 and resume and saved.is_file():
+        seed = yaml.safe_load(saved.read_text(encoding="utf-8")).get("SEED", seed)
+    return comm.shared_random_seed() if seed < 0 else seed
 
 
 def _last_checkpoint(output_dir: str) -> str:

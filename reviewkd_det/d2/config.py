@@ -72,8 +72,12 @@ def add_distill_config(cfg: CfgNode) -> None:
     cfg.DATASETS.IMAGE_FOLDERS = []
     # Evaluate with faster-coco-eval: the same AP as pycocotools' in less time.
     cfg.TEST.FAST_COCO_EVAL = False
+    # The result whose highest value, at the evaluations of TEST.EVAL_PERIOD, makes model_best.pth.
+    cfg.TEST.BEST_METRIC = "bbox/AP"
     # "SGD", Detectron2's own, or "AdamW", which ignores MOMENTUM and NESTEROV.
     cfg.SOLVER.OPTIMIZER = "SGD"
+    # How many of the checkpoints of SOLVER.CHECKPOINT_PERIOD stay, the newest; 0 keeps all.
+    cfg.SOLVER.CHECKPOINTS_TO_KEEP = 0
 
 
 def load_config(
@@ -93,7 +97,8 @@ def load_config(
 
     Raises:
         FileNotFoundError: the file or one of its bases does not exist.
-        ValueError: a file is not a YAML mapping, or a value has the wrong type.
+        ValueError: a file is not a YAML mapping, a value has the wrong type, or the config asks
+            for files that can run code.
         KeyError: a key is unknown; the sentence names the nearest known one.
     """
     cfg = get_cfg()
@@ -104,6 +109,11 @@ def load_config(
         if _get(content, TEACHER_FILE) == teacher_file and (path.parent / teacher_file).is_file():
             cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE = str((path.parent / teacher_file).resolve())
     merge_options(cfg, opts, opts_source)
+    if cfg.MODEL.LOAD_PROPOSALS:
+        raise ValueError(
+            "MODEL.LOAD_PROPOSALS must be False; got True; Detectron2 reads proposal files as "
+            "pickles, which can run code"
+        )
     return cfg
 
 
@@ -159,7 +169,8 @@ def plain_config(cfg: CfgNode) -> CfgNode:
     del plain.MODEL["DISTILL"]
     for key in ("COCO_FORMAT", "IMAGE_FOLDERS", "UNLABELED"):
         del plain.DATASETS[key]
-    for key in ("OPTIMIZER", "UNLABELED_PER_BATCH"):
+    for key in ("OPTIMIZER", "UNLABELED_PER_BATCH", "CHECKPOINTS_TO_KEEP"):
         del plain.SOLVER[key]
-    del plain.TEST["FAST_COCO_EVAL"]
+    for key in ("FAST_COCO_EVAL", "BEST_METRIC"):
+        del plain.TEST[key]
     return plain

@@ -5,40 +5,33 @@ import logging
 import math
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import (
-    DatasetCatalog,
-    MetadataCatalog,
-    build_detection_test_loader,
-    build_detection_train_loader,
-)
-from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.data import MetadataCatalog, build_detection_test_loader
+from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, hooks
+from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import COCOEvaluator, verify_results
 from detectron2.solver import build_optimizer
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from reviewkd_det.d2.checkpoint import StudentCheckpointer
-from reviewkd_det.d2.config import plain_config
-from reviewkd_det.d2.data import (
-    CheckedDatasetMapper,
-    JoinedLoader,
-    build_unlabeled_loader,
-    check_evaluable,
-)
-from reviewkd_det.d2.fast_evaluation import FastCOCOEvaluator, fast_coco_eval
+from reviewkd_det.d2.data import CheckedDatasetMapper, build_train_loader
+from reviewkd_det.d2.fast_evaluation import FastCOCOEvaluator
 from reviewkd_det.d2.inherit import inherit
 from reviewkd_det.d2.meta_arch import DistilledDetector
+from reviewkd_det.d2.not_finite import describe_failure
+from reviewkd_det.d2.parallel import data_parallel, unwrapped
+from reviewkd_det.d2.random_state import restore_random_state
+from reviewkd_det.d2.saving import BestCheckpoint, SaveState
 from reviewkd_det.d2.teacher import teacher_state
 
-__all__ = ["Trainer", "check_classes", "check_data", "run_files", "without_nan"]
+__all__ = ["Trainer", "run_files", "without_nan"]
 
 # What a run writes into its folder, besides its log and config.
 RUN_FILES = (
@@ -49,45 +42,54 @@ RUN_FILES = (
     "summary.json",
 )
 
-CLASS_KEYS = {
-    "GeneralizedRCNN": ("ROI_HEADS", "NUM_CLASSES"),
-    "PanopticFPN": ("ROI_HEADS", "NUM_CLASSES"),
-    "RetinaNet": ("RETINANET", "NUM_CLASSES"),
-}
-
 
 class Trainer(DefaultTrainer):
     """Train a plain detector or a `DistilledDetector`.
 
     What it adds to `DefaultTrainer`: `SOLVER.OPTIMIZER`, images that are checked when they are
-    read, checkpoints that stay plain with the distiller's state beside the student's, COCO
-    evaluation, and `summary.json` in the output folder when training ends.
+    read, batches and random states that a resumed run goes on with, checkpoints that stay plain
+    with the distiller's state beside the student's, several processes on the CPU, COCO evaluation,
+    and `summary.json` in the output folder when training ends.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
+        TrainerBase.__init__(self)  # DefaultTrainer's own wraps models for GPUs alone
         self.train_seconds = 0.0
-        super().__init__(cfg)
+        self.cfg = cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        self._trainer = (AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer)(
+            data_parallel(model), self.build_train_loader(cfg), optimizer
+        )
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        own_state = {"methods": model.methods} if getattr(model, "methods", None) else {}
+        self.checkpointer = StudentCheckpointer(
+            model, cfg.OUTPUT_DIR, key="MODEL.WEIGHTS", trainer=weakref.proxy(self), **own_state
+        )
+        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[HookBase | None]:
-        """Detectron2's hooks, around a checkpointer that is ours."""
-        model = _unwrapped(self.model)
-        own_state: dict[str, Any] = {}
-        if getattr(model, "methods", None):
-            own_state["methods"] = model.methods
-        self.checkpointer = StudentCheckpointer(
-            self.model,
-            self.cfg.OUTPUT_DIR,
-            key="MODEL.WEIGHTS",
-            trainer=weakref.proxy(self),
-            **own_state,
-        )
-        return super().build_hooks()
+        """Detectron2's hooks; ours save, last, so that nothing of the iteration is lost."""
+        own = [x for x in super().build_hooks() if not isinstance(x, hooks.PeriodicCheckpointer)]
+        solver, test = self.cfg.SOLVER, self.cfg.TEST
+        if test.EVAL_PERIOD > 0 and comm.is_main_process():
+            after_evaluation = (
+                next(i for i, x in enumerate(own) if isinstance(x, hooks.EvalHook)) + 1
+            )
+            best = BestCheckpoint(test.EVAL_PERIOD, self.checkpointer, test.BEST_METRIC)
+            own.insert(after_evaluation, best)
+        save = SaveState(self.checkpointer, solver.CHECKPOINT_PERIOD, solver.CHECKPOINTS_TO_KEEP)
+        return [*own, save]
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Load as Detectron2 does; a new student then takes what `MODEL.DISTILL.INHERIT` names."""
-        super().resume_or_load(resume)
-        parts = self.cfg.MODEL.DISTILL.INHERIT
-        if parts and not (resume and self.checkpointer.has_checkpoint()):
+        loaded = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if resume and self.checkpointer.has_checkpoint():
+            self.start_iter = self.iter + 1
+            self.data_loader.skip(self.start_iter)
+            restore_random_state(loaded.get("random_states", []))
+        elif parts := self.cfg.MODEL.DISTILL.INHERIT:
             inherit(self.checkpointer.model, teacher_state(self.cfg), parts)
 
     @classmethod
@@ -115,11 +117,8 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
-        """Detectron2's loader with our mapper, and images without labels where there are any."""
-        loader = build_detection_train_loader(cfg, mapper=CheckedDatasetMapper(cfg, is_train=True))
-        if not cfg.DATASETS.UNLABELED or not cfg.MODEL.DISTILL.METHODS:
-            return loader  # images without labels have nothing to teach a plain student
-        return JoinedLoader(loader, build_unlabeled_loader(cfg))
+        """Batches with our mapper, joined by images without labels where there are any."""
+        return build_train_loader(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
@@ -158,7 +157,13 @@ class Trainer(DefaultTrainer):
     def run_step(self) -> None:
         """One iteration, timed."""
         start = time.perf_counter()
-        super().run_step()
+        try:
+            super().run_step()
+        except FloatingPointError as error:
+            batch = self.data_loader.last_batch
+            raise FloatingPointError(
+                describe_failure(self.model, batch, self.iter, error)
+            ) from error
         self.train_seconds += time.perf_counter() - start
 
     def state_dict(self) -> dict[str, Any]:
@@ -179,7 +184,7 @@ class Trainer(DefaultTrainer):
         return results
 
     def _write_summary(self, results: dict[str, Any] | None) -> None:
-        model = _unwrapped(self.model)
+        model = unwrapped(self.model)
         student = model.student if isinstance(model, DistilledDetector) else model
         summary = {
             "iterations": self.max_iter,
@@ -202,69 +207,3 @@ def without_nan(results: Any) -> Any:
 def run_files(output_dir: str) -> list[Path]:
     """The checkpoints, metrics and events of the run that an output folder holds."""
     return sorted(path for pattern in RUN_FILES for path in Path(output_dir).glob(pattern))
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    return model.module if isinstance(model, DistributedDataParallel) else model
-
-
-def check_data(cfg: CfgNode, *, training: bool) -> None:
-    """Check before anything is built that the data sets are known and can be evaluated.
-
-    Raises:
-        ImportError: see `Trainer.build_evaluator`.
-        KeyError: a data set has no such name.
-        ValueError: none is named, or a file cannot be evaluated.
-    """
-    wanted = {"DATASETS.TEST": cfg.DATASETS.TEST}
-    if training:
-        wanted["DATASETS.TRAIN"] = cfg.DATASETS.TRAIN
-        wanted["DATASETS.UNLABELED"] = cfg.DATASETS.UNLABELED
-    for key, names in wanted.items():
-        if not names and (key == "DATASETS.TRAIN" or not training):
-            raise ValueError(f"{key} must name a data set; got none")
-        for name in names:
-            if name not in DatasetCatalog.list():
-                raise KeyError(
-                    f"{key} must name registered data sets; got '{name}'; "
-                    "name your own in DATASETS.COCO_FORMAT"
-                )
-    if training:
-        _check_unlabeled(cfg)
-    if cfg.TEST.FAST_COCO_EVAL:
-        fast_coco_eval()
-    for name in cfg.DATASETS.TEST:
-        check_evaluable(name, with_masks=cfg.MODEL.MASK_ON)
-    check_classes(cfg, cfg.DATASETS.TEST)
-
-
-def _check_unlabeled(cfg: CfgNode) -> None:
-    count, methods = cfg.SOLVER.UNLABELED_PER_BATCH, cfg.MODEL.DISTILL.METHODS
-    if count and not cfg.DATASETS.UNLABELED:
-        raise ValueError(
-            f"SOLVER.UNLABELED_PER_BATCH must be 0 without DATASETS.UNLABELED; got {count}"
-        )
-    if cfg.DATASETS.UNLABELED and methods and "ReviewKD" not in methods:
-        raise ValueError(
-            "MODEL.DISTILL.METHODS must have ReviewKD, which needs no labels, with "
-            f"DATASETS.UNLABELED; got {', '.join(methods)}"
-        )
-
-
-def check_classes(cfg: CfgNode, dataset_names: Sequence[str]) -> None:
-    """Check that loaded data sets have as many classes as the student.
-
-    Raises:
-        ValueError: one has another number.
-    """
-    keys = CLASS_KEYS.get(plain_config(cfg).MODEL.META_ARCHITECTURE)
-    for name in dataset_names:
-        classes = MetadataCatalog.get(name).get("thing_classes")
-        if keys is None or classes is None:
-            continue
-        count = cfg.MODEL[keys[0]][keys[1]]
-        if count != len(classes):
-            raise ValueError(
-                f"MODEL.{'.'.join(keys)} must be the number of classes of '{name}', "
-                f"{len(classes)}; got {count}"
-            )

@@ -14,6 +14,7 @@ from reviewkd_det.d2.config import find_teacher_config, load_config, plain_confi
 __all__ = ["WEIGHTS_KEY", "TeacherSource", "read_teacher"]
 
 WEIGHTS_KEY = "MODEL.DISTILL.TEACHER.WEIGHTS"
+OPTS_KEY = "MODEL.DISTILL.TEACHER.OPTS"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def read_teacher(config_file: str, weights: str = "", opts: Sequence[str] = ()) 
 
     Raises:
         FileNotFoundError: nothing has that name.
-        ValueError: no checkpoint is named anywhere.
+        ValueError: no checkpoint is named anywhere, or an option changes what a LazyConfig calls.
     """
     path = find_teacher_config(config_file)
     source = (_read_python if path.suffix == ".py" else _read_yaml)(path, weights, opts)
@@ -52,7 +53,7 @@ def read_teacher(config_file: str, weights: str = "", opts: Sequence[str] = ()) 
 
 
 def _read_yaml(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
-    cfg = plain_config(load_config(path, opts, "MODEL.DISTILL.TEACHER.OPTS"))
+    cfg = plain_config(load_config(path, opts, OPTS_KEY))
     cfg.MODEL.DEVICE = "cpu"
     return TeacherSource(
         weights=weights or cfg.MODEL.WEIGHTS,
@@ -66,6 +67,12 @@ def _read_yaml(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
 
 
 def _read_python(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
+    for option in opts:  # from a YAML file, that is data: it may not say what to call
+        if "_target_" in str(option) or "$" in str(option):
+            raise ValueError(
+                f"{OPTS_KEY} must not change what a Python config calls; got {option}; "
+                "leave out _target_ and $"
+            )
     cfg = LazyConfig.apply_overrides(LazyConfig.load(str(path)), list(opts))
     if "model" not in cfg:
         raise ValueError(f"a LazyConfig of a teacher must have a 'model'; got '{path}' without")

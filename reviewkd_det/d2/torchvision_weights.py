@@ -70,8 +70,12 @@ class TorchvisionHandler(PathHandler):
                 f"torchvision:// must be followed by the name of torchvision weights such as "
                 f"ResNet18_Weights.IMAGENET1K_V1; got '{name}'"
             ) from error
-        torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True)
-        return str(Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(url).path).name))
+        cached = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(url).path).name)
+        if not cached.is_file():  # else torch.hub would unpickle it, whatever it holds
+            torch.hub.load_state_dict_from_url(
+                url, map_location="cpu", check_hash=True, weights_only=True
+            )
+        return str(cached)
 
 
 PathManager.register_handler(TorchvisionHandler(), allow_override=True)

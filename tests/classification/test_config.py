@@ -77,7 +77,7 @@ def test_lists_of_yaml_and_tuples_of_the_command_line_are_one(tmp_path):
             ([key, value], f"{key} must be positive; got {value}")
             for key in (
                 "SOLVER.EPOCHS", "SOLVER.BATCH_SIZE", "SOLVER.ACCUMULATION_STEPS",
-                "TEST.BATCH_SIZE", "TEST.PERIOD", "INPUT.SIZE",
+                "TEST.BATCH_SIZE", "TEST.PERIOD", "INPUT.SIZE", "SOLVER.STATES_TO_KEEP",
             )
             for value in ("0", "-2")
         ),
@@ -93,6 +93,10 @@ def test_lists_of_yaml_and_tuples_of_the_command_line_are_one(tmp_path):
         ),
         (["DISTILL.KD.TEMPERATURE", "0.0"], "DISTILL.KD.TEMPERATURE must be positive; got 0.0"),
         (["SOLVER.LR", "-0.1"], "SOLVER.LR must not be negative; got -0.1"),
+        (
+            ["SOLVER.CHECKPOINT_PERIOD", "-1"],
+            "SOLVER.CHECKPOINT_PERIOD must not be negative; got -1",
+        ),
         (
             ["DISTILL.DKD.WARMUP_EPOCHS", "-1.0"],
             "DISTILL.DKD.WARMUP_EPOCHS must not be negative; got -1.0",

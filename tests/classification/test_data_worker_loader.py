@@ -1,4 +1,7 @@
+import subprocess
+
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -69,6 +72,22 @@ def test_processes_see_together_what_one_sees():
     for (images, labels), *parts in zip(alone, *both, strict=True):
         part_images, part_labels = map(torch.cat, zip(*parts, strict=True))
         assert part_images[part_labels.argsort()].equal(images[labels.argsort()])
+
+
+def test_workers_outlive_signals_that_are_not_from_the_training():
+    before = set(psutil.Process().children())
+    loader = build(make_split(), batch_size=3, workers=2)
+    batches = iter(loader)
+    next(batches)
+    workers = set(psutil.Process().children()) - before
+    assert len(workers) == 2
+    # From another process, as a terminal or a cluster sends them.
+    for name in ("-INT", "-TERM"):
+        subprocess.run(["kill", name, *(str(worker.pid) for worker in workers)], check=True)
+    assert len(list(batches)) == 7
+    for worker in workers:
+        worker.terminate()  # from this process
+    assert not psutil.wait_procs(workers, timeout=10)[1]
 
 
 def test_seed_and_epoch_change_the_draws_of_each_image():
@@ -168,6 +187,18 @@ def test_an_unreadable_file_is_one_sentence_with_its_name(workers, tmp_path):
     # From a worker, DataLoader itself would put the worker's traceback into the text.
     with pytest.raises(ValueError, match=r"\Aimage file must be readable; .*no_image.png'.*\Z"):
         run(build(split, batch_size=1, workers=workers))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_files_of_a_batch_are_named(batch):
+    paths = tuple(f"{number}.png" for number in range(15))
+    split = Split(paths, torch.arange(15))
+    loader = build(split, batch_size=5, workers=0)
+    loader.set_epoch(7)
+    first, second, third, *_ = [paths[index] for index in list(loader.batches)[batch - 1].tolist()]
+    text = f", whose images are '{first}', '{second}', '{third}' and 2 more"
+    assert loader.describe_batch(7, batch) == text
+    assert build(make_split()).describe_batch(7, batch) == ""
 
 
 def test_wrong_arguments_are_refused():

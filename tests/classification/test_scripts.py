@@ -32,20 +32,6 @@ def test_it_works_without_detectron2(tmp_path):
     assert f"{json.loads((tmp_path / 'summary.json').read_text())['top1']:.2f}" in done.stdout
 
 
-def test_two_processes_train_together_and_one_writes(tmp_path):
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    options = [*SMALL, "SOLVER.BATCH_SIZE", "50", "SOLVER.EPOCHS", "1", "OUTPUT_DIR", tmp_path]
-    config = ["--config-file", CONFIGS / "teacher.yaml"]
-    done = script(*launch, "classification/train.py", *config, *options, OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "on 2 x cpu" in done.stdout
-    assert done.stdout.count("last epoch 1") == 1
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
-    # Of all 500 test images, so a multiple of 0.2 %.
-    hits = json.loads((tmp_path / "summary.json").read_text())["top1"] * 5
-    assert hits == pytest.approx(round(hits), abs=1e-6)
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -9,8 +9,8 @@ from accelerate.state import AcceleratorState
 from classification.cli import evaluate_main
 from classification.engine import Trainer
 from classification.models import create_model
-from classification.run_folder import RunFolder
-from tests.classification.runs import train
+from classification.states import States
+from tests.classification.runs import assert_same_end, train
 
 
 @pytest.fixture(autouse=True)
@@ -102,23 +102,31 @@ def test_the_seed_decides_the_result(tmp_path, teacher):
     assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
 
 
+def test_a_run_gives_the_same_twice_and_with_any_number_of_workers(tmp_path, teacher):
+    for name, workers in [("first", 0), ("again", 0), ("two", 2)]:
+        opts = ["DATA.LOADER", "workers", "DATA.WORKERS", workers, "INPUT.AUGMENTATION"]
+        distilled(tmp_path / name, teacher, *opts, "autoaugment")
+    for name in ("again", "two"):
+        assert_same_end(tmp_path / "first", tmp_path / name)
+
+
 @pytest.mark.parametrize("loader", ["device", "workers"])
 def test_a_resumed_run_ends_as_one_that_was_not_interrupted(tmp_path, teacher, monkeypatch, loader):
     opts = ["SOLVER.EPOCHS", 3, "DATA.LOADER", loader, "DATA.WORKERS", 0]
     distilled(tmp_path / "whole", teacher, *opts)
 
-    original = RunFolder.add_metrics
+    original = States.save
 
-    def dies(self, metrics):
-        original(self, metrics)
-        if metrics["epoch"] == 2:
+    def dies(self, progress):
+        original(self, progress)
+        if progress["epoch"] == 2:
             # The third epoch is lost half-way.
             monkeypatch.setattr(
                 Trainer, "_check", lambda *_: (_ for _ in ()).throw(OSError("died"))
             )
 
     with monkeypatch.context() as context:
-        context.setattr(RunFolder, "add_metrics", dies)
+        context.setattr(States, "save", dies)
         with pytest.raises(OSError, match="died"):
             distilled(tmp_path / "cut", teacher, *opts)
     monkeypatch.undo()
@@ -178,7 +186,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(tmp_pa
     distilled(tmp_path, teacher, "SOLVER.EPOCHS", 1)
     before = weights(tmp_path)
     bad = ["SOLVER.EPOCHS", 3, "DISTILL.REVIEWKD.LOSS_WEIGHT", 1e38]
-    with pytest.raises(FloatingPointError, match=r"loss_reviewkd (inf|nan) in epoch 2 up to step"):
+    with pytest.raises(FloatingPointError, match=r"loss_reviewkd (inf|nan) in epoch 2 at batch \d"):
         distilled(tmp_path, teacher, *bad, resume=True)
     assert_same_weights(before, weights(tmp_path))
 

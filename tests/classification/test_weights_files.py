@@ -1,4 +1,4 @@
-"""Files that are no checkpoints, and files that are written."""
+"""Files that are no checkpoints."""
 
 import os
 import pickle
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import Linear
 
-from classification.weights import load_weights, replace_file
+from classification.weights import load_weights
 
 KEY = "TEACHER.WEIGHTS"
 
@@ -60,20 +60,3 @@ def test_a_text_file_is_refused(content, tmp_path):
     (tmp_path / "best.pth").write_text(content)
     with pytest.raises(ValueError, match=rf"{KEY} must be a checkpoint .* got '.*best.pth': \S"):
         load_weights(Linear(3, 2), tmp_path / "best.pth", KEY)
-
-
-def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "summary.json"
-    replace_file(path, lambda part: part.write_text("old"))
-
-    def fail(part):
-        part.write_text("half of the n")
-        raise OSError("no space left on device")
-
-    for step in ("replace", "create"):
-        with pytest.raises(OSError, match="no space left"):
-            replace_file(path if step == "replace" else tmp_path / "new.json", fail)
-    assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
-    assert path.read_text() == "old"
-    replace_file(path, lambda part: part.write_text("new"))
-    assert [file.read_text() for file in tmp_path.iterdir()] == ["new"]

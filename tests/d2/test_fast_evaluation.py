@@ -13,7 +13,8 @@ from detectron2.structures import Boxes, Instances
 
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data import register_coco_format
-from reviewkd_det.d2.engine import Trainer, check_data
+from reviewkd_det.d2.data_checks import check_data
+from reviewkd_det.d2.engine import Trainer
 from reviewkd_det.d2.fast_evaluation import FastCOCOEvaluator, fast_coco_eval
 from tests.d2 import scenes, tiny
 

@@ -9,7 +9,8 @@ from PIL import Image
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.cli import load_run_config
 from reviewkd_det.d2.data import load_image_folder, register_image_folder
-from reviewkd_det.d2.engine import Trainer, check_data
+from reviewkd_det.d2.data_checks import check_data
+from reviewkd_det.d2.engine import Trainer
 from tests.d2 import scenes, tiny
 
 

@@ -12,12 +12,14 @@ from reviewkd_det.d2.data.register import (
     register_coco_format,
     use_for_builtin_coco,
 )
-from reviewkd_det.d2.data.unlabeled import JoinedLoader, build_unlabeled_loader
+from reviewkd_det.d2.data.stream import StreamLoader
+from reviewkd_det.d2.data.training import JoinedLoader, build_train_loader
 
 __all__ = [
     "CheckedDatasetMapper",
     "JoinedLoader",
-    "build_unlabeled_loader",
+    "StreamLoader",
+    "build_train_loader",
     "check_evaluable",
     "find_upright",
     "load_coco_format",

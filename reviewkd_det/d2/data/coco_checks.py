@@ -21,6 +21,7 @@ REQUIRED_KEYS = {
 
 _NUMBER_TYPES = frozenset((int, float))  # the exact types: bool is a subclass of int
 _COMPRESSED_COUNTS = frozenset(map(chr, range(48, 112)))  # pycocotools stores 6 bits per character
+_GREATEST_SIDE = 2**16 - 1  # pixels; an area then fits into pycocotools' counts of 32 bits
 _CONTINUES = 0x20  # the bit that announces another character of the same run
 
 
@@ -41,6 +42,8 @@ def read_coco_file(json_file: str, *, needs_annotations: bool = True) -> dict[st
         raise ValueError(f"{json_file!r} must be JSON; got {found}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{json_file!r} must be JSON in UTF-8; got {error}") from error
+    except (RecursionError, ValueError) as error:  # nested too deeply, a number of 4,301 digits
+        raise ValueError(f"{json_file!r} must be JSON of usual sizes; got {error}") from error
     if type(content) is not dict:
         kind = type(content).__name__
         raise ValueError(f"top level of {json_file!r} must be an object; got a {kind}")
@@ -82,9 +85,10 @@ def check_image(image: dict, json_file: str) -> None:
         where = _of("file_name", "image", image, json_file)
         raise ValueError(f"{where} must be a non-empty string; got {short(name)}")
     for key in ("height", "width"):
-        if type(image[key]) is not int or image[key] <= 0:
+        if type(image[key]) is not int or not 0 < image[key] <= _GREATEST_SIDE:
             where = _of(key, "image", image, json_file)
-            raise ValueError(f"{where} must be a positive integer; got {short(image[key])}")
+            rule = f"a positive integer up to {_GREATEST_SIDE}"
+            raise ValueError(f"{where} must be {rule}; got {short(image[key])}")
 
 
 def check_category(category: dict, json_file: str) -> None:
@@ -140,7 +144,7 @@ def _check_segmentation(segmentation: Any, annotation: dict, image: dict, json_f
         rule = "a list of polygons or an object with 'size' and 'counts'"
         _refuse("segmentation", annotation, json_file, rule)
     size = [image["height"], image["width"]]
-    if segmentation["size"] != size:
+    if segmentation["size"] != size or set(map(type, segmentation["size"])) != {int}:
         rule = f"of its image's size [height, width] = {size}"
         _refuse("segmentation", annotation, json_file, rule, got=segmentation["size"])
     counts = segmentation["counts"]

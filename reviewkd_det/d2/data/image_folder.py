@@ -7,7 +7,7 @@ from pathlib import Path
 from detectron2.data import DatasetCatalog
 from PIL import Image
 
-from reviewkd_det.d2.data.mapper import find_upright
+from reviewkd_det.d2.data.mapper import find_upright, naming
 
 __all__ = ["load_image_folder", "register_image_folder"]
 
@@ -56,8 +56,6 @@ def load_image_folder(folder: str) -> list[dict]:
 
 
 def _describe(file_name: str, image_id: int) -> dict:
-    try:
+    with naming(file_name):
         _, (width, height) = find_upright(file_name)
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"image file must be readable; got {file_name!r}: {error}") from error
     return {"file_name": file_name, "image_id": image_id, "height": height, "width": width}

@@ -1,15 +1,19 @@
-"""Detectron2's mapper with clear errors and upright images.
+"""Detectron2's mapper with clear errors, upright images and 16-bit grey in its full range.
 
 A camera may store a picture sideways and note in its EXIF data how to turn it. The sizes and boxes
 of a COCO-format file are those of the upright picture, as in COCO itself. The official Detectron2
-turns the picture on reading, a modified copy may not; here it is always upright. The few files with
-such a note are read through a path of the form `upright://<file>`, so Detectron2's own mapper
-stays in charge of everything else.
+turns the picture on reading, a modified copy may not; here it is always upright. It clips grey
+values of 16 bits at 255, which leaves a white picture; here they are scaled to 8 bits. The few such
+files are read through a path of the form `upright://<file>`, so Detectron2's own mapper stays in
+charge of everything else.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import IO, Any
 
+import numpy as np
 from detectron2.data import DatasetMapper
 from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import PathHandler
@@ -18,7 +22,8 @@ from PIL import Image, ImageOps
 _UPRIGHT_PREFIX = "upright://"
 _EXIF_ORIENTATION = 274
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
-_READ_ERRORS = (OSError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises
+_READ_ERRORS = (OSError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises mostly
+_GREATEST_16_BIT = 65535
 
 
 class CheckedDatasetMapper(DatasetMapper):
@@ -31,19 +36,18 @@ class CheckedDatasetMapper(DatasetMapper):
         """Map one image dictionary to the model's input; see `DatasetMapper`.
 
         Raises:
-            ValueError: If the image cannot be read or has not the annotated size, or if masks or
-                keypoints are trained and an object has none or has masks of the wrong format.
+            ValueError: If the image cannot be read or used, or has not the annotated size, or if
+                masks or keypoints are trained and an object has none or has masks of the wrong
+                format.
         """
         file_name = dataset_dict["file_name"]
         if self.is_train:
             self._check_annotations(dataset_dict)
-        try:
+        with naming(file_name):
             readable_name, size = find_upright(file_name)
-            _check_size(dataset_dict, size)
+        _check_size(dataset_dict, size)
+        with naming(file_name):
             mapped = super().__call__({**dataset_dict, "file_name": readable_name})
-        except _READ_ERRORS as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise ValueError(f"image file must be readable; got {file_name!r}: {reason}") from error
         mapped["file_name"] = file_name
         return mapped
 
@@ -73,10 +77,26 @@ class CheckedDatasetMapper(DatasetMapper):
                 )
 
 
+@contextmanager
+def naming(file_name: str) -> Iterator[None]:
+    """Turn whatever goes wrong with an image, in an augmentation too, into an error that names it.
+
+    Raises:
+        ValueError: Instead of any other error.
+    """
+    try:
+        yield
+    except Exception as error:  # Pillow raises many types, rarely others than _READ_ERRORS
+        rule = "readable" if isinstance(error, _READ_ERRORS) else "usable"
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"image file must be {rule}; got {file_name!r}: {reason}") from error
+
+
 def find_upright(file_name: str) -> tuple[str, tuple[int, int]]:
     """Give the path under which Detectron2 reads an image upright, and the upright size.
 
-    Only the header is read. The path is `file_name` itself unless the file asks to be turned.
+    Only the header is read. The path is `file_name` itself unless the file asks to be turned or
+    has pixels that Detectron2 would not read as they are meant.
 
     Args:
         file_name: Path of an image file.
@@ -93,8 +113,8 @@ def find_upright(file_name: str) -> tuple[str, tuple[int, int]]:
             width, height = ImageOps.exif_transpose(image).size
         elif orientation in _SIDEWAYS:
             width, height = height, width
-    name = file_name if orientation == 1 else _UPRIGHT_PREFIX + file_name
-    return name, (width, height)
+        is_plain = orientation == 1 and not _needs_conversion(image)
+    return file_name if is_plain else _UPRIGHT_PREFIX + file_name, (width, height)
 
 
 def _read_orientation(image: Image.Image) -> int:
@@ -105,6 +125,25 @@ def _read_orientation(image: Image.Image) -> int:
     except Exception:  # Pillow raises many types on broken EXIF data (detectron2 issue 1885)
         return 1
     return orientation if orientation in range(2, 9) else 1
+
+
+def _needs_conversion(image: Image.Image) -> bool:
+    # Of a palette with a transparency for each colour Pillow warns at every conversion to RGB.
+    return image.mode[0] in "IF" or (image.mode == "P" and "transparency" in image.info)
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """The picture in a mode that can be converted to RGB without loss of range."""
+    if image.mode == "P":
+        return image.convert("RGBA")  # whose transparency Detectron2 ignores, as of every mode
+    if image.mode == "F":
+        raise ValueError("pixels must be integers; got mode F")
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > _GREATEST_16_BIT:
+        raise ValueError(
+            f"grey values must be 0 to {_GREATEST_16_BIT}; got {values.min()} to {values.max()}"
+        )
+    return Image.fromarray((values * (255.0 / _GREATEST_16_BIT)).round().astype(np.uint8))
 
 
 def _check_size(dataset_dict: dict, size: tuple[int, int]) -> None:
@@ -118,7 +157,10 @@ def _check_size(dataset_dict: dict, size: tuple[int, int]) -> None:
 
 
 class _UprightHandler(PathHandler):
-    """Opens `upright://<file>` as that image turned upright, without loss and without the note."""
+    """Opens `upright://<file>` as that image turned upright, without loss and without the note.
+
+    Grey of 16 bits comes in 8.
+    """
 
     def _get_supported_prefixes(self) -> list[str]:
         return [_UPRIGHT_PREFIX]
@@ -127,7 +169,10 @@ class _UprightHandler(PathHandler):
         file_name = path.removeprefix(_UPRIGHT_PREFIX)
         turned = BytesIO()
         with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
-            ImageOps.exif_transpose(image).save(turned, "TIFF")  # keeps every mode, CMYK too
+            upright = ImageOps.exif_transpose(image)
+            if _needs_conversion(upright):
+                upright = _to_8_bits(upright)
+            upright.save(turned, "TIFF")  # keeps every other mode, CMYK too
         turned.seek(0)
         return turned
 

@@ -1,15 +1,60 @@
-"""Batches of labelled images that images without labels join."""
+"""The batches of a training run: labelled images, and images without labels that join them."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_train_loader, get_detection_dataset_dicts
+from detectron2.data import get_detection_dataset_dicts
+from detectron2.data.build import _train_loader_from_config  # of its config: samplers and images
+from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 
 from reviewkd_det.d2.data.mapper import CheckedDatasetMapper
+from reviewkd_det.d2.data.stream import StreamLoader
 
-__all__ = ["JoinedLoader", "build_unlabeled_loader"]
+__all__ = ["JoinedLoader", "build_train_loader"]
+
+
+def build_train_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
+    """The loader of `DATASETS.TRAIN`, joined by that of `DATASETS.UNLABELED` where methods use it.
+
+    Raises:
+        ValueError: the images of a batch cannot be shared evenly by the processes.
+    """
+    parts = _train_loader_from_config(cfg, mapper=CheckedDatasetMapper(cfg, is_train=True))
+    count = _per_process("SOLVER.IMS_PER_BATCH", parts["total_batch_size"])
+    labeled = _stream(cfg, parts["dataset"], parts["sampler"], count)
+    if not cfg.DATASETS.UNLABELED or not cfg.MODEL.DISTILL.METHODS:
+        return labeled  # images without labels have nothing to teach a plain student
+    records = get_detection_dataset_dicts(
+        cfg.DATASETS.UNLABELED, filter_empty=False, check_consistency=False
+    )
+    records = [{k: v for k, v in record.items() if k != "annotations"} for record in records]
+    count = _per_process("SOLVER.UNLABELED_PER_BATCH", cfg.SOLVER.UNLABELED_PER_BATCH)
+    unlabeled = _stream(cfg, records, TrainingSampler(len(records)), count)
+    return JoinedLoader(labeled, unlabeled)
+
+
+def _stream(cfg: CfgNode, records: Any, sampler: Any, batch_size: int) -> StreamLoader:
+    return StreamLoader(
+        records,
+        CheckedDatasetMapper(cfg, is_train=True),
+        sampler,
+        batch_size,
+        seed=comm.shared_random_seed(),
+        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+def _per_process(key: str, count: int) -> int:
+    processes = comm.get_world_size()
+    if count < 1 or count % processes:
+        raise ValueError(
+            f"{key} must be a positive multiple of the number of processes, {processes}; "
+            f"got {count}"
+        )
+    return count // processes
 
 
 class JoinedLoader:
@@ -20,36 +65,21 @@ class JoinedLoader:
         unlabeled: likewise.
     """
 
-    def __init__(self, labeled: Any, unlabeled: Any) -> None:
+    def __init__(self, labeled: StreamLoader, unlabeled: StreamLoader) -> None:
         self.labeled = labeled
         self.unlabeled = unlabeled
+
+    @property
+    def last_batch(self) -> list[dict[str, Any]]:
+        """What was given last, without the marks."""
+        return [*self.labeled.last_batch, *self.unlabeled.last_batch]
+
+    def skip(self, batches: int) -> None:
+        """Begin the next iteration after so many batches of both."""
+        self.labeled.skip(batches)
+        self.unlabeled.skip(batches)
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         # Both are endless, so neither cuts the other short.
         for labeled, unlabeled in zip(self.labeled, self.unlabeled, strict=False):
             yield [*labeled, *({**x, "unlabeled": True} for x in unlabeled)]
-
-
-def build_unlabeled_loader(cfg: CfgNode) -> Any:
-    """The loader of `DATASETS.UNLABELED`, without annotations, augmented as in training.
-
-    Raises:
-        ValueError: no image of them would join a batch, or not the same number in every process.
-    """
-    count, processes = cfg.SOLVER.UNLABELED_PER_BATCH, comm.get_world_size()
-    if count < 1 or count % processes:
-        raise ValueError(
-            "SOLVER.UNLABELED_PER_BATCH must be a positive multiple of the number of processes, "
-            f"{processes}, with DATASETS.UNLABELED; got {count}"
-        )
-    records = get_detection_dataset_dicts(
-        cfg.DATASETS.UNLABELED, filter_empty=False, check_consistency=False
-    )
-    records = [{k: v for k, v in record.items() if k != "annotations"} for record in records]
-    return build_detection_train_loader(
-        records,
-        mapper=CheckedDatasetMapper(cfg, is_train=True),
-        total_batch_size=count,
-        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-    )

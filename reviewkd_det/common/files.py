@@ -1,0 +1,40 @@
+"""Files that are whole or not there at all."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["replace_file", "sync_folder"]
+
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file as a whole: whoever reads it finds the old or the new one, and no part of one.
+
+    It is on the disk before it takes its name, so a power cut leaves one of the two as well. Where
+    writing fails, as on a full disk, the old one stays.
+
+    Args:
+        path: the file.
+        write: writes the content to the path that it is given.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        write(part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk, where the system can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

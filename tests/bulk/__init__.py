@@ -1,0 +1,1 @@
+"""Thousands of random and mutated inputs; `-m slow` runs the full counts."""
