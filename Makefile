@@ -1,10 +1,10 @@
-# make demo | demo-classification | test | lint | setup. VENV=... uses another virtual environment, PYTHON=... another interpreter.
+# make demo | demo-classification | test | test-all | lint | setup. VENV=... uses another virtual environment, PYTHON=... another interpreter.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.reviewkd_det_setup
 
-.PHONY: setup demo demo-classification test lint
+.PHONY: setup demo demo-classification test test-all lint
 
 setup: $(STAMP)
 	@$(BIN)/python tools/setup_detectron2.py
@@ -22,6 +22,9 @@ demo-classification: setup
 
 test: setup
 	$(BIN)/python -m pytest -q
+
+test-all: setup
+	$(BIN)/python -m pytest -q -m "slow or not slow"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -62,15 +62,16 @@ def train_main(args: argparse.Namespace) -> int:
     logger.info("%s", describe(cfg, trainer.student, accelerator))
     with logging_redirect_tqdm([logger]), catch_interruption() as interruption:
         summary = trainer.train(StopRequest(interruption, accelerator))
+        if summary is not None:
+            logger.info("%s", last_line(summary, run.path))
+        elif interruption.signal is not None:
+            command = resume_command(sys.argv, accelerator.num_processes)
+            name, position = interruption.signal.name, trainer.position
+            logger.info("Stopped by %s %s; go on with: %s", name, position, command)
+        # When the first process leaves with an error code, a launcher ends the others.
+        accelerator.wait_for_everyone()
     accelerator.end_training()
-    if summary is None:
-        assert interruption.signal is not None
-        command = resume_command(sys.argv, accelerator.num_processes)
-        name, position = interruption.signal.name, trainer.position
-        logger.info("Stopped by %s %s; go on with: %s", name, position, command)
-        return interruption.exit_code
-    logger.info("%s", last_line(summary, run.path))
-    return 0
+    return interruption.exit_code if summary is None else 0
 
 
 def evaluate_main(args: argparse.Namespace) -> None:
