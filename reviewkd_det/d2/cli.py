@@ -43,17 +43,18 @@ NAMED_DATA: list[tuple[str, tuple[str, ...], Callable[..., None]]] = [
 def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
     """Call `main` in every process that the arguments ask for.
 
-    Without a GPU the processes share the CPU. Signals are passed on to them; where one dies the
-    others are ended.
+    Without a GPU the processes share the CPU, up to two for a core. Signals are passed on to them;
+    where one dies the others are ended.
 
     Raises:
-        ValueError: they ask for more GPUs than this machine has, or for no process.
+        ValueError: they ask for more processes than that, or than there are GPUs, or for none.
     """
     available = torch.cuda.device_count()
-    if args.num_gpus < 1 or args.num_gpus > available > 0:
+    most = available or 2 * (os.cpu_count() or 1)
+    if not 1 <= args.num_gpus <= most:
+        what = "" if available else ", which has no GPU, of processes that share the CPU"
         raise ValueError(
-            f"--num-gpus must be from 1 to {available or 'the number of processes for the CPU'} "
-            f"on this machine; got {args.num_gpus}"
+            f"--num-gpus must be from 1 to {most} on this machine{what}; got {args.num_gpus}"
         )
     with passed_to_children():
         launch(

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from detectron2.layers import ShapeSpec, get_norm
+from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
@@ -124,8 +125,8 @@ class PyramidReview(nn.Module):
             teacher_levels: levels by name, (N, Ct, H, W) each, without gradient.
 
         Returns:
-            `loss_reviewkd`, weighted, shape (); this process's scalars `loss_reviewkd/LEVEL` sum
-            to it.
+            `loss_reviewkd`, weighted, shape (); the scalars `loss_reviewkd/LEVEL`, means over
+            the processes in the first one, sum to it.
         """
         storage = get_event_storage()
         factor = self.loss_weight * warmup_factor(storage.iter, self.warmup_iters)
@@ -135,8 +136,9 @@ class PyramidReview(nn.Module):
             self._scaled([teacher_levels[name] for name in self.in_features]),
         )
         shares = factor * torch.stack(losses)  # (levels,)
+        logged = comm.reduce_dict(dict(zip(self.in_features, shares.detach(), strict=True)))
         # One transfer for all levels: each waits for the GPU.
-        for name, share in zip(self.in_features, shares.tolist(), strict=True):
+        for name, share in zip(logged, torch.stack(list(logged.values())).tolist(), strict=True):
             storage.put_scalar(f"loss_reviewkd/{name}", share)
         return {"loss_reviewkd": shares.sum()}
 

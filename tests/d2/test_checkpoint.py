@@ -16,6 +16,12 @@ def student(folder):
     return build_model(load_config(tiny.save_student(folder)))
 
 
+def of_a_run(model, folder, **own):
+    """A checkpointer with what a run's has, and a stand-in for the trainer's state."""
+    trainer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return StudentCheckpointer(model, str(folder), key="MODEL.WEIGHTS", trainer=trainer, **own)
+
+
 def load_initial(model, state, folder):
     torch.save({"model": state}, folder / "initial.pth")
     checkpointer = StudentCheckpointer(model, key="MODEL.WEIGHTS")
@@ -55,8 +61,8 @@ def test_a_run_of_another_kind_cannot_be_resumed(tmp_path, saved):
     model = student(tmp_path)
     kinds = {"plain": {}, "distilled": {"methods": model.methods}}
     wanted = "plain" if saved == "distilled" else "distilled"
-    StudentCheckpointer(model, str(tmp_path), key="MODEL.WEIGHTS", **kinds[saved]).save("model_1")
-    resumed = StudentCheckpointer(model, str(tmp_path), key="MODEL.WEIGHTS", **kinds[wanted])
+    of_a_run(model, tmp_path, **kinds[saved]).save("model_1", iteration=1)
+    resumed = of_a_run(model, tmp_path, **kinds[wanted])
     words = rf"METHODS must be .* got a {wanted} run for '.*model_1.pth', which is from a {saved}"
     with pytest.raises(ValueError, match=words):
         resumed.resume_or_load("", resume=True)
@@ -73,10 +79,10 @@ def test_no_checkpoint_is_refused_where_one_is_needed_and_taken_where_not(tmp_pa
 
 def test_other_methods_than_the_runs_cannot_be_resumed(tmp_path):
     model = student(tmp_path)
-    StudentCheckpointer(model, str(tmp_path), key="MODEL.WEIGHTS", methods=model.methods).save("m")
+    of_a_run(model, tmp_path, methods=model.methods).save("m", iteration=1)
     opts = ["MODEL.DISTILL.REVIEWKD.TEACHER_SCALE", "rms"]
     other = build_model(load_config(tmp_path / "student.yaml", opts))
-    resumed = StudentCheckpointer(other, str(tmp_path), key="MODEL.WEIGHTS", methods=other.methods)
+    resumed = of_a_run(other, tmp_path, methods=other.methods)
     with pytest.raises(ValueError, match=r"of the run to resume; .* ReviewKD.teacher_scale.mean"):
         resumed.resume_or_load("", resume=True)
 
@@ -98,15 +104,12 @@ def test_weights_of_another_shape_are_left_out_at_the_start_and_refused_on_resum
 
 def test_the_distillers_state_is_beside_the_students_and_comes_back(tmp_path):
     model = student(tmp_path)
-    StudentCheckpointer(model, str(tmp_path), key="MODEL.WEIGHTS", methods=model.methods).save("m")
+    of_a_run(model, tmp_path, methods=model.methods).save("m", iteration=1)
     saved = torch.load(tmp_path / "m.pth", weights_only=True)
-    assert set(saved) == {"model", "methods"}
+    assert set(saved) == {"model", "methods", "trainer", "iteration"}
     assert set(saved["model"]) == set(model.student.state_dict())
     twin = build_model(load_config(tmp_path / "student.yaml"))
-    checkpointer = StudentCheckpointer(
-        twin, str(tmp_path), key="MODEL.WEIGHTS", methods=twin.methods
-    )
-    checkpointer.resume_or_load("", resume=True)
+    of_a_run(twin, tmp_path, methods=twin.methods).resume_or_load("", resume=True)
     for name, value in model.methods.state_dict().items():
         assert torch.equal(twin.methods.state_dict()[name], value), name
 
