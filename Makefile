@@ -1,10 +1,11 @@
-# make demo | demo-classification | test | test-all | lint | setup. VENV=... uses another virtual environment, PYTHON=... another interpreter.
+# make demo | demo-classification | test | test-all | docs | docs-check | lint | setup. VENV=... uses another virtual environment, PYTHON=... another interpreter.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.reviewkd_det_setup
+DOCS_STAMP := $(VENV)/.reviewkd_det_docs
 
-.PHONY: setup demo demo-classification test test-all lint
+.PHONY: setup demo demo-classification test test-all docs docs-check lint
 
 setup: $(STAMP)
 	@$(BIN)/python tools/setup_detectron2.py
@@ -25,6 +26,17 @@ test: setup
 
 test-all: setup
 	$(BIN)/python -m pytest -q -m "slow or not slow"
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: setup $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo site/index.html
+
+docs-check: docs
+	$(BIN)/python -m pytest -q tests/test_docs.py -m "slow or not slow"
 
 lint: setup
 	$(BIN)/ruff check .

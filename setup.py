@@ -16,6 +16,7 @@ DETECTRON2_NEEDS = ["cloudpickle", "hydra-core", "omegaconf", "packaging", "tabu
 DEMO = ["scikit-learn"]
 CLASSIFICATION = ["accelerate>=1.0", "scikit-learn", "timm>=1.0"]
 FAST_EVAL = ["faster-coco-eval"]
+DOCS = ["latex2mathml", "mkdocs-material", "mkdocstrings[python]"]
 
 setup(
     name="reviewkd_det",
@@ -49,6 +50,7 @@ setup(
     extras_require={
         "demo": DEMO,
         "classification": CLASSIFICATION,
+        "docs": DOCS,
         "fast-eval": FAST_EVAL,
         "dev": [
             *CLASSIFICATION,

@@ -20,7 +20,7 @@ from classification.engine import Trainer
 from classification.evaluation import evaluate
 from classification.run_folder import RunFolder
 from classification.stopping import StopRequest, resume_command
-from classification.summary import describe, last_line
+from classification.summary import describe, final_block
 from reviewkd_det.common import catch_interruption, keep_freed_memory, replace_file
 
 __all__ = ["evaluate_main", "train_main"]
@@ -59,11 +59,11 @@ def train_main(args: argparse.Namespace) -> int:
         replace_file(run.path / "config.yaml", lambda part: part.write_text(text, encoding="utf-8"))
     accelerator.init_trackers("classification", config=_flat(cfg))
     logger.info("%s", data.description)
-    logger.info("%s", describe(cfg, trainer.student, accelerator))
+    logger.info("%s", describe(cfg, trainer.plain, accelerator))
     with logging_redirect_tqdm([logger]), catch_interruption() as interruption:
         summary = trainer.train(StopRequest(interruption, accelerator))
         if summary is not None:
-            logger.info("%s", last_line(summary, run.path))
+            logger.info("%s", final_block(cfg, summary, run.path))
         elif interruption.signal is not None:
             command = resume_command(sys.argv, accelerator.num_processes)
             name, position = interruption.signal.name, trainer.position

@@ -82,12 +82,14 @@ def get_config() -> CfgNode:
     cfg.DISTILL.REVIEWKD.POOLED = True
 
     cfg.DISTILL.KD = CfgNode()
+    # As for REVIEWKD.
     cfg.DISTILL.KD.LOSS_WEIGHT = 1.0
     cfg.DISTILL.KD.WARMUP_EPOCHS = 0.0
     # Of both softmaxes.
     cfg.DISTILL.KD.TEMPERATURE = 4.0
 
     cfg.DISTILL.DKD = CfgNode()
+    # As for REVIEWKD.
     cfg.DISTILL.DKD.LOSS_WEIGHT = 1.0
     cfg.DISTILL.DKD.WARMUP_EPOCHS = 0.0
     # Weights of the target and the non-target term, and the temperature of both softmaxes.
@@ -96,15 +98,17 @@ def get_config() -> CfgNode:
     cfg.DISTILL.DKD.TEMPERATURE = 4.0
 
     cfg.SOLVER = CfgNode()
+    # Passes over the training images.
     cfg.SOLVER.EPOCHS = 240
     # Images of one step, over all processes and accumulation steps.
     cfg.SOLVER.BATCH_SIZE = 128
     # Parts that a process's share of a batch is computed in, one after the other.
     cfg.SOLVER.ACCUMULATION_STEPS = 1
+    # Learning rate at the start of the schedule.
     cfg.SOLVER.LR = 0.1
     # "multistep" (times GAMMA at each milestone) or "cosine" (down to 0).
     cfg.SOLVER.SCHEDULE = "multistep"
-    # Epochs.
+    # The milestones, in epochs, and the factor at each.
     cfg.SOLVER.MILESTONES = (150, 180, 210)
     cfg.SOLVER.GAMMA = 0.1
     # Epochs over which the learning rate grows linearly from 0; it then joins the schedule.

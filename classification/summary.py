@@ -1,4 +1,4 @@
-"""The result of a run."""
+"""What a run says before its first step and after its last, and its result."""
 
 from pathlib import Path
 from typing import Any
@@ -7,20 +7,39 @@ from accelerate import Accelerator
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from classification.cost import distillation_cost
 from classification.data import Loader
+from classification.distill import DistilledClassifier
+from reviewkd_det.common.commands import result_block, run_folder_of, script_command, shown_path
 
-__all__ = ["describe", "last_line", "summarize"]
+__all__ = ["describe", "final_block", "summarize"]
 
 
-def describe(cfg: CfgNode, student: nn.Module, accelerator: Accelerator) -> str:
-    """What is trained, with what, and where, in a line."""
-    methods = " + ".join(cfg.DISTILL.METHODS)
-    parameters = sum(p.numel() for p in student.parameters())
-    source = f" by {methods} from {cfg.TEACHER.NAME}" if methods else " without a teacher"
-    return (
-        f"Training {cfg.MODEL.NAME} ({parameters:,} parameters){source}, on "
-        f"{accelerator.num_processes} x {accelerator.device.type}"
+def describe(cfg: CfgNode, classifier: DistilledClassifier, accelerator: Accelerator) -> str:
+    """What is trained, from what it learns, where, and what that costs, in a line."""
+    name = f"Training {cfg.MODEL.NAME} ({_parameters(classifier.student)} parameters)"
+    where = f"on {accelerator.num_processes} x {accelerator.device.type}"
+    if classifier.teacher is None:
+        return f"{name} without a teacher, {where}"
+    levels = len(classifier.student.names)
+    at = {"ReviewKD": f" at {levels} levels"}
+    methods = " + ".join(f"{method}{at.get(method, '')}" for method in cfg.DISTILL.METHODS)
+    line = (
+        f"{name} by {methods} from {cfg.TEACHER.NAME} "
+        f"({_parameters(classifier.teacher.module)}), {where}; "
+        f"{_parameters(classifier.methods)} parameters more in training only"
     )
+    cost = distillation_cost(classifier, cfg.INPUT.SIZE)
+    if cost is None:
+        return line
+    return (
+        f"{line}; for each image teacher and methods add {cost:.2f} times the multiply-adds of the "
+        "student (forward and backward)"
+    )
+
+
+def _parameters(module: nn.Module) -> str:
+    return f"{sum(p.numel() for p in module.parameters()):,}"
 
 
 def summarize(
@@ -56,13 +75,29 @@ def summarize(
     }
 
 
-def last_line(summary: dict[str, Any], folder: Path) -> str:
-    """The result in a line."""
-    scores = [
-        f"{kind} epoch {at['epoch']} top-1 {at['top1']:.2f} top-5 {at['top5']:.2f}"
+def final_block(cfg: CfgNode, summary: dict[str, Any], folder: Path) -> str:
+    """The result, its files, and what to do with them.
+
+    Args:
+        cfg: of the run.
+        summary: as `summarize` makes it.
+        folder: of the run.
+    """
+    config = ["--config-file", shown_path(folder / "config.yaml")]
+    weights = ["--weights", shown_path(folder / "last.pth")]
+    teacher = run_folder_of(cfg.TEACHER.WEIGHTS) if cfg.DISTILL.METHODS else None
+    runs = [shown_path(folder), *([f"teacher={shown_path(teacher)}"] if teacher else [])]
+    page = ["--output", shown_path(folder / "report.html")]
+    lines = {
+        f"{kind}:": f"top-1 {at['top1']:.2f}, top-5 {at['top5']:.2f} after epoch {at['epoch']}; "
+        f"{shown_path(folder / f'{kind}.pth')}"
         for kind, at in (("last", summary["last"]), ("best", summary["best"]))
-    ]
-    return (
-        f"{summary['model']}: {'; '.join(scores)}; seed {summary['seed']}; "
-        f"{summary['wall_seconds']:.0f} s, {summary['images_per_second']:.0f} images/s; {folder}"
+    } | {
+        "evaluate it:": script_command("classification/evaluate.py", *config, *weights),
+        "compare it, with Detectron2:": script_command("tools/report.py", *page, *runs),
+    }
+    title = (
+        f"Done: {summary['model']}, {summary['epochs']} epochs with seed {summary['seed']} in "
+        f"{summary['wall_seconds']:.0f} s, {summary['images_per_second']:.0f} images/s"
     )
+    return result_block(title, lines)

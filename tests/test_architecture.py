@@ -19,7 +19,7 @@ DETECTION = {
 }  # fmt: skip
 ALLOWED = {
     "reviewkd_det/core": {"torch", "reviewkd_det.core"},
-    "reviewkd_det/common": {"fvcore", "numpy", "reviewkd_det.common", "yaml"},
+    "reviewkd_det/common": {"fvcore", "numpy", "reviewkd_det.common", "torch", "yaml"},
     "reviewkd_det/d2": {
         *DETECTION, "reviewkd_det.common", "reviewkd_det.core", "reviewkd_det.d2",
     },
@@ -60,6 +60,11 @@ def test_the_core_needs_neither_detectron2_nor_torchvision():
         "heavy = {'detectron2', 'fvcore', 'torchvision'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_common_part_is_imported_without_torch():
+    code = "import sys, reviewkd_det.common; assert not {'detectron2', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -12,6 +12,8 @@ def train(args: argparse.Namespace) -> None:
     """One process of the run."""
     from reviewkd_det.d2 import lazy
     from reviewkd_det.d2.cli import read_lazy_config, started
+    from reviewkd_det.d2.end_block import lazy_commands, say_end
+    from reviewkd_det.d2.start_line import say_start
 
     cfg = read_lazy_config(args)
     with started(cfg, args, cfg.train.output_dir, cfg.train.device):
@@ -20,7 +22,9 @@ def train(args: argparse.Namespace) -> None:
     if args.eval_only:
         lazy.evaluate(cfg)
     else:
+        say_start(trainer.model, (cfg.model.get("teacher") or {}).get("config_file", ""))
         trainer.train(trainer.start_iter, cfg.train.max_iter)
+        say_end(trainer, cfg.train.output_dir, lazy_commands(args, cfg))
 
 
 def main() -> None:

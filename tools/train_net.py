@@ -13,7 +13,9 @@ def train(args: argparse.Namespace) -> None:
     from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
     from reviewkd_det.d2.cli import read_config, started
     from reviewkd_det.d2.data_checks import check_classes, check_data
+    from reviewkd_det.d2.end_block import say_end, yaml_commands
     from reviewkd_det.d2.engine import Trainer
+    from reviewkd_det.d2.start_line import say_start
 
     cfg = read_config(args)
     with started(cfg, args, cfg.OUTPUT_DIR, cfg.MODEL.DEVICE):
@@ -28,7 +30,9 @@ def train(args: argparse.Namespace) -> None:
     if args.eval_only:
         Trainer.evaluate(cfg, model)
     else:
+        say_start(trainer.model, cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE)
         trainer.train()
+        say_end(trainer, cfg.OUTPUT_DIR, yaml_commands(cfg))
 
 
 def main() -> None:

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-__all__ = ["AttentionFusion", "ReviewPath"]
+__all__ = ["FUSIONS", "AttentionFusion", "ReviewPath"]
 
 Size = tuple[int, int]
+# How a level takes in the coarser ones: the method's own, and what it is compared with.
+FUSIONS = ("attention", "sum", "none")
 
 
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -68,6 +70,7 @@ class AttentionFusion(nn.Module):
         mid_channels: M.
         teacher_channels: Ct.
         has_residual: False for the coarsest level, which has no gate.
+        gated: False makes both gates 1, with no parameters.
         norm: makes the normalisation layer from a channel count.
     """
 
@@ -78,16 +81,18 @@ class AttentionFusion(nn.Module):
         teacher_channels: int,
         *,
         has_residual: bool,
+        gated: bool = True,
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
+        self.has_residual = has_residual
         reduce = nn.Conv2d(student_channels, mid_channels, 1, bias=False)
         expand = nn.Conv2d(mid_channels, teacher_channels, 3, padding=1, bias=False)
         for convolution in (reduce, expand):
             nn.init.kaiming_uniform_(convolution.weight, a=1)
         self.reduce = nn.Sequential(reduce, norm(mid_channels))
         self.expand = nn.Sequential(expand, norm(teacher_channels))
-        self.gate = nn.Conv2d(2 * mid_channels, 2, 1) if has_residual else None
+        self.gate = nn.Conv2d(2 * mid_channels, 2, 1) if has_residual and gated else None
 
     def forward(
         self, student: Tensor, residual: Tensor | None = None, teacher_size: Size | None = None
@@ -104,15 +109,17 @@ class AttentionFusion(nn.Module):
             the next finer level, (N, M, Ht, Wt).
 
         Raises:
-            ValueError: a residual is missing where the level has a gate, or given where it has not.
+            ValueError: a residual is missing where the level takes one, or given where it does not.
         """
-        if (residual is None) != (self.gate is None):
+        if (residual is None) == self.has_residual:
             raise ValueError(
                 f"residual must be given exactly when has_residual; got has_residual="
-                f"{self.gate is not None} and residual {'None' if residual is None else 'given'}"
+                f"{self.has_residual} and residual {'None' if residual is None else 'given'}"
             )
         x = self.reduce(student)  # (N, M, H, W)
-        if residual is not None:
+        if residual is not None and self.gate is None:
+            x = x + _resize(residual, x.shape[-2:])
+        elif residual is not None:
             gates = self.gates(x, residual)  # (N, 2, H, W)
             x = _GatedSum.apply(x, residual, gates)
         if teacher_size is not None:
@@ -148,10 +155,13 @@ class ReviewPath(nn.Module):
         student_channels: Cs of each level.
         teacher_channels: Ct of each level.
         mid_channels: M.
+        fusion: "attention" is the method; "sum" leaves out its gates, and "none" compares each
+            level by itself.
         norm: makes the normalisation layer from a channel count.
 
     Raises:
-        ValueError: the lists are empty or of different lengths, or a channel count is not positive.
+        ValueError: the lists are empty or of different lengths, a channel count is not positive, or
+            the fusion is unknown.
     """
 
     def __init__(
@@ -160,9 +170,12 @@ class ReviewPath(nn.Module):
         teacher_channels: Sequence[int],
         mid_channels: int,
         *,
+        fusion: str = "attention",
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
+        if fusion not in FUSIONS:
+            raise ValueError(f"fusion must be {', '.join(FUSIONS)}; got {fusion}")
         if not student_channels or len(student_channels) != len(teacher_channels):
             raise ValueError(
                 "student_channels and teacher_channels must name the same levels, at least one; "
@@ -176,7 +189,14 @@ class ReviewPath(nn.Module):
         self.student_channels = tuple(student_channels)
         coarsest = len(student_channels) - 1
         self.levels = nn.ModuleList(
-            AttentionFusion(student, mid_channels, teacher, has_residual=i < coarsest, norm=norm)
+            AttentionFusion(
+                student,
+                mid_channels,
+                teacher,
+                has_residual=fusion != "none" and i < coarsest,
+                gated=fusion == "attention",
+                norm=norm,
+            )
             for i, (student, teacher) in enumerate(
                 zip(student_channels, teacher_channels, strict=True)
             )
@@ -202,10 +222,10 @@ class ReviewPath(nn.Module):
         sizes: Sequence[Size | None] = teacher_sizes or [None] * len(student_levels)
         outputs: list[Tensor] = []
         residual = None
-        for fusion, student, size in reversed(
+        for level, student, size in reversed(
             list(zip(self.levels, student_levels, sizes, strict=True))
         ):
-            output, residual = fusion(student, residual, size)
+            output, residual = level(student, residual if level.has_residual else None, size)
             outputs.insert(0, output)
         return outputs
 

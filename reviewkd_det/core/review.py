@@ -20,8 +20,9 @@ class ReviewDistiller(nn.Module):
         student_channels: channels of each student level.
         teacher_channels: channels of each teacher level.
         mid_channels: channels shared by all fusions.
+        fusion: see `ReviewPath`.
         norm: makes the fusions' normalisation layers from a channel count.
-        pool_sizes: sides of the pooled maps in the loss, in cells.
+        pool_sizes: sides of the pooled maps in the loss, in cells; () compares the full maps alone.
 
     Raises:
         ValueError: see `ReviewPath`.
@@ -33,11 +34,14 @@ class ReviewDistiller(nn.Module):
         teacher_channels: Sequence[int],
         mid_channels: int,
         *,
+        fusion: str = "attention",
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
         pool_sizes: Sequence[int] = (4, 2, 1),
     ) -> None:
         super().__init__()
-        self.path = ReviewPath(student_channels, teacher_channels, mid_channels, norm=norm)
+        self.path = ReviewPath(
+            student_channels, teacher_channels, mid_channels, fusion=fusion, norm=norm
+        )
         self.teacher_channels = tuple(teacher_channels)
         self.pool_sizes = tuple(pool_sizes)
 

@@ -42,11 +42,15 @@ def add_distill_config(cfg: CfgNode) -> None:
     cfg.MODEL.DISTILL.REVIEWKD.MID_CHANNELS = 256
     # Normalisation in the fusions: BN, SyncBN or GN.
     cfg.MODEL.DISTILL.REVIEWKD.NORM = "BN"
+    # How a level takes in the coarser ones: "attention" is the method; "sum" leaves out its gates,
+    # "none" compares each level by itself.
+    cfg.MODEL.DISTILL.REVIEWKD.FUSION = "attention"
+    # Sides of the pooled maps in the loss, in cells; () compares the full maps alone.
+    cfg.MODEL.DISTILL.REVIEWKD.POOL_SIZES = (4, 2, 1)
     # Factor of the summed loss of all levels.
     cfg.MODEL.DISTILL.REVIEWKD.LOSS_WEIGHT = 1.0
     # Iterations over which that factor grows linearly from 0; 0 means none.
     cfg.MODEL.DISTILL.REVIEWKD.WARMUP_ITERS = 0
-
     # "none" compares with the teacher's features as they are; "rms" first divides each level by its
     # root mean square over the first batches, so that one LOSS_WEIGHT suits any teacher.
     cfg.MODEL.DISTILL.REVIEWKD.TEACHER_SCALE = "none"

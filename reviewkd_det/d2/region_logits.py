@@ -21,7 +21,9 @@ class RegionLogits(nn.Module):
     both box heads are compared with the proposals' assigned classes, background included.
 
     Args:
-        alpha, beta, temperature: see `decoupled_distillation_loss`.
+        alpha: weight of the target term; see `decoupled_distillation_loss`.
+        beta: weight of the non-target term.
+        temperature: of both softmaxes.
     """
 
     taps = ("roi_heads", "roi_heads.box_pooler", "roi_heads.box_predictor")

@@ -11,7 +11,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from reviewkd_det.core import FrozenTeacher, LevelScale, ReviewDistiller, warmup_factor
+from reviewkd_det.core import FUSIONS, FrozenTeacher, LevelScale, ReviewDistiller, warmup_factor
 from reviewkd_det.d2.taps import Call, only_call
 
 __all__ = ["PyramidReview", "common_levels"]
@@ -58,6 +58,8 @@ class PyramidReview(nn.Module):
         in_features: Sequence[str] = (),
         mid_channels: int = 256,
         norm: str = "BN",
+        fusion: str = "attention",
+        pool_sizes: Sequence[int] = (4, 2, 1),
         loss_weight: float = 1.0,
         warmup_iters: int = 0,
         teacher_scale: str = "none",
@@ -68,6 +70,8 @@ class PyramidReview(nn.Module):
             in_features: names of the levels compared; empty means every level both have.
             mid_channels: channels shared by all fusions.
             norm: BN, SyncBN or GN, in the fusions.
+            fusion: attention, or sum or none, which leave out the gates or the fusion.
+            pool_sizes: sides of the pooled maps in the loss, in cells.
             loss_weight: factor of the summed loss.
             warmup_iters: iterations over which that factor grows from 0.
             teacher_scale: none, or rms to divide each teacher level by its root mean square.
@@ -84,6 +88,10 @@ class PyramidReview(nn.Module):
             raise ValueError(f"{KEY}.WARMUP_ITERS must not be negative; got {warmup_iters}")
         if norm not in ("BN", "SyncBN", "GN"):
             raise ValueError(f"{KEY}.NORM must be BN, SyncBN or GN; got {norm}")
+        if fusion not in FUSIONS:
+            raise ValueError(f"{KEY}.FUSION must be {', '.join(FUSIONS)}; got {fusion}")
+        if any(type(size) is not int or size < 1 for size in pool_sizes):
+            raise ValueError(f"{KEY}.POOL_SIZES must be positive integers; got {pool_sizes}")
         if teacher_scale not in ("none", "rms"):
             raise ValueError(f"{KEY}.TEACHER_SCALE must be none or rms; got {teacher_scale}")
 
@@ -102,7 +110,12 @@ class PyramidReview(nn.Module):
             return cls(
                 names,
                 ReviewDistiller(
-                    student_channels, teacher_channels, mid_channels, norm=partial(get_norm, norm)
+                    student_channels,
+                    teacher_channels,
+                    mid_channels,
+                    fusion=fusion,
+                    norm=partial(get_norm, norm),
+                    pool_sizes=pool_sizes,
                 ),
                 loss_weight=loss_weight,
                 warmup_iters=warmup_iters,

@@ -176,6 +176,25 @@ def test_levels_that_do_not_fit_are_refused_with_their_shapes():
         upside_down([torch.randn(2, 3, 4, 5), torch.randn(2, 3, 8, 10)])
 
 
+@pytest.mark.parametrize("fusion", ["sum", "none"])
+def test_without_gates_levels_are_added_and_without_fusion_left_alone(fusion):
+    path, levels = uneven_path()
+    gated = path.eval()
+    plain = ReviewPath([3, 4, 5], [6, 7, 8], 9, fusion=fusion).eval()
+    state = {name: value for name, value in gated.state_dict().items() if "gate" not in name}
+    plain.load_state_dict(state)  # the same parameters, but for the gates
+    for level in gated.levels[:-1]:
+        nn.init.zeros_(level.gate.weight)
+        level.gate.bias.data.copy_(torch.tensor([100.0, 100.0 if fusion == "sum" else -1e4]))
+    for ours, expected in zip(plain(levels), gated(levels), strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+def test_an_unknown_fusion_is_refused():
+    with pytest.raises(ValueError, match="fusion must be attention, sum, none; got gated"):
+        ReviewPath([3], [4], 5, fusion="gated")
+
+
 def test_a_residual_must_come_exactly_where_there_is_a_gate():
     with pytest.raises(ValueError, match="has_residual=True and residual None"):
         AttentionFusion(2, 3, 4, has_residual=True)(torch.zeros(2, 2, 4, 4))

@@ -159,6 +159,15 @@ def test_in_features_and_mid_channels_and_norm_shape_the_distiller(tmp_path):
     assert "loss_reviewkd" in step(model.train(), tiny.batch())[0]
 
 
+def test_fusion_and_pool_sizes_leave_parts_of_the_method_out(tmp_path):
+    _, model = make(tmp_path, REVIEWKD={"FUSION": "sum", "POOL_SIZES": []})
+    distiller = model.methods["ReviewKD"].distiller
+    assert distiller.pool_sizes == ()
+    assert [level.has_residual for level in distiller.path.levels] == [True] * 4 + [False]
+    assert all(level.gate is None for level in distiller.path.levels)
+    assert step(model.train(), tiny.batch())[0]["loss_reviewkd"] > 0
+
+
 @pytest.mark.parametrize(
     ("distill", "words"),
     [
@@ -173,6 +182,8 @@ def test_in_features_and_mid_channels_and_norm_shape_the_distiller(tmp_path):
         ),
         ({"REVIEWKD": {"IN_FEATURES": ["p2", "p2"]}}, "each level once; got p2, p2"),
         ({"REVIEWKD": {"NORM": "LN"}}, "NORM must be BN, SyncBN or GN; got LN"),
+        ({"REVIEWKD": {"FUSION": "gates"}}, "FUSION must be attention, sum, none; got gates"),
+        ({"REVIEWKD": {"POOL_SIZES": [4, 0]}}, r"POOL_SIZES must be positive integers; got "),
         ({"REVIEWKD": {"MID_CHANNELS": 0}}, "REVIEWKD.MID_CHANNELS must be positive; got 0"),
         ({"REVIEWKD": {"WARMUP_ITERS": -5}}, "REVIEWKD.WARMUP_ITERS must not be negative; got -5"),
         (

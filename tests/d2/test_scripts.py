@@ -365,7 +365,9 @@ def test_more_gpus_than_the_machine_has_are_refused(tmp_path, monkeypatch, capsy
     many = ["--config-file", tmp_path / "x.yaml", "--num-gpus", "99"]
     assert call(monkeypatch, "train_net.py", *many) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.search(r"--num-gpus must be from 1 to \d+ on this machine(, which .*)?; got 99$", line)
+    assert re.search(
+        r"--num-gpus must be from 1 to \d+ on this machine(, which .*)?; got 99$", line
+    )
 
 
 def test_masks_are_trained_and_evaluated(tmp_path, request, monkeypatch):

@@ -83,6 +83,8 @@ def _alone(cfg: CfgNode) -> tuple[CfgNode, CfgNode]:
     cfg.MODEL.DISTILL.METHODS = ("ReviewKD",)
     cfg.MODEL.DISTILL.REVIEWKD.WARMUP_ITERS = 0
     cfg.MODEL.DISTILL.REVIEWKD.TEACHER_SCALE = "none"
+    cfg.MODEL.DISTILL.REVIEWKD.FUSION = "attention"
+    cfg.MODEL.DISTILL.REVIEWKD.POOL_SIZES = (4, 2, 1)
     return cfg, cfg.MODEL.DISTILL
 
 

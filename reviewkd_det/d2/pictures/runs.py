@@ -124,7 +124,7 @@ def _levels(model: Any, calls: Mapping[str, list[Call]], image: Tensor) -> list[
         stride = shapes[name].stride
         student, residual, _ = only_call(seen, fusion).inputs
         module = method.get_submodule(fusion)
-        gates = None if residual is None else module.gates(module.reduce(student), residual)
+        gates = None if module.gate is None else module.gates(module.reduce(student), residual)
         teacher_map, fused_map, difference = (
             _visible(x.float().square().mean(1).sqrt(), image, stride)
             for x in (teacher, fused, fused - teacher)
