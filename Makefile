@@ -36,7 +36,7 @@ docs: setup $(DOCS_STAMP)
 	@echo site/index.html
 
 docs-check: docs
-	$(BIN)/python -m pytest -q tests/test_docs.py -m "slow or not slow"
+	$(BIN)/python -m pytest -q tests/test_docs*.py -m "slow or not slow"
 
 lint: setup
 	$(BIN)/ruff check .
