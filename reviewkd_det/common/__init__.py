@@ -1,12 +1,14 @@
 """What the scripts, the Detectron2 adapter and the classification package share, beside the method.
 
-Importing it imports neither torch nor Detectron2.
+Importing it imports neither torch nor Detectron2, and hides what `known_warnings` lists. All
+scripts do so first, in the processes that they start as well.
 """
 
 from reviewkd_det.common.arguments import check_config_file, parse_run_args, run_parser
 from reviewkd_det.common.errors import one_sentence_errors
 from reviewkd_det.common.files import replace_file
 from reviewkd_det.common.interruption import Interruption, catch_interruption
+from reviewkd_det.common.known_warnings import hide_known_warnings
 from reviewkd_det.common.memory import keep_freed_memory
 from reviewkd_det.common.yaml_config import merge_file, merge_options
 
@@ -14,6 +16,7 @@ __all__ = [
     "Interruption",
     "catch_interruption",
     "check_config_file",
+    "hide_known_warnings",
     "keep_freed_memory",
     "merge_file",
     "merge_options",
@@ -22,3 +25,5 @@ __all__ = [
     "replace_file",
     "run_parser",
 ]
+
+hide_known_warnings()

@@ -32,7 +32,8 @@ def start_line(model: nn.Module, teacher: str = "") -> str:
     name = f"{type(student).__name__} ({_parameters(student)} parameters)"
     if not isinstance(model, DistilledDetector) or model.teacher is None:
         return f"Training {name} without a teacher"
-    backbone = f"backbone {_parameters(model.teacher.module.backbone)}"
+    module = model.teacher.module
+    backbone = f"backbone {_parameters(getattr(module, 'backbone', module))}"
     source = f"{shown_path(teacher)} ({backbone})" if teacher else f"a teacher ({backbone})"
     methods = " and ".join(_method(*item) for item in model.methods.items())
     line = (
