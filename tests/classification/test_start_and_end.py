@@ -96,8 +96,9 @@ def test_a_run_says_what_learns_from_what(runs):
     (line,) = [x for x in log(runs / "student").splitlines() if "Training " in x]
     assert re.search(
         r" Training resnet8 \(78,042 parameters\) by ReviewKD at \d levels from resnet8 "
-        r"\(78,042\), on 1 x \w+; [\d,]+ parameters more in training only; "
-        r"for each image teacher and methods add \d\.\d\d times the multiply-adds of the student \(forward and backward\)$",
+        r"\(78,042\), on 1 x \w+; [\d,]+ parameters more in training only; for each image "
+        r"teacher and methods add \d\.\d\d times the multiply-adds of the student "
+        r"\(forward and backward\)$",
         line,
     )
     (line,) = [x for x in log(runs / "teacher").splitlines() if "Training " in x]

@@ -69,9 +69,10 @@ def test_a_distilled_run_reports_and_leaves_a_plain_student(tmp_path, teacher, c
     output = capsys.readouterr().out
     assert "ReviewKD compares layer1.0.add 16x32x32 <- layer1.0.add 16x32x32" in output
     assert (tmp_path / "log.txt").read_text() == output
-    assert "by ReviewKD + KD + DKD from resnet8" in output
-    assert f"last epoch 2 top-1 {summary['top1']:.2f}" in output.splitlines()[-1]
-    assert "seed 0" in output.splitlines()[-1]
+    assert "by ReviewKD at 4 levels + KD + DKD from resnet8 (78,042), on 1 x " in output
+    title, last, *_ = output.rpartition("Done: ")[2].splitlines()
+    assert "2 epochs with seed 0" in title
+    assert f"top-1 {summary['top1']:.2f}, top-5 {summary['top5']:.2f} after epoch 2; " in last
 
 
 def test_the_evaluation_of_the_checkpoint_gives_the_accuracy_of_the_run(tmp_path, teacher, capsys):
