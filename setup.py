@@ -57,6 +57,7 @@ setup(
             *FAST_EVAL,
             "hypothesis",
             "mypy",
+            "psutil",
             "pre-commit",
             "pytest",
             "ruff",

@@ -94,13 +94,3 @@ def test_a_demo_run_that_fails_ends_in_one_sentence(tmp_path):
     assert "demo.py: error: a run failed: " in done.stderr
     assert "SOLVER.OPTIMIZER must be SGD or AdamW; got Lion" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_the_seeds_table_gives_mean_spread_and_each_seed(tmp_path):
-    for seed, average_precision in enumerate([10.0, 20.0, 30.0]):
-        metrics = {"AP": average_precision, "AP50": 50.0, "AP75": 5.0, "train_seconds": 7.0}
-        (tmp_path / f"{seed}.json").write_text(json.dumps({"control": metrics, "teacher": metrics}))
-    done = run("tools/demo_table.py", *sorted(tmp_path.glob("*.json")))
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()]
-    assert [row[0] for row in rows[2:]] == ["teacher", "control"]
-    assert rows[2][1:] == ["20.0 ± 10.0", "50.0 ± 0.0", "5.0 ± 0.0", "10.0, 20.0, 30.0", "7 ± 0"]

@@ -23,7 +23,7 @@ def train(args: argparse.Namespace) -> None:
         lazy.evaluate(cfg)
     else:
         say_start(trainer.model, (cfg.model.get("teacher") or {}).get("config_file", ""))
-        trainer.train(trainer.start_iter, cfg.train.max_iter)
+        lazy.train(trainer, cfg.train.max_iter)
         say_end(trainer, cfg.train.output_dir, lazy_commands(args, cfg))
 
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import matplotlib
@@ -19,7 +18,9 @@ from matplotlib.axes import Axes
 from PIL import Image
 from tabulate import tabulate
 
-__all__ = ["seeds_table", "write_report"]
+from reviewkd_det.d2.report.records import METRICS
+
+__all__ = ["write_report"]
 
 RUNS = {
     "teacher": "teacher",
@@ -28,7 +29,6 @@ RUNS = {
     "distilled": "student, distilled",
     "distilled_unlabeled": "student, distilled, also on unlabelled",
 }
-METRICS = ("AP", "AP50", "AP75")
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLORS = {
     "teacher": "#000000",
@@ -39,29 +39,6 @@ COLORS = {
 }
 SCENES = 4  # the first ones of the validation set
 SCORE_THRESHOLD = 0.5
-
-
-def seeds_table(summaries: list[dict[str, Any]]) -> str:
-    """The table of several demos: mean and standard deviation of each run over the seeds."""
-    rows = []
-    for name in sorted({name for summary in summaries for name in summary}, key=_position):
-        runs = [summary[name] for summary in summaries]
-        cells = [_spread([run[metric] for run in runs], digits=1) for metric in METRICS]
-        each = ", ".join(f"{run['AP']:.1f}" for run in runs)
-        seconds = _spread([run["train_seconds"] for run in runs], digits=0)
-        rows.append([RUNS.get(name, name), *cells, each, seconds])
-    headers = ["run", *METRICS, "AP of each seed", "train seconds"]
-    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
-
-
-def _position(name: str) -> int:
-    return list(RUNS).index(name) if name in RUNS else len(RUNS)
-
-
-def _spread(values: list[float], digits: int) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.{digits}f}"
-    return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
 
 
 def write_report(output: Path) -> str:

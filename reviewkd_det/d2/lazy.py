@@ -1,19 +1,23 @@
 """Training and evaluating from a Python config (LazyConfig), with Detectron2's own conventions."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import instantiate
-from detectron2.engine import AMPTrainer, SimpleTrainer, create_ddp_model, default_writers, hooks
+from detectron2.engine import AMPTrainer, SimpleTrainer, default_writers, hooks
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 from torch import nn
 
 from reviewkd_det.d2.checkpoint import StudentCheckpointer, VerifiedCheckpointer
+from reviewkd_det.d2.not_finite import describe_failure
+from reviewkd_det.d2.parallel import data_parallel
+from reviewkd_det.d2.random_state import restore_random_state
+from reviewkd_det.d2.saving import SaveState
 
-__all__ = ["build_trainer", "evaluate"]
+__all__ = ["build_trainer", "evaluate", "train"]
 
 
 def build_trainer(cfg: Any, *, resume: bool = False) -> SimpleTrainer:
@@ -31,34 +35,61 @@ def build_trainer(cfg: Any, *, resume: bool = False) -> SimpleTrainer:
     own_state = {"methods": model.methods} if getattr(model, "methods", None) else {}
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
-    wrapped = create_ddp_model(model, **cfg.train.ddp)
+    wrapped = data_parallel(model, **cfg.train.ddp)
     trainer = (AMPTrainer if cfg.train.amp.enabled else SimpleTrainer)(
-        wrapped, instantiate(cfg.dataloader.train), optimizer
+        wrapped, _NamedBatches(instantiate(cfg.dataloader.train)), optimizer
     )
     checkpointer = StudentCheckpointer(
         wrapped, cfg.train.output_dir, key="train.init_checkpoint", trainer=trainer, **own_state
     )
+    periods = cfg.train.checkpointer
     trainer.register_hooks(
         [
             hooks.IterationTimer(),
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
-            _on_main(lambda: hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer)),
             hooks.EvalHook(cfg.train.eval_period, lambda: evaluate(cfg, wrapped)),
-            _on_main(
-                lambda: hooks.PeriodicWriter(
-                    default_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period
-                )
-            ),
+            _writer(cfg.train) if comm.is_main_process() else None,
+            SaveState(checkpointer, periods.period, periods.get("max_to_keep") or 0),
         ]
     )
-    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    loaded = checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
     is_resumed = resume and checkpointer.has_checkpoint()
     trainer.start_iter = trainer.iter + 1 if is_resumed else 0
+    if is_resumed:
+        restore_random_state(loaded.get("random_states", []))
     return trainer
 
 
-def _on_main(make: Callable[[], hooks.HookBase]) -> hooks.HookBase | None:
-    return make() if comm.is_main_process() else None
+def _writer(train: Any) -> hooks.PeriodicWriter:
+    return hooks.PeriodicWriter(default_writers(train.output_dir, train.max_iter), train.log_period)
+
+
+def train(trainer: SimpleTrainer, max_iter: int) -> None:
+    """Train what `build_trainer` made.
+
+    Raises:
+        FloatingPointError: a loss is not finite.
+    """
+    try:
+        trainer.train(trainer.start_iter, max_iter)
+    except FloatingPointError as error:
+        batch = trainer.data_loader.last_batch
+        raise FloatingPointError(
+            describe_failure(trainer.model, batch, trainer.iter, error)
+        ) from error
+
+
+class _NamedBatches:
+    """A config's own loader; `last_batch` is the one given last."""
+
+    def __init__(self, loader: Iterable[list[dict[str, Any]]]) -> None:
+        self.loader = loader
+        self.last_batch: list[dict[str, Any]] = []
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        for batch in self.loader:
+            self.last_batch = batch
+            yield batch
 
 
 def evaluate(cfg: Any, model: nn.Module | None = None) -> dict[str, Any]:

@@ -38,11 +38,11 @@ def retyped(value: Any) -> Any:
         return float(value) if abs(value) < 2**53 else str(value)
     if isinstance(value, float):
         return int(value) if value == value and abs(value) < 1e300 else str(value)
-    if isinstance(value, str):
-        return [value]
-    return (
-        list(value.items()) if isinstance(value, dict) else {str(i): v for i, v in enumerate(value)}
-    )
+    if isinstance(value, dict):
+        return list(value.items())
+    if isinstance(value, list):
+        return {str(i): v for i, v in enumerate(value)}
+    return [value]
 
 
 @st.composite

@@ -75,6 +75,14 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(
     assert list(differences(state(tmp_path), state(whole))) == []
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_gives_the_same_twice_and_with_any_number_of_workers(
+    config, whole, tmp_path, workers
+):
+    text = finish(start(config, tmp_path, "DATALOADER.NUM_WORKERS", str(workers)))
+    assert list(differences(state(tmp_path), state(whole))) == [], text
+
+
 def test_a_disk_that_is_full_ends_the_run_in_a_sentence(config, whole, tmp_path):
     size = (whole / "model_final.pth").stat().st_size
     process = start(config, tmp_path)

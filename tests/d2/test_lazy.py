@@ -58,6 +58,25 @@ def test_the_example_trains_evaluates_and_goes_on(tmp_path, request, monkeypatch
     assert "Starting training from iteration 2" in (tmp_path / "run" / "log.txt").read_text()
 
 
+def test_a_run_saves_what_it_goes_on_from_and_as_many_as_it_is_told(tmp_path, request, monkeypatch):
+    opts = options(tmp_path, request)
+    opts += ["train.max_iter=5", "train.checkpointer.period=1", "train.checkpointer.max_to_keep=2"]
+    assert call(monkeypatch, "lazyconfig_train_net.py", "--config-file", CONFIG, *opts) == 0
+    names = sorted(path.name for path in (tmp_path / "run").glob("model_0*.pth"))
+    assert names == ["model_0000003.pth", "model_0000004.pth"]
+    saved = torch.load(tmp_path / "run" / names[0], weights_only=True)
+    assert {"model", "methods", "trainer", "iteration", "random_states"} == set(saved)
+
+
+def test_a_loss_that_is_not_finite_is_described(tmp_path, request, monkeypatch, capsys):
+    opts = [*options(tmp_path, request), "model.methods.ReviewKD.loss_weight=1e38"]
+    assert call(monkeypatch, "lazyconfig_train_net.py", "--config-file", CONFIG, *opts) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "losses must be finite; got " in last
+    assert "in iteration 0 with " in last
+    assert ".png; the student's largest activation is " in last
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

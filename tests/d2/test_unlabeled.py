@@ -77,6 +77,17 @@ def test_annotations_of_a_labelled_data_set_are_not_read(tmp_path):
     assert ["instances" in x for x in batch] == [True, True, False, False]
 
 
+@pytest.mark.parametrize("masks", [False, True])
+def test_masks_that_no_head_trains_on_are_not_carried_along(tmp_path, masks):
+    cfg = config(tmp_path)
+    cfg.MODEL.MASK_ON = masks
+    cfg.DATASETS.UNLABELED = ()
+    records = Trainer.build_train_loader(cfg)._images.records
+    assert all(("segmentation" in x) == masks for x in records[0]["annotations"])
+    assert all({"bbox", "category_id"} <= x.keys() for x in records[0]["annotations"])
+    assert "segmentation" in DatasetCatalog.get(cfg.DATASETS.TRAIN[0])[0]["annotations"][0]
+
+
 def test_a_run_with_images_without_labels_trains(tmp_path):
     trainer = Trainer(config(tmp_path, UNLABELED_PER_BATCH=2))
     trainer.train()

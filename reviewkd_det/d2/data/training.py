@@ -1,6 +1,6 @@
 """The batches of a training run: labelled images, and images without labels that join them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -37,7 +37,7 @@ def build_train_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
 
 def _stream(cfg: CfgNode, records: Any, sampler: Any, batch_size: int) -> StreamLoader:
     return StreamLoader(
-        records,
+        _without_unused(cfg, records),
         CheckedDatasetMapper(cfg, is_train=True),
         sampler,
         batch_size,
@@ -45,6 +45,22 @@ def _stream(cfg: CfgNode, records: Any, sampler: Any, batch_size: int) -> Stream
         aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
+
+
+def _without_unused(cfg: CfgNode, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records without the masks and keypoints that no head trains on, which are most of their size.
+
+    Every record is unpickled and copied each time that it is drawn.
+    """
+    uses = {"segmentation": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
+    kept = []
+    for record in records:
+        objects = [
+            {key: value for key, value in instance.items() if uses.get(key, True)}
+            for instance in record.get("annotations", ())
+        ]
+        kept.append({**record, "annotations": objects} if "annotations" in record else record)
+    return kept
 
 
 def _per_process(key: str, count: int) -> int:

@@ -168,9 +168,9 @@ def test_a_test_split_needs_no_annotations(load):
         (changed("annotations", 0, id=2), "'annotations' .* must be unique .*; got 2 again"),
         (changed("categories", 0, id=20), "'categories' .* must be unique .*; got 20 again"),
         (changed("images", 0, file_name=""), "'file_name' of image 7 .* non-empty string; got ''"),
-        (changed("images", 0, width=0), "'width' of image 7 .* positive integer up to 65535; got 0"),
-        (changed("images", 0, height=8.0), r"'height' of image 7 .* positive integer up to 65535; got 8\.0"),
-        (changed("images", 0, height=True), "'height' of image 7 .* positive integer up to 65535; got True"),
+        (changed("images", 0, width=0), "'width' of image 7 .* integer up to 65535; got 0"),
+        (changed("images", 0, height=8.0), r"'height' of image 7 .* integer up to 65535; got 8\.0"),
+        (changed("images", 0, height=True), "'height' of image 7 .* integer up to 65535; got True"),
         (changed("categories", 0, name=5), "'name' of category 30 .* non-empty string; got 5"),
         (
             changed("annotations", 0, image_id=6),

@@ -1,0 +1,76 @@
+"""A run does not grow: neither its memory, nor its open files, nor its processes."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from detectron2.engine import HookBase
+from detectron2.modeling import build_model
+
+from reviewkd_det.common import keep_freed_memory
+from reviewkd_det.d2 import load_config
+from reviewkd_det.d2.engine import Trainer
+from tests.d2.test_not_finite import trainer as tiny_trainer
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "demo"
+
+
+class Meter(HookBase):
+    """Measure the process after some iterations, counted from 1."""
+
+    def __init__(self, *iterations):
+        self.iterations = iterations
+        self.measured = []
+
+    def after_step(self):
+        if self.trainer.iter + 1 in self.iterations:
+            process = psutil.Process()
+            processes = len(process.children(recursive=True))
+            memory = process.memory_info().rss / 2**20
+            self.measured.append((memory, len(process.open_files()), processes))
+
+
+def check(meter, tolerance):
+    (memory, *counts), (memory_at_end, *counts_at_end) = meter.measured
+    growth = memory_at_end / memory - 1
+    print(
+        f"iterations {meter.iterations}: {memory:.0f} and {memory_at_end:.0f} MB "
+        f"({growth:+.2%}), open files and processes {counts} and {counts_at_end}"
+    )
+    assert counts_at_end == counts
+    assert growth < tolerance
+
+
+def test_files_and_processes_do_not_grow(tmp_path):
+    run = tiny_trainer(tmp_path)
+    meter = Meter(2, 6)
+    run.register_hooks([meter])
+    run.train()
+    check(meter, tolerance=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_thousand_iterations_of_the_demo_take_no_more_memory_than_two_hundred(
+    tmp_path, workers
+):
+    keep_freed_memory()  # as the script does
+    torch.manual_seed(0)
+    teacher = build_model(load_config(CONFIGS / "teacher.yaml", ["MODEL.DEVICE", "cpu"]))
+    torch.save({"model": teacher.state_dict()}, tmp_path / "teacher.pth")
+    opts = {
+        "MODEL.DEVICE": "cpu",
+        "MODEL.DISTILL.TEACHER.WEIGHTS": tmp_path / "teacher.pth",
+        "MODEL.DISTILL.REVIEWKD.TEACHER_SCALE": "rms",  # its features are random
+        "DATALOADER.NUM_WORKERS": workers,
+        "SOLVER.MAX_ITER": 2000,
+        "OUTPUT_DIR": tmp_path,
+    }
+    flat = [str(part) for pair in opts.items() for part in pair]
+    run = Trainer(load_config(CONFIGS / "student.yaml", flat))
+    run.resume_or_load(resume=False)
+    meter = Meter(200, 2000)
+    run.register_hooks([meter])
+    run.train()
+    check(meter, tolerance=0.02)

@@ -1,0 +1,63 @@
+"""Keep what detection runs measured as small JSON files, and write the tables of a page from them.
+
+python tools/results_tables.py --save docs/results/NAME.json [ROW=]FOLDER ...   # one file
+python tools/results_tables.py                                                  # all tables
+
+A table stands between `<!-- table: NAME ... -->`, which names files of the folder `results` beside
+the page, and `<!-- end -->`.
+"""
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+from reviewkd_det.common import one_sentence_errors
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "results.md"
+TABLE = re.compile(r"(<!-- table: (?P<names>[\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def write_tables(page: Path) -> None:
+    """Replace every table of a page by that of the files that it names."""
+    from reviewkd_det.d2.report.records import read_records, seeds_table
+
+    def table(found: re.Match[str]) -> str:
+        folder = page.parent / "results"
+        records = [x for name in found["names"].split() for x in read_records(folder, name)]
+        return f"{found[1]}\n{seeds_table(records)}\n\n{found[4]}"
+
+    page.write_text(TABLE.sub(table, page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def save_records(path: Path, runs: list[str]) -> None:
+    """Write the file of some output folders."""
+    from reviewkd_det.d2.report import read_run
+    from reviewkd_det.d2.report.records import record
+
+    records = []
+    for given in runs:
+        row, is_named, folder = given.rpartition("=")
+        read = read_run(Path(folder))
+        records.append(record(read, row if is_named else read.name))
+    path.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Save runs, or write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write this file of the runs")
+    parser.add_argument("--page", type=Path, default=PAGE, help="with the tables to write")
+    parser.add_argument("runs", nargs="*", metavar="[ROW=]FOLDER", help="output folders of runs")
+    args = parser.parse_args()
+    if bool(args.save) != bool(args.runs):
+        parser.error("--save and the folders of runs must be given together")
+    if args.save:
+        save_records(args.save, args.runs)
+    else:
+        write_tables(args.page)
+
+
+if __name__ == "__main__":
+    one_sentence_errors(main)
