@@ -95,7 +95,7 @@ def _check(model: nn.Module, found: Mapping[str, Tensor], path: str | Path, key:
     *_, last = (name for name in wanted if name.endswith("weight"))
     head = {last, f"{last.removesuffix('weight')}bias"}
     ours, theirs = next(iter(sizes.values()), ((), ()))
-    if set(sizes) <= head and ours[:1] != theirs[:1]:
+    if set(sizes) <= head and len(ours) == len(theirs) and ours[:1] != theirs[:1]:
         raise ValueError(
             f"{key} must be for {ours[0]} classes, as the data has; got '{path}' for {theirs[0]}"
         )

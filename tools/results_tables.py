@@ -41,7 +41,8 @@ def save_records(path: Path, runs: list[str]) -> None:
         row, is_named, folder = given.rpartition("=")
         read = read_run(Path(folder))
         records.append(record(read, row if is_named else read.name))
-    path.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    lines = ",\n".join(json.dumps(x, ensure_ascii=False) for x in records)
+    path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 def main() -> None:

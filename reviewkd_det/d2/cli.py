@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 LAZY_KEYS = ("model", "optimizer", "lr_multiplier", "dataloader", "train")
+LAZY_VALUES = {"train.device": str, "train.amp.enabled": bool, "train.output_dir": str}
 # Keys that name data: the parts of each entry, and what makes it known to Detectron2.
 NAMED_DATA: list[tuple[str, tuple[str, ...], Callable[..., None]]] = [
     ("COCO_FORMAT", ("name", "json file", "image folder"), register_coco_format),
@@ -125,7 +126,7 @@ def read_lazy_config(args: argparse.Namespace) -> Any:
     Raises:
         FileExistsError: see `read_config`.
         KeyError: an option changes a key that the config does not have.
-        ValueError: the config lacks a part, or an option cannot be applied.
+        ValueError: the config lacks a part or a value, or an option cannot be applied.
     """
     cfg = LazyConfig.load(args.config_file)
     lacking = [key for key in LAZY_KEYS if key not in cfg]
@@ -142,6 +143,11 @@ def read_lazy_config(args: argparse.Namespace) -> Any:
     except Exception as error:  # of hydra's and omegaconf's own kinds
         given, reason = " ".join(args.opts), str(error).partition("\n")[0]
         raise ValueError(f"options must be path.key=value; got {given}: {reason}") from error
+    for key, kind in LAZY_VALUES.items():
+        is_section = OmegaConf.is_dict(OmegaConf.select(cfg, key.rpartition(".")[0]))
+        value = OmegaConf.select(cfg, key) if is_section else None
+        if not isinstance(value, kind):
+            raise ValueError(f"{key} must be of type {kind.__name__}; got {value!r}")
     if cfg.train.device.startswith("cuda") and not torch.cuda.is_available():
         cfg.train.device = "cpu"
     if cfg.train.amp.enabled and cfg.train.device == "cpu":
@@ -202,7 +208,10 @@ def _last_checkpoint(output_dir: str) -> str:
 
 
 def _refuse_another_run(output_dir: str) -> None:
-    checkpoints = [path for path in run_files(output_dir) if path.suffix == ".pth"]
+    try:
+        checkpoints = [path for path in run_files(output_dir) if path.suffix == ".pth"]
+    except OSError as error:  # too long, or out of bounds
+        raise ValueError(f"OUTPUT_DIR must name a folder; got '{output_dir}': {error}") from error
     if checkpoints:
         raise FileExistsError(
             f"OUTPUT_DIR must not hold another run's checkpoints; got '{output_dir}' with "

@@ -88,6 +88,13 @@ def test_a_loss_that_is_not_finite_is_described(tmp_path, request, monkeypatch, 
             "that the config has; got train.max_itre=5",
         ),
         (
+            ["--config-file", CONFIG, f"train.output_dir={300 * 'x'}"],
+            f"OUTPUT_DIR must name a folder; got '{300 * 'x'}': ",
+        ),
+        (["--config-file", CONFIG, "train="], "train.device must be of type str; got None"),
+        (["--config-file", CONFIG, "train.amp="], "amp.enabled must be of type bool; got None"),
+        (["--config-file", CONFIG, "train.device=[1]"], "train.device must be of type str; got [1"),
+        (
             ["--config-file", CONFIG, "train.amp.enabled=True"],
             "amp.enabled must be False on the CPU",
         ),

@@ -1,6 +1,7 @@
 """What a run measured, small enough to keep beside the documentation."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -44,7 +45,7 @@ def record(run: Run, row: str) -> Record:
     over_steps = run.series("top1" if is_classifier else "bbox/AP")
     return {
         "row": row,
-        "command": command(run),
+        "command": command(run).replace(f"{Path.cwd()}{os.sep}", ""),
         "seed": run.config.get(run.kind.seed),
         "scores": {name: round(score, 2) for name, score in scores.items()},
         "parameters": run.summary["parameters"],
