@@ -82,9 +82,12 @@ def test_the_demo_prints_its_table_and_every_command(demo):
 
 def test_the_demo_draws_its_report(demo):
     output, _ = demo
-    with Image.open(output / "report.png") as picture:
-        assert min(picture.size) > 500
-        assert len(picture.convert("RGB").getcolors(2**24)) > 1000
+    for name in ("report.png", "comparison.png"):
+        with Image.open(output / name) as picture:
+            assert min(picture.size) > 500
+            assert len(picture.convert("RGB").getcolors(2**24)) > 1000
+    page = (output / "report.html").read_text()
+    assert "student, distilled, also on unlabelled" in page
 
 
 def test_a_demo_run_that_fails_ends_in_one_sentence(tmp_path):

@@ -136,8 +136,9 @@ def check_annotation(annotation: dict, image: dict, json_file: str) -> None:
 def _check_segmentation(segmentation: Any, annotation: dict, image: dict, json_file: str) -> None:
     if type(segmentation) is list:
         for polygon in segmentation:
-            if not are_finite(polygon):
-                rule = "a list of polygons, each a list of finite numbers"
+            # pycocotools walks along every edge, so an endless one takes all memory.
+            if not are_finite(polygon) or max(map(abs, polygon), default=0) > _GREATEST_SIDE:
+                rule = f"a list of polygons, each a list of numbers up to {_GREATEST_SIDE}"
                 _refuse("segmentation", annotation, json_file, rule, got=polygon)
         return
     if type(segmentation) is not dict or not {"size", "counts"} <= segmentation.keys():

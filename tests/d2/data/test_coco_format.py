@@ -202,6 +202,7 @@ def test_a_broken_structure_is_named(load, content, message):
         ("ignore", 1, "0, because Detectron2 has no ignored objects; got 1"),
         ("segmentation", [[1, 2, "3"]], r"a list of polygons, .*; got \[1, 2, '3'\]"),
         ("segmentation", [1, 2, 3, 4, 5, 6], "a list of polygons, .*; got 1"),
+        ("segmentation", [[1, 1, 9, 1, 9, -1e7]], r"numbers up to 65535; got \[1, 1, 9, 1, 9, -1"),
         ("segmentation", [[float("nan")] * 6], r"a list of polygons, .*; got \[nan, nan"),
         ("segmentation", {"counts": [30]}, "polygons or an object with 'size' and 'counts'; got"),
         (
