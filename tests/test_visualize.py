@@ -9,7 +9,7 @@ import pytest
 from detectron2.modeling import build_model
 
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.checkpoint import StudentCheckpointer
+from reviewkd_det.d2.student_checkpoint import StudentCheckpointer
 from tests.d2 import scenes, tiny
 
 SCRIPT = Path(__file__).resolve().parents[1] / "tools" / "visualize.py"

@@ -12,8 +12,8 @@ from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils import comm
 
 from reviewkd_det.common.commands import result_block, run_folder_of, script_command, shown_path
-from reviewkd_det.d2.checkpoint import BEST
 from reviewkd_det.d2.recovery import candidates
+from reviewkd_det.d2.student_checkpoint import BEST
 
 __all__ = ["lazy_commands", "say_end", "yaml_commands"]
 

@@ -20,7 +20,6 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from detectron2.utils import comm
 from torch import nn
 
-from reviewkd_det.d2.checkpoint import StudentCheckpointer
 from reviewkd_det.d2.data import CheckedDatasetMapper, build_train_loader
 from reviewkd_det.d2.fast_evaluation import FastCOCOEvaluator
 from reviewkd_det.d2.inherit import inherit
@@ -29,6 +28,7 @@ from reviewkd_det.d2.not_finite import describe_failure
 from reviewkd_det.d2.parallel import data_parallel, unwrapped
 from reviewkd_det.d2.random_state import restore_random_state
 from reviewkd_det.d2.saving import BestCheckpoint, SaveState
+from reviewkd_det.d2.student_checkpoint import StudentCheckpointer
 from reviewkd_det.d2.teacher import teacher_state
 
 __all__ = ["Trainer", "run_files", "without_nan"]

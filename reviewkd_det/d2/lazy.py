@@ -11,11 +11,12 @@ from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 from torch import nn
 
-from reviewkd_det.d2.checkpoint import StudentCheckpointer, VerifiedCheckpointer
+from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
 from reviewkd_det.d2.not_finite import describe_failure
 from reviewkd_det.d2.parallel import data_parallel
 from reviewkd_det.d2.random_state import restore_random_state
 from reviewkd_det.d2.saving import SaveState
+from reviewkd_det.d2.student_checkpoint import StudentCheckpointer
 
 __all__ = ["build_trainer", "evaluate", "train"]
 

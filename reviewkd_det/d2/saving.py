@@ -10,8 +10,8 @@ from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 
 from reviewkd_det.common import Interruption, catch_interruption
-from reviewkd_det.d2.checkpoint import BEST, StudentCheckpointer
 from reviewkd_det.d2.random_state import random_state
+from reviewkd_det.d2.student_checkpoint import BEST, StudentCheckpointer
 
 __all__ = ["BestCheckpoint", "SaveState", "resume_command"]
 

@@ -7,7 +7,8 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.checkpoint import StudentCheckpointer, VerifiedCheckpointer
+from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
+from reviewkd_det.d2.student_checkpoint import StudentCheckpointer
 from tests.d2 import tiny
 
 

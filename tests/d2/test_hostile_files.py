@@ -12,7 +12,8 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.checkpoint import StudentCheckpointer, VerifiedCheckpointer
+from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
+from reviewkd_det.d2.student_checkpoint import StudentCheckpointer
 from reviewkd_det.d2.teacher import build_teacher
 from reviewkd_det.d2.teacher_source import read_teacher
 from tests.d2 import tiny

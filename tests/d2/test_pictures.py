@@ -13,13 +13,13 @@ from PIL import Image
 
 from reviewkd_det.core import hierarchical_context_loss
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.checkpoint import StudentCheckpointer
 from reviewkd_det.d2.data import register_coco_format
 from reviewkd_det.d2.pictures import draw_pictures
 from reviewkd_det.d2.pictures.levels import draw_levels
 from reviewkd_det.d2.pictures.predictions import color_of, draw_predictions
 from reviewkd_det.d2.pictures.runs import LevelMaps, View, load_run, look
 from reviewkd_det.d2.pictures.scenes import Scene, image_records, read_scenes
+from reviewkd_det.d2.student_checkpoint import StudentCheckpointer
 from tests.d2 import scenes, tiny
 
 DATASET = "scenes_of_pictures"

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from reviewkd_det.d2.checkpoint import BEST, StudentCheckpointer
 from reviewkd_det.d2.random_state import random_state, restore_random_state
+from reviewkd_det.d2.student_checkpoint import BEST, StudentCheckpointer
 
 
 class State:

@@ -6,7 +6,7 @@ from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.checkpoint import StudentCheckpointer
+from reviewkd_det.d2.student_checkpoint import StudentCheckpointer
 from tests.d2 import tiny
 
 

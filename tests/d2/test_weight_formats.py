@@ -14,7 +14,7 @@ from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler, build_optimizer
 
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.checkpoint import StudentCheckpointer
+from reviewkd_det.d2.student_checkpoint import StudentCheckpointer
 from reviewkd_det.d2.teacher import build_teacher
 from tests.d2 import tiny
 

@@ -16,11 +16,12 @@ from detectron2.structures import Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor
 
-from reviewkd_det.d2.checkpoint import StudentCheckpointer, VerifiedCheckpointer
+from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
 from reviewkd_det.d2.cli import load_run_config
 from reviewkd_det.d2.data import CheckedDatasetMapper
 from reviewkd_det.d2.images import cut_to
 from reviewkd_det.d2.pictures.scenes import Scene
+from reviewkd_det.d2.student_checkpoint import StudentCheckpointer
 from reviewkd_det.d2.taps import Call, only_call, tapped
 
 __all__ = ["LevelMaps", "Run", "View", "load_run", "look"]
