@@ -31,7 +31,7 @@ def write_tables(page: Path) -> None:
     page.write_text(TABLE.sub(table, page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def save_records(path: Path, runs: list[str]) -> None:
+def save_records(path: Path, runs: list[str], *, timed: bool) -> None:
     """Write the file of some output folders."""
     from reviewkd_det.d2.report import read_run
     from reviewkd_det.d2.report.records import record
@@ -40,7 +40,7 @@ def save_records(path: Path, runs: list[str]) -> None:
     for given in runs:
         row, is_named, folder = given.rpartition("=")
         read = read_run(Path(folder))
-        records.append(record(read, row if is_named else read.name))
+        records.append(record(read, row if is_named else read.name, timed=timed))
     lines = ",\n".join(json.dumps(x, ensure_ascii=False) for x in records)
     path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
@@ -49,13 +49,16 @@ def main() -> None:
     """Save runs, or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--save", type=Path, metavar="FILE", help="write this file of the runs")
+    parser.add_argument(
+        "--untimed", action="store_true", help="leave out the seconds, where other work ran beside"
+    )
     parser.add_argument("--page", type=Path, default=PAGE, help="with the tables to write")
     parser.add_argument("runs", nargs="*", metavar="[ROW=]FOLDER", help="output folders of runs")
     args = parser.parse_args()
     if bool(args.save) != bool(args.runs):
         parser.error("--save and the folders of runs must be given together")
     if args.save:
-        save_records(args.save, args.runs)
+        save_records(args.save, args.runs, timed=not args.untimed)
     else:
         write_tables(args.page)
 

@@ -61,6 +61,13 @@ def test_rows_have_the_mean_the_spread_and_each_seed(tmp_path):
     ]
 
 
+def test_seconds_that_mean_nothing_are_left_out(tmp_path):
+    runs = [record(read_run(finished(tmp_path / x)), x, timed=x == "a") for x in ("a", "b")]
+    assert cells(seeds_table(runs[:1]))[0][-1] == "7"
+    assert cells(seeds_table(runs))[0][-1] == "40"
+    assert "train seconds" not in seeds_table(runs)
+
+
 def test_a_run_that_is_not_finished_is_no_record(tmp_path):
     folder = write_run(tmp_path / "run", config(tmp_path), points())
     with pytest.raises(

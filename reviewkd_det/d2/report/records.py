@@ -19,12 +19,13 @@ LOGGED_STEPS = 8  # of the losses, evenly over the run
 Record = dict[str, Any]
 
 
-def record(run: Run, row: str) -> Record:
+def record(run: Run, row: str, *, timed: bool = True) -> Record:
     """A finished run as plain data.
 
     Args:
         run: of `tools/train_net.py` or `classification/train.py`, evaluated.
         row: of the table that it belongs to; runs of one row differ in their seed.
+        timed: whether its seconds mean anything; False leaves them out.
 
     Raises:
         ValueError: it is not finished, or a detector that was not evaluated on boxes.
@@ -50,7 +51,7 @@ def record(run: Run, row: str) -> Record:
         "scores": {name: round(score, 2) for name, score in scores.items()},
         "parameters": run.summary["parameters"],
         f"{run.kind.unit}s": run.steps,
-        "train_seconds": run.summary["train_seconds"],
+        **({"train_seconds": run.summary["train_seconds"]} if timed else {}),
         f"{next(iter(scores))} over {run.kind.unit}s": {
             step: round(score, 2) for step, score in over_steps.items()
         },
@@ -92,15 +93,17 @@ def seeds_table(records: Sequence[Record]) -> str:
     """One row for each row's name: mean and standard deviation over its seeds, in Markdown."""
     names = list(records[0]["scores"])
     unit = "iterations" if "iterations" in records[0] else "epochs"
+    timed = all("train_seconds" in x for x in records)
     rows = []
     for row in dict.fromkeys(x["row"] for x in records):
         runs = [x for x in records if x["row"] == row]
         scores = [_spread([x["scores"][name] for x in runs], 1) for name in names]
         each = ", ".join(f"{x['scores'][names[0]]:.1f}" for x in runs)
         steps = ", ".join(dict.fromkeys(f"{x[unit]:,}" for x in runs))
-        seconds = _spread([x["train_seconds"] for x in runs], 0)
-        rows.append([row, *scores, each, steps, seconds])
-    headers = ["run", *names, f"{names[0]} of each seed", unit, "train seconds"]
+        seconds = [_spread([x["train_seconds"] for x in runs], 0)] if timed else []
+        rows.append([row, *scores, each, steps, *seconds])
+    headers = ["run", *names, f"{names[0]} of each seed", unit]
+    headers += ["train seconds"] if timed else []
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 
