@@ -139,7 +139,8 @@ def test_a_signal_is_answered_after_the_whole_step(
 
 
 @pytest.mark.parametrize(
-    ("epochs", "code", "said"), [(2, 130, "Stopped by SIGINT after epoch 1 of 2"), (1, 0, "best")]
+    ("epochs", "code", "said"),
+    [(2, 130, "Stopped by SIGINT after epoch 1 of 2"), (1, 0, "compare it")],
 )
 def test_a_signal_in_an_evaluation_is_answered_after_it(
     tmp_path, monkeypatch, capsys, epochs, code, said

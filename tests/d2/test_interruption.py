@@ -79,8 +79,11 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(
 def test_a_run_gives_the_same_twice_and_with_any_number_of_workers(
     config, whole, tmp_path, workers
 ):
-    text = finish(start(config, tmp_path, "DATALOADER.NUM_WORKERS", str(workers)))
-    assert list(differences(state(tmp_path), state(whole))) == [], text
+    finish(start(config, tmp_path, "DATALOADER.NUM_WORKERS", str(workers)))
+    # Without workers the images of an evaluation are read in this process, which draws from
+    # NumPy's generator; the training does not.
+    found = differences(state(tmp_path), state(whole))
+    assert [x for x in found if not x.startswith("/random_states/0/numpy")] == []
 
 
 def test_a_disk_that_is_full_ends_the_run_in_a_sentence(config, whole, tmp_path):
