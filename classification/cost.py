@@ -1,12 +1,10 @@
 """What a distilled step costs beside a plain one, estimated before the first step."""
 
-import logging
-
 import torch
 
 from classification.distill import DistilledClassifier
 from classification.taps import Outputs
-from reviewkd_det.common.multiply_adds import count_multiply_adds
+from reviewkd_det.common.multiply_adds import count_multiply_adds, estimate
 
 __all__ = ["distillation_cost"]
 
@@ -24,13 +22,7 @@ def distillation_cost(classifier: DistilledClassifier, image_size: int) -> float
     Returns:
         The ratio; None where a network cannot be counted.
     """
-    try:
-        return _cost(classifier, image_size)
-    # A network may be anyone's and fail at tensors without values in any way; no run shall fail of
-    # an estimate.
-    except Exception as error:
-        logging.getLogger(__name__).debug("Multiply-adds cannot be counted: %s", error)
-        return None
+    return estimate(_cost, classifier, image_size)
 
 
 def _cost(classifier: DistilledClassifier, image_size: int) -> float:

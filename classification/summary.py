@@ -10,7 +10,12 @@ from torch import nn
 from classification.cost import distillation_cost
 from classification.data import Loader
 from classification.distill import DistilledClassifier
-from reviewkd_det.common.commands import result_block, run_folder_of, script_command, shown_path
+from reviewkd_det.common.commands import (
+    comparison_command,
+    result_block,
+    script_command,
+    shown_path,
+)
 
 __all__ = ["describe", "final_block", "summarize"]
 
@@ -85,16 +90,14 @@ def final_block(cfg: CfgNode, summary: dict[str, Any], folder: Path) -> str:
     """
     config = ["--config-file", shown_path(folder / "config.yaml")]
     weights = ["--weights", shown_path(folder / "last.pth")]
-    teacher = run_folder_of(cfg.TEACHER.WEIGHTS) if cfg.DISTILL.METHODS else None
-    runs = [shown_path(folder), *([f"teacher={shown_path(teacher)}"] if teacher else [])]
-    page = ["--output", shown_path(folder / "report.html")]
+    teacher_file = cfg.TEACHER.WEIGHTS if cfg.DISTILL.METHODS else ""
     lines = {
         f"{kind}:": f"top-1 {at['top1']:.2f}, top-5 {at['top5']:.2f} after epoch {at['epoch']}; "
         f"{shown_path(folder / f'{kind}.pth')}"
         for kind, at in (("last", summary["last"]), ("best", summary["best"]))
     } | {
         "evaluate it:": script_command("classification/evaluate.py", *config, *weights),
-        "compare it, with Detectron2:": script_command("tools/report.py", *page, *runs),
+        "compare it, with Detectron2:": comparison_command(folder, teacher_file),
     }
     title = (
         f"Done: {summary['model']}, {summary['epochs']} epochs with seed {summary['seed']} in "

@@ -6,7 +6,7 @@ python tools/report.py output/demo/teacher output/demo/distilled plain=output/de
 import argparse
 from pathlib import Path
 
-from reviewkd_det.common import one_sentence_errors
+from reviewkd_det.common import one_sentence_errors, split_named_folder
 
 
 def main() -> None:
@@ -21,11 +21,8 @@ def main() -> None:
     # What takes seconds to import comes after what is wrong with the arguments.
     from reviewkd_det.d2.report import read_run, write_page
 
-    runs = []
-    for given in args.runs:
-        name, is_named, folder = given.partition("=")
-        named = is_named and not Path(given).is_dir()  # a folder's name may hold a =
-        runs.append(read_run(Path(folder), name) if named else read_run(Path(given)))
+    named = map(split_named_folder, args.runs)
+    runs = [read_run(folder, name or "") for name, folder in named]
     picture = args.png or args.output.with_suffix(".png")
     write_page(runs, args.output, picture)
     print(f"Page: {args.output}\nPicture: {picture}")

@@ -12,7 +12,7 @@ import json
 import re
 from pathlib import Path
 
-from reviewkd_det.common import one_sentence_errors
+from reviewkd_det.common import one_sentence_errors, split_named_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "results.md"
@@ -36,11 +36,8 @@ def save_records(path: Path, runs: list[str], *, timed: bool) -> None:
     from reviewkd_det.d2.report import read_run
     from reviewkd_det.d2.report.records import record
 
-    records = []
-    for given in runs:
-        row, is_named, folder = given.rpartition("=")
-        read = read_run(Path(folder))
-        records.append(record(read, row if is_named else read.name, timed=timed))
+    named = map(split_named_folder, runs)
+    records = [record(read_run(folder, row or ""), timed=timed) for row, folder in named]
     lines = ",\n".join(json.dumps(x, ensure_ascii=False) for x in records)
     path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 

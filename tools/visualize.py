@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from reviewkd_det.common import check_config_file, one_sentence_errors
+from reviewkd_det.common import check_config_file, one_sentence_errors, split_named_folder
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,10 +42,8 @@ def named_runs(values: Sequence[str]) -> dict[str, Path]:
     """
     runs: dict[str, Path] = {}
     for value in values:
-        before, equals, after = value.partition("=")
-        has_name = equals and not Path(value).is_dir()
-        folder = Path(after if has_name else value)
-        name = before if has_name else folder.resolve().name
+        given, folder = split_named_folder(value)
+        name = folder.resolve().name if given is None else given
         if not name or Path(name).name != name:
             raise ValueError(f"--run NAME=FOLDER must have a name without '/'; got '{value}'")
         if name in runs:

@@ -4,7 +4,12 @@ Importing it imports neither torch nor Detectron2, and hides what `known_warning
 scripts do so first, in the processes that they start as well.
 """
 
-from reviewkd_det.common.arguments import check_config_file, parse_run_args, run_parser
+from reviewkd_det.common.arguments import (
+    check_config_file,
+    parse_run_args,
+    run_parser,
+    split_named_folder,
+)
 from reviewkd_det.common.errors import one_sentence_errors
 from reviewkd_det.common.files import replace_file
 from reviewkd_det.common.interruption import Interruption, catch_interruption
@@ -24,6 +29,7 @@ __all__ = [
     "parse_run_args",
     "replace_file",
     "run_parser",
+    "split_named_folder",
 ]
 
 hide_known_warnings()

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["check_config_file", "parse_run_args", "run_parser"]
+__all__ = ["check_config_file", "parse_run_args", "run_parser", "split_named_folder"]
 
 EXAMPLES = """examples:
   %(prog)s --config-file CONFIG SOLVER.BASE_LR 0.001
@@ -69,6 +69,12 @@ def parse_run_args(*, python_config: bool = False) -> argparse.Namespace:
         raise ValueError(f"--config-file must be a Python config; got '{args.config_file}'")
     check_config_file(args.config_file)
     return args
+
+
+def split_named_folder(value: str) -> tuple[str | None, Path]:
+    """Split `NAME=FOLDER`; None is the name of a mere folder, whose own name may hold a "="."""
+    name, equals, folder = value.partition("=")
+    return (name, Path(folder)) if equals and not Path(value).is_dir() else (None, Path(value))
 
 
 def check_config_file(path: str | Path, named_by: str = "") -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["result_block", "run_folder_of", "script_command", "shown_path"]
+__all__ = ["comparison_command", "result_block", "run_folder_of", "script_command", "shown_path"]
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = ("metrics.json", "metrics.jsonl")  # of a detector's run, of a classifier's
@@ -33,6 +33,20 @@ def run_folder_of(file: str) -> Path | None:
     folder = Path(file).parent
     has_run = any((folder / name).is_file() for name in METRICS)
     return folder if has_run and (folder / "config.yaml").is_file() else None
+
+
+def comparison_command(folder: str | Path, teacher_file: str) -> str:
+    """The command line of a report of a run; other folders can follow.
+
+    Args:
+        folder: of the run.
+        teacher_file: its teacher's checkpoint or config, whose run joins where it lies in one's
+            folder; empty for none.
+    """
+    page = ["--output", shown_path(Path(folder, "report.html"))]
+    teacher = run_folder_of(teacher_file) if teacher_file else None
+    runs = [shown_path(folder), *([f"teacher={shown_path(teacher)}"] if teacher else [])]
+    return script_command("tools/report.py", *page, *runs)
 
 
 def result_block(title: str, lines: Mapping[str, str]) -> str:

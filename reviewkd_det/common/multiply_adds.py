@@ -4,7 +4,8 @@ It needs torch, which importing `reviewkd_det.common` does not.
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -12,7 +13,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["count_multiply_adds"]
+__all__ = ["count_multiply_adds", "estimate"]
+
+
+def estimate(cost: Callable[..., float], *arguments: Any) -> float | None:
+    """Call what counts a cost; None where a network cannot be counted.
+
+    A network may be anyone's and fail at tensors without values in any way; no run shall fail of
+    an estimate.
+    """
+    try:
+        return cost(*arguments)
+    except Exception as error:
+        logging.getLogger(__name__).debug("Multiply-adds cannot be counted: %s", error)
+        return None
 
 
 def count_multiply_adds(module: nn.Module, *inputs: Any, backward: bool) -> tuple[int, Any]:

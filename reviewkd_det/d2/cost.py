@@ -3,12 +3,11 @@
 Shapes: 2 images, since batch statistics of one value are none, padded to H x W.
 """
 
-import logging
 from typing import Any
 
 import torch
 
-from reviewkd_det.common.multiply_adds import count_multiply_adds
+from reviewkd_det.common.multiply_adds import count_multiply_adds, estimate
 from reviewkd_det.d2.images import cut_to, size_for
 from reviewkd_det.d2.meta_arch import DistilledDetector
 from reviewkd_det.d2.review import PyramidReview
@@ -31,13 +30,7 @@ def distillation_cost(model: DistilledDetector) -> float | None:
     Returns:
         The ratio; None where a backbone cannot be counted.
     """
-    try:
-        return _cost(model)
-    # A backbone may be anyone's and fail at tensors without values in any way; no run shall fail of
-    # an estimate.
-    except Exception as error:
-        logging.getLogger(__name__).debug("Multiply-adds cannot be counted: %s", error)
-        return None
+    return estimate(_cost, model)
 
 
 def _cost(model: DistilledDetector) -> float:

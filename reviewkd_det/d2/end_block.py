@@ -11,7 +11,12 @@ from detectron2.engine import hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils import comm
 
-from reviewkd_det.common.commands import result_block, run_folder_of, script_command, shown_path
+from reviewkd_det.common.commands import (
+    comparison_command,
+    result_block,
+    script_command,
+    shown_path,
+)
 from reviewkd_det.d2.recovery import candidates
 from reviewkd_det.d2.student_checkpoint import BEST
 
@@ -48,7 +53,7 @@ def yaml_commands(cfg: CfgNode) -> Commands:
     return {
         "export it:": script_command("tools/export_student.py", *config, *exported, *weights),
         "evaluate it:": script_command("tools/train_net.py", "--eval-only", *config, *weights),
-        **_comparison(folder, taught_by),
+        "compare it:": comparison_command(folder, taught_by),
     }
 
 
@@ -63,18 +68,11 @@ def lazy_commands(args: argparse.Namespace, cfg: Any) -> Commands:
     weights = f"train.init_checkpoint={shown_path(candidates(folder)[0])}"
     given = ["--eval-only", "--config-file", args.config_file, *args.opts, weights]
     teacher = cfg.model.get("teacher") or {}
+    teacher_file = teacher.get("weights") or teacher.get("config_file", "")
     return {
         "evaluate it:": script_command("tools/lazyconfig_train_net.py", *given),
-        **_comparison(folder, teacher.get("weights") or teacher.get("config_file", "")),
+        "compare it:": comparison_command(folder, teacher_file),
     }
-
-
-def _comparison(folder: str, teacher_file: str) -> Commands:
-    """A run beside its teacher's, where that file lies in one; other folders can follow."""
-    page = ["--output", shown_path(Path(folder, "report.html"))]
-    teacher = run_folder_of(teacher_file) if teacher_file else None
-    runs = [shown_path(folder), *([f"teacher={shown_path(teacher)}"] if teacher else [])]
-    return {"compare it:": script_command("tools/report.py", *page, *runs)}
 
 
 def _results(trainer: TrainerBase, folder: str) -> dict[str, str]:

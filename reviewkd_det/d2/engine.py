@@ -24,7 +24,7 @@ from reviewkd_det.d2.data import CheckedDatasetMapper, build_train_loader
 from reviewkd_det.d2.fast_evaluation import FastCOCOEvaluator
 from reviewkd_det.d2.inherit import inherit
 from reviewkd_det.d2.meta_arch import DistilledDetector
-from reviewkd_det.d2.not_finite import describe_failure
+from reviewkd_det.d2.not_finite import described_failures
 from reviewkd_det.d2.parallel import data_parallel, unwrapped
 from reviewkd_det.d2.random_state import restore_random_state
 from reviewkd_det.d2.saving import BestCheckpoint, SaveState
@@ -157,13 +157,8 @@ class Trainer(DefaultTrainer):
     def run_step(self) -> None:
         """One iteration, timed."""
         start = time.perf_counter()
-        try:
+        with described_failures(self):
             super().run_step()
-        except FloatingPointError as error:
-            batch = self.data_loader.last_batch
-            raise FloatingPointError(
-                describe_failure(self.model, batch, self.iter, error)
-            ) from error
         self.train_seconds += time.perf_counter() - start
 
     def state_dict(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
-from reviewkd_det.d2.not_finite import describe_failure
+from reviewkd_det.d2.not_finite import described_failures
 from reviewkd_det.d2.parallel import data_parallel
 from reviewkd_det.d2.random_state import restore_random_state
 from reviewkd_det.d2.saving import SaveState
@@ -71,13 +71,8 @@ def train(trainer: SimpleTrainer, max_iter: int) -> None:
     Raises:
         FloatingPointError: a loss is not finite.
     """
-    try:
+    with described_failures(trainer):
         trainer.train(trainer.start_iter, max_iter)
-    except FloatingPointError as error:
-        batch = trainer.data_loader.last_batch
-        raise FloatingPointError(
-            describe_failure(trainer.model, batch, trainer.iter, error)
-        ) from error
 
 
 class _NamedBatches:

@@ -1,7 +1,7 @@
 """What to tell of a training step whose losses are not finite."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -11,7 +11,22 @@ from torch import Tensor, nn
 from reviewkd_det.d2.parallel import unwrapped
 from reviewkd_det.d2.taps import tapped
 
-__all__ = ["describe_failure"]
+__all__ = ["describe_failure", "described_failures"]
+
+
+@contextmanager
+def described_failures(trainer: Any) -> Iterator[None]:
+    """Raise a FloatingPointError of a trainer's step again, with what `describe_failure` says.
+
+    Args:
+        trainer: of Detectron2; the `last_batch` of its data loader is that of the step.
+    """
+    try:
+        yield
+    except FloatingPointError as error:
+        batch = trainer.data_loader.last_batch
+        description = describe_failure(trainer.model, batch, trainer.iter, error)
+        raise FloatingPointError(description) from error
 
 
 @torch.no_grad()

@@ -8,7 +8,6 @@ import subprocess
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from classification.cost import distillation_cost
 from classification.distill import KD, DistilledClassifier, Method, ReviewKD
@@ -16,6 +15,7 @@ from classification.models import create_model
 from classification.taps import Outputs, TappedModel
 from reviewkd_det.core import FrozenTeacher
 from tests.classification.runs import ROOT, train
+from tests.flops import work
 
 TAPS = {"resnet8": ("layer1", "layer2", "layer3"), "resnet20": ("layer1", "layer2", "layer3")}
 
@@ -32,14 +32,6 @@ def classifier(method="ReviewKD"):
         teacher=FrozenTeacher(teacher),
         methods={method: Method(module, 1.0, 0.0)},
     ).train()
-
-
-def work(call, *, learns):
-    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(learns):
-        outputs = call()
-        if learns:
-            sum(x.sum() for x in outputs).backward()
-    return counter.get_total_flops()
 
 
 @pytest.mark.parametrize("method", ["ReviewKD", "KD"])

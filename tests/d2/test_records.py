@@ -29,7 +29,7 @@ def cells(table):
 
 
 def test_a_record_has_the_command_the_scores_and_a_short_log(tmp_path):
-    kept = record(read_run(finished(tmp_path / "run", iterations=400)), "a row")
+    kept = record(read_run(finished(tmp_path / "run", iterations=400), "a row"))
     command = "python tools/train_net.py --config-file 'my student.yaml' --num-gpus 2 SEED 1"
     assert (kept["row"], kept["command"], kept["seed"]) == ("a row", command, 1)
     assert kept["scores"] == {"AP": 10.0, "AP50": 50.0, "AP75": 0.0}
@@ -44,7 +44,7 @@ def test_a_classifiers_record_has_its_accuracies(tmp_path):
     best = {"epoch": 1, "top1": 44.0, "top5": 90.0}
     summary = {"top1": 42.0, "top5": 90.0, "best": best, "train_seconds": 3.2, "parameters": 5}
     (made.folder / "summary.json").write_text(json.dumps(summary))
-    kept = record(read_run(made.folder), "r")
+    kept = record(read_run(made.folder, "r"))
     assert kept["scores"] == {"top-1": 42.0, "top-5": 90.0, "best top-1": 44.0}
     assert kept["top-1 over epochs"] == {1: 41.0, 2: 42.0}
     assert kept["losses"] == {1: {"loss_ce": 2.0}, 2: {"loss_ce": 2.0}}
@@ -53,7 +53,7 @@ def test_a_classifiers_record_has_its_accuracies(tmp_path):
 
 def test_rows_have_the_mean_the_spread_and_each_seed(tmp_path):
     scores = enumerate([10.0, 20.0, 30.0], start=1)
-    kept = [record(read_run(finished(tmp_path / str(s), score=x, seed=s)), "r") for s, x in scores]
+    kept = [record(read_run(finished(tmp_path / str(s), score=x, seed=s), "r")) for s, x in scores]
     kept.append({**kept[0], "row": "one"})
     assert cells(seeds_table(kept)) == [
         ["r", "20.0 ± 10.0", "50.0 ± 0.0", "0.0 ± 0.0", "10.0, 20.0, 30.0", "40", "7 ± 0"],
@@ -62,7 +62,7 @@ def test_rows_have_the_mean_the_spread_and_each_seed(tmp_path):
 
 
 def test_seconds_that_mean_nothing_are_left_out(tmp_path):
-    runs = [record(read_run(finished(tmp_path / x)), x, timed=x == "a") for x in ("a", "b")]
+    runs = [record(read_run(finished(tmp_path / x)), timed=x == "a") for x in ("a", "b")]
     assert cells(seeds_table(runs[:1]))[0][-1] == "7"
     assert cells(seeds_table(runs))[0][-1] == "40"
     assert "train seconds" not in seeds_table(runs)
@@ -73,7 +73,7 @@ def test_a_run_that_is_not_finished_is_no_record(tmp_path):
     with pytest.raises(
         ValueError, match=r"finished and evaluated on boxes or classes; got '.*run'"
     ):
-        record(read_run(folder), "row")
+        record(read_run(folder, "row"))
 
 
 def test_the_script_saves_runs_and_writes_their_table(tmp_path):

@@ -6,12 +6,12 @@ import time
 import pytest
 import torch
 from detectron2.modeling import build_model
-from torch.utils.flop_counter import FlopCounterMode
 
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.cost import distillation_cost
 from reviewkd_det.d2.start_line import say_start, start_line
 from tests.d2 import tiny
+from tests.flops import work
 
 
 def distilled(folder, model=tiny.R_CNN, **distill):
@@ -48,14 +48,6 @@ def test_a_plain_run_says_what_is_trained(tmp_path, wrapped):
     model = build_model(load_config(config))
     line = f"Training GeneralizedRCNN ({numbers(model)} parameters) without a teacher"
     assert start_line(model if wrapped else model.student) == line
-
-
-def work(call, *, learns):
-    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(learns):
-        outputs = call()
-        if learns:
-            sum(x.sum() for x in outputs).backward()
-    return counter.get_total_flops()
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -10,7 +10,7 @@ from typing import Any
 
 from reviewkd_det.d2.report.runs import Run
 
-__all__ = ["Group", "grouped", "teacher_name"]
+__all__ = ["Group", "grouped", "spread", "teacher_name"]
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,13 @@ class Group:
     def spread(self, value: Callable[[Run], float | None], digits: int) -> str:
         """The mean and standard deviation of a value, as text; empty where it is not known."""
         values = self.values(value)
-        if not values:
-            return ""
-        text = f"{mean(values):,.{digits}f}"
-        return f"{text} ± {stdev(values):,.{digits}f}" if len(values) > 1 else text
+        return spread(values, f",.{digits}f") if values else ""
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """The mean of at least one value, and the standard deviation of several, as text."""
+    text = f"{mean(values):{form}}"
+    return f"{text} ± {stdev(values):{form}}" if len(values) > 1 else text
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:

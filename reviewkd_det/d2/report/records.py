@@ -4,12 +4,12 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from tabulate import tabulate
 
 from reviewkd_det.d2.report.commands import command
+from reviewkd_det.d2.report.groups import spread
 from reviewkd_det.d2.report.runs import CLASSIFIER, Run
 
 __all__ = ["METRICS", "read_records", "record", "seeds_table"]
@@ -19,12 +19,12 @@ LOGGED_STEPS = 8  # of the losses, evenly over the run
 Record = dict[str, Any]
 
 
-def record(run: Run, row: str, *, timed: bool = True) -> Record:
+def record(run: Run, *, timed: bool = True) -> Record:
     """A finished run as plain data.
 
     Args:
-        run: of `tools/train_net.py` or `classification/train.py`, evaluated.
-        row: of the table that it belongs to; runs of one row differ in their seed.
+        run: of `tools/train_net.py` or `classification/train.py`, evaluated; its name is that of
+            its row of the table, whose runs differ in their seed.
         timed: whether its seconds mean anything; False leaves them out.
 
     Raises:
@@ -45,7 +45,7 @@ def record(run: Run, row: str, *, timed: bool = True) -> Record:
     kept = list(losses)[::-1][::every][::-1]  # the last one is among them
     over_steps = run.series("top1" if is_classifier else "bbox/AP")
     return {
-        "row": row,
+        "row": run.name,
         "command": command(run).replace(f"{Path.cwd()}{os.sep}", ""),
         "seed": run.config.get(run.kind.seed),
         "scores": {name: round(score, 2) for name, score in scores.items()},
@@ -97,16 +97,11 @@ def seeds_table(records: Sequence[Record]) -> str:
     rows = []
     for row in dict.fromkeys(x["row"] for x in records):
         runs = [x for x in records if x["row"] == row]
-        scores = [_spread([x["scores"][name] for x in runs], 1) for name in names]
+        scores = [spread([x["scores"][name] for x in runs], ".1f") for name in names]
         each = ", ".join(f"{x['scores'][names[0]]:.1f}" for x in runs)
         steps = ", ".join(dict.fromkeys(f"{x[unit]:,}" for x in runs))
-        seconds = [_spread([x["train_seconds"] for x in runs], 0)] if timed else []
+        seconds = [spread([x["train_seconds"] for x in runs], ".0f")] if timed else []
         rows.append([row, *scores, each, steps, *seconds])
     headers = ["run", *names, f"{names[0]} of each seed", unit]
     headers += ["train seconds"] if timed else []
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
-
-
-def _spread(values: list[float], digits: int) -> str:
-    text = f"{mean(values):.{digits}f}"
-    return f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 else text
