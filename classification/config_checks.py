@@ -11,9 +11,12 @@ CHOICES = {
     "DISTILL.METHODS": ("ReviewKD", "KD", "DKD"),
     "DISTILL.REVIEWKD.STUDENT_ACTIVATION": ("before", "after"),
     "DISTILL.REVIEWKD.TEACHER_ACTIVATION": ("before", "after"),
+    "SOLVER.COMPILE": (
+        "none", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs",
+    ),
     "SOLVER.SCHEDULE": ("multistep", "cosine"),
     "SOLVER.PRECISION": ("no", "bf16", "fp16"),
-}
+}  # fmt: skip
 POSITIVE = (
     "DISTILL.DKD.TEMPERATURE",
     "DISTILL.KD.TEMPERATURE",

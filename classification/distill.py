@@ -3,7 +3,8 @@
 Shapes: N images of 3 channels, K classes.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classification.taps import Outputs, TappedModel
+from reviewkd_det.common.compiled import compiled_or_plain
 from reviewkd_det.core import (
     FrozenTeacher,
     ReviewDistiller,
@@ -21,6 +23,7 @@ from reviewkd_det.core import (
 
 __all__ = ["DKD", "KD", "DistilledClassifier", "Method", "ReviewKD", "Shape", "pair_levels"]
 
+logger = logging.getLogger(__name__)
 Shape = tuple[int, int, int]
 
 
@@ -126,6 +129,15 @@ class DistilledClassifier(nn.Module):
             {name: method.module for name, method in (methods or {}).items()}
         )
         self.cross_entropy_weight = cross_entropy_weight
+        self._terms: Callable[[Tensor, Tensor], dict[str, Tensor]] = self.compute_terms
+
+    def compile_losses(self, mode: str) -> None:
+        """Compute the training losses through torch.compile, where it can be.
+
+        Args:
+            mode: see `compiled_or_plain`.
+        """
+        self._terms = compiled_or_plain(self.compute_terms, logger, mode=mode)
 
     def classify(self, images: Tensor) -> Tensor:
         """The student's logits, (N, K), for uint8 images, (N, 3, H, W)."""
@@ -147,17 +159,32 @@ class DistilledClassifier(nn.Module):
         Returns:
             `loss_ce` and one `loss_*` per method, weighted, shape () each; the total is their sum.
         """
+        terms = self._terms(images, target)
+        losses = {"loss_ce": self.cross_entropy_weight * terms["ce"]}
+        for name, (loss_weight, warmup_epochs) in self.schedules.items():
+            factor = loss_weight * warmup_factor(epoch, warmup_epochs)
+            losses[f"loss_{name.lower()}"] = factor * terms[name]
+        return losses
+
+    def compute_terms(self, images: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Compute the losses before they are weighted: the same for every epoch, so compiled once.
+
+        Args:
+            images: uint8, (N, 3, H, W).
+            target: true classes, (N,).
+
+        Returns:
+            The cross entropy as "ce" and each method's loss by its name, shape () each.
+        """
         inputs = self.preprocess(images)
         student = self.student(inputs)
-        losses = {"loss_ce": self.cross_entropy_weight * F.cross_entropy(student.logits, target)}
+        terms = {"ce": F.cross_entropy(student.logits, target)}
         if self.teacher is not None:
             preprocess = self.teacher_preprocess
             teacher = self.teacher(inputs if preprocess is None else preprocess(images))
             for name, method in self.methods.items():
-                loss_weight, warmup_epochs = self.schedules[name]
-                factor = loss_weight * warmup_factor(epoch, warmup_epochs)
-                losses[f"loss_{name.lower()}"] = factor * method(student, teacher, target)
-        return losses
+                terms[name] = method(student, teacher, target)
+        return terms
 
 
 def pair_levels(

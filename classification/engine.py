@@ -57,6 +57,8 @@ class Trainer:
         classifier = classifier.to(memory_format=torch.channels_last)
         self.classifier, self.optimizer = accelerator.prepare(classifier, optimizer)
         self.plain = accelerator.unwrap_model(self.classifier)
+        if cfg.SOLVER.COMPILE != "none":
+            self.plain.compile_losses(cfg.SOLVER.COMPILE)
         # What a resumed run goes on with, beside the state of model and optimiser.
         self.progress: dict[str, Any] = {
             "epoch": 0, "train_seconds": 0.0, "wall_seconds": 0.0, "last": None, "best": None,

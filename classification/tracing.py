@@ -1,6 +1,7 @@
 """Tracing a classifier: its nodes by name, and a module that runs its graph."""
 
 import math
+from typing import Any
 
 import torch
 import torchvision
@@ -33,13 +34,21 @@ def trace(model: nn.Module) -> tuple[dict[str, fx.Node], dict[str, fx.Node]]:
     return traced[0], traced[1]
 
 
+class _Traced(DualGraphModule):
+    """Copies stay in the mode of what is copied; those of torchvision's begin to train."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Traced":
+        copied: _Traced = super().__deepcopy__(memo)
+        return copied.train(self.training)
+
+
 def build_traced(model: nn.Module, train_graph: fx.Graph, eval_graph: fx.Graph) -> DualGraphModule:
     """A module that runs the graphs with the model's own parts, and overwrites no input."""
     for graph in (train_graph, eval_graph):
         for node in graph.nodes:
             if node.kwargs.get("inplace") is True:
                 node.update_kwarg("inplace", False)
-    net = DualGraphModule(model, train_graph, eval_graph)
+    net = _Traced(model, train_graph, eval_graph)
     for module in net.modules():
         if getattr(module, "inplace", False) is True:
             module.inplace = False

@@ -93,10 +93,12 @@ def _split(logits: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, 
     """Log probabilities of (target, any other class), (N, 2), and among the others, (N, K - 1)."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     log_p = F.log_softmax(logits.to(dtype) / temperature, dim=1)  # (N, K)
-    is_target = F.one_hot(target, logits.shape[1]).bool()
-    others = log_p[~is_target].view(len(logits), -1)  # (N, K - 1)
-    log_other = others.logsumexp(dim=1)  # log(1 - p_target) without cancellation
-    binary = torch.stack([log_p[is_target], log_other], dim=1)  # (N, 2)
+    index = target[:, None]  # (N, 1)
+    # Those below the target, and those above it; a mask would have to be waited for on a GPU.
+    other = torch.arange(logits.shape[1] - 1, device=logits.device).expand(len(logits), -1)
+    others = log_p.gather(1, other + (other >= index))  # (N, K - 1)
+    log_other = others.logsumexp(dim=1, keepdim=True)  # log(1 - p_target) without cancellation
+    binary = torch.cat([log_p.gather(1, index), log_other], dim=1)  # (N, 2)
     return binary, F.log_softmax(others, dim=1)
 
 

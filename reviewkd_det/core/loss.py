@@ -69,13 +69,11 @@ class _PooledSquares(torch.autograd.Function):
             squares, maps, nested = _pool_difference(*images, pool_sizes)
             sums.append(squares)
             pooled.append(maps)
-        weights = torch.tensor([0.5**i for i in range(len(pool_sizes) + 1)])
         ctx.save_for_backward(student, teacher, *map(torch.cat, zip(*pooled, strict=True)))
         ctx.nested = nested
-        cells = [student.shape[2] * student.shape[3], *(size * size for size in pool_sizes)]
-        counts = student.shape[0] * student.shape[1] * torch.tensor(cells)
-        ctx.factors = (weights / weights.sum() / counts).tolist()
-        return torch.stack(sums).sum(0).mul(sums[0].new_tensor(ctx.factors)).sum()
+        ctx.factors = _factors(tuple(student.shape), pool_sizes)
+        totals = torch.stack(sums).sum(0)  # (scales,)
+        return torch.stack([f * total for f, total in zip(ctx.factors, totals, strict=True)]).sum()
 
     @staticmethod
     @once_differentiable
@@ -98,6 +96,15 @@ class _PooledSquares(torch.autograd.Function):
         for values in spread:
             _spread_over_bins(result, values)
         return result.to(student.dtype), None, None
+
+
+@torch.compiler.assume_constant_result
+def _factors(shape: tuple[int, ...], pool_sizes: tuple[int, ...]) -> list[float]:
+    """What the sum of squares of each scale is multiplied by; a number to a compiler."""
+    weights = torch.tensor([0.5**i for i in range(len(pool_sizes) + 1)])
+    cells = torch.tensor([shape[2] * shape[3], *(size * size for size in pool_sizes)])
+    factors: list[float] = (weights / weights.sum() / (shape[0] * shape[1] * cells)).tolist()
+    return factors
 
 
 def _pool_difference(

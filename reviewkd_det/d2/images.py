@@ -13,7 +13,14 @@ from detectron2.layers import move_device_like
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["cut_to", "joined_to_batch", "normalize_and_pad", "shrink_to_fit", "size_for"]
+__all__ = [
+    "channels_first",
+    "cut_to",
+    "joined_to_batch",
+    "normalize_and_pad",
+    "shrink_to_fit",
+    "size_for",
+]
 
 
 def normalize_and_pad(image: Tensor, mean: Tensor, std: Tensor, size: Sequence[int]) -> Tensor:
@@ -45,6 +52,19 @@ def size_for(backbone: Any, size: Sequence[int]) -> tuple[int, int]:
     multiple = max(1, constraints.get("size_divisibility", backbone.size_divisibility))
     height, width = (math.ceil(max(x, square_size) / multiple) * multiple for x in size)
     return height, width
+
+
+def channels_first(maps: Tensor) -> Tensor:
+    """As `maps.contiguous()` of maps (N, C, H, W) whose channels are last in memory.
+
+    A CPU copies each image as a transposed matrix, which PyTorch does in blocks that fit its cache.
+    """
+    if maps.is_cuda or maps.is_contiguous():
+        return maps.contiguous()
+    copy = torch.empty(maps.shape, dtype=maps.dtype, device=maps.device)
+    for image, target in zip(maps, copy, strict=True):
+        target.flatten(1).copy_(image.flatten(1))
+    return copy
 
 
 def cut_to(level: Tensor, size: Sequence[int], stride: int) -> Tensor:

@@ -3,6 +3,7 @@
 Shapes: N images, each (3, h, w); H x W is the padded size the student used.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -11,16 +12,17 @@ from detectron2.modeling import Backbone
 from detectron2.structures import Boxes
 from torch import Tensor, nn
 
+from reviewkd_det.common.compiled import compiled_or_plain
 from reviewkd_det.core import FrozenTeacher
 from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
-from reviewkd_det.d2.compiled import compiled_or_plain
 from reviewkd_det.d2.folding import fold_batch_norms
-from reviewkd_det.d2.images import cut_to, normalize_and_pad, size_for
+from reviewkd_det.d2.images import channels_first, cut_to, normalize_and_pad, size_for
 from reviewkd_det.d2.region_logits import BoxHead
 from reviewkd_det.d2.teacher_source import WEIGHTS_KEY, read_teacher
 
 __all__ = ["PRECISIONS", "TeacherBackbone", "build_teacher", "load_teacher", "teacher_state"]
 
+logger = logging.getLogger(__name__)
 PRECISIONS = {
     "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16,
 }  # fmt: skip
@@ -61,7 +63,11 @@ class TeacherBackbone(nn.Module):
         super().__init__()
         self.backbone = backbone.to(precision).to(memory_format=torch.channels_last)
         self.precision = precision
-        self._run = compiled_or_plain(backbone) if compile_backbone else backbone.__call__
+        self._run = (
+            compiled_or_plain(backbone, logger, dynamic=True)
+            if compile_backbone
+            else backbone.__call__
+        )
         self.roi_heads = roi_heads
         self.reverse_channels = reverse_channels
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
@@ -88,7 +94,7 @@ class TeacherBackbone(nn.Module):
             for image in images
         ]
         seen = torch.stack(batch).to(self.precision, memory_format=torch.channels_last)
-        levels = {name: level.contiguous() for name, level in self._run(seen).items()}
+        levels = {name: channels_first(level) for name, level in self._run(seen).items()}
         if own_size == padded_size:
             return levels
         shapes = self.backbone.output_shape()

@@ -101,6 +101,11 @@ def test_lists_of_yaml_and_tuples_of_the_command_line_are_one(tmp_path):
             ["DISTILL.DKD.WARMUP_EPOCHS", "-1.0"],
             "DISTILL.DKD.WARMUP_EPOCHS must not be negative; got -1.0",
         ),
+        (
+            ["SOLVER.COMPILE", "inductor"],
+            "SOLVER.COMPILE must be of none, default, reduce-overhead, max-autotune, "
+            "max-autotune-no-cudagraphs; got 'inductor'",
+        ),
         (["SOLVER.MILESTONES", "('a',)"], "SOLVER.MILESTONES must be epochs; got ('a',)"),
         (["INPUT.MEAN", "()"], "INPUT.MEAN must be one number for red, green and blue; got ()"),
         (

@@ -124,6 +124,27 @@ def test_the_losses_are_those_of_a_naive_computation(epoch, other_input):
     assert all(loss.shape == () for loss in losses.values())
 
 
+def test_the_losses_are_one_graph_to_a_compiler():
+    model, *_ = classifier()
+    explained = torch._dynamo.explain(model.train().compute_terms)(IMAGES, TARGET)
+    assert explained.graph_count == 1, explained.break_reasons
+
+
+def test_compiled_losses_and_gradients_are_those_of_the_plain_code(caplog):
+    plain, compiled = (classifier()[0].train() for _ in range(2))
+    compiled.compile_losses("default")
+    for epoch in (1, 2):  # which changes the weights of the methods
+        losses = [model(IMAGES, TARGET, epoch) for model in (plain, compiled)]
+        torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-6)
+        for of_one in losses:
+            sum(of_one.values()).backward()
+    theirs = dict(compiled.named_parameters())
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(parameter.grad, theirs[name].grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(dict(plain.named_buffers()), dict(compiled.named_buffers()))
+    assert "uncompiled" not in caplog.text
+
+
 def test_a_step_leaves_the_teacher_bit_identical_and_reaches_every_student_parameter():
     model, student, teacher = classifier()
     before = copy.deepcopy(teacher.state_dict())

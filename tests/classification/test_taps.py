@@ -158,6 +158,16 @@ def test_the_mode_of_the_tapped_model_decides():
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_copy_stays_in_the_mode_of_the_original_and_can_change_it(training):
+    tapped = TappedModel(network("torchvision/mobilenet_v2"), ["flatten"]).train(training)
+    copied = copy.deepcopy(tapped)
+    assert {module.training for module in copied.modules()} == {training}
+    for model in (tapped, copied):
+        model.eval()
+    assert torch.equal(tapped(images()).logits, copied(images()).logits)
+
+
 def test_the_path_of_a_module_stands_for_its_last_node():
     model = network("torchvision/resnet18").eval()
     levels = TappedModel(model, ["layer1", "layer1.1.relu_1", "layer2.0", "layer2.0.relu_1"])(

@@ -183,6 +183,22 @@ def test_bfloat16_trains(tmp_path, teacher):
     assert weights(tmp_path)["conv1.weight"].dtype == torch.float32
 
 
+def test_a_run_whose_losses_cannot_be_compiled_says_so_and_trains(
+    tmp_path, teacher, monkeypatch, capsys
+):
+    modes = []
+
+    def failing(*_):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda _, mode, **__: modes.append(mode) or failing)
+    distilled(tmp_path / "compiled", teacher, "SOLVER.COMPILE", "reduce-overhead")
+    assert modes == ["reduce-overhead"]
+    assert "Running uncompiled: no compiler\n" in capsys.readouterr().out
+    distilled(tmp_path / "plain", teacher)
+    assert_same_end(tmp_path / "compiled", tmp_path / "plain")
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(tmp_path, teacher):
     distilled(tmp_path, teacher, "SOLVER.EPOCHS", 1)
     before = weights(tmp_path)

@@ -1,12 +1,10 @@
-import logging
-
 import pytest
 import torch
 from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.compiled import compiled_or_plain
+from reviewkd_det.d2.images import channels_first
 from reviewkd_det.d2.teacher import build_teacher
 from tests.d2 import tiny
 
@@ -50,53 +48,30 @@ def test_the_backbone_works_with_channels_last_and_gives_contiguous_levels(make)
     assert all(level.is_contiguous() for level in levels.values())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(2, 5, 3, 4), (1, 2, 1, 1), (3, 64, 70, 65)])
+def test_channels_come_first_in_memory_and_values_stay(shape, dtype):
+    maps = torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last)
+    copy = channels_first(maps)
+    assert copy.is_contiguous()
+    assert torch.equal(copy, maps)
+    assert channels_first(copy) is copy
+
+
 def test_an_unknown_precision_is_refused(make):
     with pytest.raises(ValueError, match=r"PRECISION must be one of float32, .*; got 'int8'"):
         make(f"{KEY}.PRECISION", "int8")
 
 
-def test_a_compiled_module_computes_the_same_for_any_size(monkeypatch):
-    calls = []
-
-    def compiled(module, dynamic):
-        assert dynamic
-        return lambda x: calls.append(x.shape) or module(x)
-
-    monkeypatch.setattr(torch, "compile", compiled)
-    convolution = nn.Conv2d(3, 4, 3)
-    run = compiled_or_plain(convolution)
-    for size in ((5, 6), (7, 8)):
-        image = torch.randn(1, 3, *size)
-        assert torch.equal(run(image), convolution(image))
-    assert len(calls) == 2
-
-
-def test_where_compiling_fails_the_module_runs_as_it_is(monkeypatch, caplog):
-    attempts = []
-
-    def failing(*_):
-        attempts.append(1)
-        raise RuntimeError("no compiler\nsecond line")
-
-    monkeypatch.setattr(torch, "compile", lambda module, dynamic: failing)
-    convolution, image = nn.Conv2d(3, 4, 3), torch.randn(1, 3, 5, 6)
-    run = compiled_or_plain(convolution)
-    with caplog.at_level(logging.WARNING):
-        assert torch.equal(run(image), convolution(image))
-        run(image)
-    assert caplog.messages == ["Running uncompiled: no compiler"]
-    assert len(attempts) == 1
-
-
-def test_an_error_of_the_module_itself_is_raised(monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda module, dynamic: module.forward)
-    with pytest.raises(RuntimeError, match="channels"):
-        compiled_or_plain(nn.Conv2d(3, 4, 3))(torch.randn(1, 5, 6, 6))
-
-
 def test_the_key_compiles_the_backbone(make, monkeypatch):
     compiled = []
-    monkeypatch.setattr(torch, "compile", lambda module, dynamic: compiled.append(module) or module)
+
+    def compile_(module, *, dynamic, mode):
+        assert dynamic
+        compiled.append(module)
+        return module
+
+    monkeypatch.setattr(torch, "compile", compile_)
     teacher = make(f"{KEY}.COMPILE", "True")
     assert compiled == [teacher.module.backbone]
     assert set(pyramid(teacher)) == set(pyramid(make()))
