@@ -1,14 +1,14 @@
 """Checkpoint files of classifiers, read as data only and verified."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from reviewkd_det.common import replace_file
+from reviewkd_det.common import listed, replace_file
 from reviewkd_det.common.plain_pickle import PLAIN_GLOBALS, refusal_reason
 
 __all__ = ["load_weights", "save_weights"]
@@ -87,7 +87,7 @@ def _check(model: nn.Module, found: Mapping[str, Tensor], path: str | Path, key:
     extra = [name for name in found if name not in wanted]
     if missing or extra:
         parts = [
-            f"{what} {_shown(names)}"
+            f"{what} {listed(names, SHOWN)}"
             for what, names in (("lacks", missing), ("has besides", extra))
             if names
         ]
@@ -101,9 +101,6 @@ def _check(model: nn.Module, found: Mapping[str, Tensor], path: str | Path, key:
         )
     if sizes:
         wrong = [f"{name} {got} instead of {want}" for name, (want, got) in sizes.items()]
-        raise ValueError(f"{key} must hold the weights of {kind}; '{path}' has {_shown(wrong)}")
-
-
-def _shown(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+        raise ValueError(
+            f"{key} must hold the weights of {kind}; '{path}' has {listed(wrong, SHOWN)}"
+        )

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from classification.data.augment import Transform
 from classification.data.batches import EpochBatches, EpochLoader, mix_seed
 from classification.data.sources import Split
+from reviewkd_det.common import listed
 
 __all__ = ["WorkerLoader"]
 
@@ -83,8 +84,7 @@ class WorkerLoader(EpochLoader):
             return ""
         self.set_epoch(epoch)
         files = [self.images[index] for index in list(self.batches)[batch - 1].tolist()]
-        more = f" and {len(files) - _NAMED_AT_MOST} more" if len(files) > _NAMED_AT_MOST else ""
-        return f", whose images are {', '.join(map(repr, files[:_NAMED_AT_MOST]))}{more}"
+        return f", whose images are {listed([repr(file) for file in files], _NAMED_AT_MOST)}"
 
     def _to_device(self, batch: tuple[Tensor, Tensor] | ValueError) -> tuple[Tensor, Tensor]:
         if isinstance(batch, ValueError):

@@ -10,7 +10,7 @@ from reviewkd_det.common.arguments import (
     run_parser,
     split_named_folder,
 )
-from reviewkd_det.common.errors import one_sentence_errors
+from reviewkd_det.common.errors import listed, one_sentence_errors
 from reviewkd_det.common.files import replace_file
 from reviewkd_det.common.interruption import Interruption, catch_interruption
 from reviewkd_det.common.known_warnings import hide_known_warnings
@@ -23,6 +23,7 @@ __all__ = [
     "check_config_file",
     "hide_known_warnings",
     "keep_freed_memory",
+    "listed",
     "merge_file",
     "merge_options",
     "one_sentence_errors",

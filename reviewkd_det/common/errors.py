@@ -2,10 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-__all__ = ["one_sentence_errors"]
+__all__ = ["listed", "one_sentence_errors"]
 
 TRACEBACK = "REVIEWKD_DET_TRACEBACK"
 MENDABLE = (
@@ -34,6 +34,12 @@ def one_sentence_errors(main: Callable[[], None]) -> None:
             sentence += f" ({TRACEBACK}=1 shows where)"
         print(f"{Path(sys.argv[0]).name}: error: {sentence}", file=sys.stderr)
         sys.exit(1)
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first names of an error sentence, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _mendable() -> tuple[type[Exception], ...]:

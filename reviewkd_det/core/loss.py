@@ -13,6 +13,10 @@ from torch.nn import functional as F
 
 __all__ = ["hierarchical_context_loss"]
 
+# Of the difference of two maps, whose images are taken together as far as that goes: 32 MB of
+# float32, less than one image of the finest level of a detector needs.
+CELLS_AT_ONCE = 2**23
+
 
 def hierarchical_context_loss(
     student: Tensor, teacher: Tensor, pool_sizes: Sequence[int] = (4, 2, 1)
@@ -56,17 +60,18 @@ class _PooledSquares(torch.autograd.Function):
     """The loss by hand, without a second map of the full size.
 
     Average pooling is linear, so pooling the difference once is pooling both maps. Where the bins
-    of two sizes nest, the smaller map is pooled from the larger one. The difference is formed image
-    by image and again in the backward pass, where it becomes the gradient; that pass walks the
-    chain of pooled maps from the smallest one up and touches the full size once.
+    of two sizes nest, the smaller map is pooled from the larger one. The difference is formed a few
+    images at a time and again in the backward pass, where it becomes the gradient; that pass walks
+    the chain of pooled maps from the smallest one up and touches the full size once.
     """
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, pool_sizes: tuple[int, ...]) -> Tensor:
         nested: list[bool] = []
         sums, pooled = [], []
-        for images in zip(torch.split(student, 1), torch.split(teacher, 1), strict=True):
-            squares, maps, nested = _pool_difference(*images, pool_sizes)
+        images = max(1, CELLS_AT_ONCE // student[0].numel())
+        for parts in zip(student.split(images), teacher.split(images), strict=True):
+            squares, maps, nested = _pool_difference(*parts, pool_sizes)
             sums.append(squares)
             pooled.append(maps)
         ctx.save_for_backward(student, teacher, *map(torch.cat, zip(*pooled, strict=True)))

@@ -9,6 +9,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
+from reviewkd_det.common import listed
 from reviewkd_det.common.plain_pickle import PLAIN_GLOBALS, read_plain_pickle, refusal_reason
 from reviewkd_det.d2.torchvision_weights import (
     is_torchvision_mobilenet,
@@ -16,17 +17,11 @@ from reviewkd_det.d2.torchvision_weights import (
     resnet_names,
 )
 
-__all__ = ["VerifiedCheckpointer", "listed"]
+__all__ = ["VerifiedCheckpointer"]
 
 TEACHER = "teacher."
 # What torch may make besides tensors: NumPy's arrays and numbers.
 NUMPY: list[Any] = [(made, name) for name, made in PLAIN_GLOBALS.items()]
-
-
-def listed(names: list[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 class VerifiedCheckpointer(DetectionCheckpointer):

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from reviewkd_det.common import replace_file
-from reviewkd_det.d2.checkpoint import VerifiedCheckpointer, listed
+from reviewkd_det.common import listed, replace_file
+from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
 from reviewkd_det.d2.recovery import LAST, candidates, last_good, tagged
 
 __all__ = ["BEST", "StudentCheckpointer"]
