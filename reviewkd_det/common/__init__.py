@@ -12,7 +12,7 @@ from reviewkd_det.common.arguments import (
 )
 from reviewkd_det.common.errors import listed, one_sentence_errors
 from reviewkd_det.common.files import replace_file
-from reviewkd_det.common.interruption import Interruption, catch_interruption
+from reviewkd_det.common.interruption import Interruption, catch_interruption, end_with_parent
 from reviewkd_det.common.known_warnings import hide_known_warnings
 from reviewkd_det.common.memory import keep_freed_memory
 from reviewkd_det.common.yaml_config import merge_file, merge_options
@@ -21,6 +21,7 @@ __all__ = [
     "Interruption",
     "catch_interruption",
     "check_config_file",
+    "end_with_parent",
     "hide_known_warnings",
     "keep_freed_memory",
     "listed",

@@ -1,5 +1,6 @@
-"""SIGTERM and Ctrl-C as a request that a run answers between two steps."""
+"""SIGTERM and Ctrl-C as a request that a run answers between two steps; a parent that is gone."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Interruption", "catch_interruption"]
+__all__ = ["Interruption", "catch_interruption", "end_with_parent"]
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ECHO_SECONDS = 2.0  # a launcher often passes on what the terminal has already sent to everyone
@@ -51,3 +52,18 @@ def catch_interruption() -> Iterator[Interruption]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_with_parent() -> None:
+    """End this process, which `multiprocessing` started, when its parent ends, however it does.
+
+    One that waits for work of a parent that was killed would wait for ever.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -116,6 +116,14 @@ class Trainer(DefaultTrainer):
         raise ValueError(f"SOLVER.OPTIMIZER must be SGD or AdamW; got {cfg.SOLVER.OPTIMIZER}")
 
     @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
+        """Detectron2's, which anneals to a part of the learning rate that it divides by that."""
+        name = cfg.SOLVER.LR_SCHEDULER_NAME
+        if name == "WarmupCosineLR" and cfg.SOLVER.BASE_LR == 0:
+            raise ValueError(f"SOLVER.BASE_LR must not be 0 with SOLVER.LR_SCHEDULER_NAME {name}")
+        return super().build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
         """Batches with our mapper, joined by images without labels where there are any."""
         return build_train_loader(cfg)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from reviewkd_det.common import catch_interruption
+from reviewkd_det.common import catch_interruption, end_with_parent
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,25 @@ def test_a_second_request_ends_the_process_at_once():
     process.terminate()
     assert process.wait(10) == -signal.SIGTERM
     process.stdout.close()
+
+
+def waiting():
+    end_with_parent()
+    print("waiting", flush=True)
+    time.sleep(100)
+
+
+def test_a_process_ends_when_its_parent_is_killed():
+    code = (
+        "import multiprocessing, tests.common.test_interruption as module\n"
+        "context = multiprocessing.get_context('spawn')\n"
+        "child = context.Process(target=module.waiting)\n"
+        "child.start()\n"
+        "child.join()"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout.readline() == "waiting\n"
+        parent.kill()
+        # The child holds the other end too: this ends when both have.
+        assert parent.communicate(timeout=30) == ("", None)

@@ -91,6 +91,15 @@ def test_the_fused_optimiser_is_not_used_with_mixed_precision(tmp_path, mixed_pr
     assert optimizer.defaults["fused"] is not mixed_precision
 
 
+def test_a_learning_rate_of_0_is_refused_where_it_would_be_divided_by(tmp_path):
+    cfg = trainer_for(tmp_path, BASE_LR=0.0, LR_SCHEDULER_NAME="WarmupCosineLR")
+    optimizer = torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=0.0)
+    with pytest.raises(ValueError, match=r"BASE_LR must not be 0 with .* WarmupCosineLR"):
+        Trainer.build_lr_scheduler(cfg, optimizer)
+    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupMultiStepLR"
+    assert Trainer.build_lr_scheduler(cfg, optimizer).get_last_lr() == [0.0]
+
+
 def test_a_data_set_of_another_evaluation_is_refused(tmp_path):
     cfg = trainer_for(tmp_path)
     MetadataCatalog.get("of_another_kind").set(evaluator_type="lvis")

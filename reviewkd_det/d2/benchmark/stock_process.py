@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import torch
 
+from reviewkd_det.common import end_with_parent
 from reviewkd_det.d2.benchmark.models import build_models, synthetic_batch
 from reviewkd_det.d2.benchmark.parts import parts
 from reviewkd_det.d2.benchmark.settings import Settings, checked_config
@@ -33,6 +34,7 @@ def stock_process(settings: Settings) -> Iterator[Callable[[str], object]]:
 
 
 def _build(settings: Settings, threads: int) -> None:
+    end_with_parent()
     torch.set_num_threads(threads)
     batch = synthetic_batch(settings.size, settings.batch)
     models = build_models(checked_config(settings), batch)
