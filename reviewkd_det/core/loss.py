@@ -70,7 +70,7 @@ class _PooledSquares(torch.autograd.Function):
         nested: list[bool] = []
         sums, pooled = [], []
         images = max(1, CELLS_AT_ONCE // student[0].numel())
-        for parts in zip(student.split(images), teacher.split(images), strict=True):
+        for parts in zip(torch.split(student, images), torch.split(teacher, images), strict=True):
             squares, maps, nested = _pool_difference(*parts, pool_sizes)
             sums.append(squares)
             pooled.append(maps)
