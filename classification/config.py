@@ -119,8 +119,9 @@ def get_config() -> CfgNode:
     cfg.SOLVER.WEIGHT_DECAY = 5e-4
     # "no" (float32), "bf16" or "fp16".
     cfg.SOLVER.PRECISION = "no"
-    # Compile the losses: "none", or a mode of torch.compile: "default", "reduce-overhead" (replays
-    # CUDA graphs on a GPU), "max-autotune" or "max-autotune-no-cudagraphs".
+    # Compile the losses: "none", or a mode of torch.compile: "default" or
+    # "max-autotune-no-cudagraphs"; "reduce-overhead" or "max-autotune" also replay CUDA graphs on a
+    # GPU, for which ACCUMULATION_STEPS must be 1.
     cfg.SOLVER.COMPILE = "none"
     # Optimiser steps between two states saved inside an epoch; 0 saves at the end of each only.
     cfg.SOLVER.CHECKPOINT_PERIOD = 0

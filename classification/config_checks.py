@@ -17,6 +17,8 @@ CHOICES = {
     "SOLVER.SCHEDULE": ("multistep", "cosine"),
     "SOLVER.PRECISION": ("no", "bf16", "fp16"),
 }  # fmt: skip
+# A part's replay overwrites the gradients of the part before: pytorch issues 96693 and 169545.
+WITH_CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 POSITIVE = (
     "DISTILL.DKD.TEMPERATURE",
     "DISTILL.KD.TEMPERATURE",
@@ -46,7 +48,7 @@ def check_config(cfg: CfgNode) -> None:
     """Check the values that nothing checks where they are used.
 
     Raises:
-        ValueError: a value is out of range, or methods have no teacher.
+        ValueError: a value is out of range, two exclude each other, or methods have no teacher.
     """
     for key, choices in CHOICES.items():
         value = _get(cfg, key)
@@ -68,6 +70,11 @@ def check_config(cfg: CfgNode) -> None:
             raise ValueError(f"{key} must be one number for red, green and blue; got {value}")
     if not all(isinstance(epoch, int | float) for epoch in cfg.SOLVER.MILESTONES):
         raise ValueError(f"SOLVER.MILESTONES must be epochs; got {cfg.SOLVER.MILESTONES}")
+    if cfg.SOLVER.COMPILE in WITH_CUDA_GRAPHS and cfg.SOLVER.ACCUMULATION_STEPS > 1:
+        raise ValueError(
+            "SOLVER.ACCUMULATION_STEPS must be 1 with the CUDA graphs of SOLVER.COMPILE "
+            f"{cfg.SOLVER.COMPILE}, which overwrite gradients; got {cfg.SOLVER.ACCUMULATION_STEPS}"
+        )
     if cfg.DISTILL.METHODS and not cfg.TEACHER.NAME:
         raise ValueError(
             f"TEACHER.NAME must name the teacher of DISTILL.METHODS {cfg.DISTILL.METHODS}; "

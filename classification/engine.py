@@ -189,7 +189,7 @@ class Trainer:
             values = self.classifier(images, labels, epoch)
             self.accelerator.backward(torch.stack(list(values.values())).sum())
             self.optimizer.step()
-            self.optimizer.zero_grad()
+            self.optimizer.zero_grad(set_to_none=True)
         losses.add(values)
 
     def _take_time(self, *keys: str) -> None:

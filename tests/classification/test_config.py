@@ -106,6 +106,11 @@ def test_lists_of_yaml_and_tuples_of_the_command_line_are_one(tmp_path):
             "SOLVER.COMPILE must be of none, default, reduce-overhead, max-autotune, "
             "max-autotune-no-cudagraphs; got 'inductor'",
         ),
+        (
+            ["SOLVER.COMPILE", "max-autotune", "SOLVER.ACCUMULATION_STEPS", "2"],
+            "SOLVER.ACCUMULATION_STEPS must be 1 with the CUDA graphs of SOLVER.COMPILE "
+            "max-autotune, which overwrite gradients; got 2",
+        ),
         (["SOLVER.MILESTONES", "('a',)"], "SOLVER.MILESTONES must be epochs; got ('a',)"),
         (["INPUT.MEAN", "()"], "INPUT.MEAN must be one number for red, green and blue; got ()"),
         (
