@@ -4,11 +4,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 from fvcore.common.config import CfgNode
 from torch import nn
-from torchvision.transforms import v2
 
 from classification.data import Data, DataSettings, Share, build_loaders
 from classification.distill import (
@@ -22,11 +20,12 @@ from classification.distill import (
 )
 from classification.find_taps import find_taps
 from classification.models import create_model
+from classification.preprocess import Preprocess
 from classification.taps import TappedModel
 from classification.weights import load_weights
 from reviewkd_det.core import FrozenTeacher
 
-__all__ = ["build_classifier", "build_data", "build_model", "build_preprocess"]
+__all__ = ["build_classifier", "build_data", "build_model"]
 
 logger = logging.getLogger(__name__)
 KEY = "DISTILL.REVIEWKD"
@@ -87,20 +86,6 @@ def build_model(name: str, weights: str, num_classes: int, key: str) -> nn.Modul
     return model
 
 
-def build_preprocess(mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:
-    """Make a network's input, float32, of uint8 images; mean and std are of images in [0, 1].
-
-    Its memory is laid out channels last, which convolutions run faster on.
-    """
-    return v2.Compose(
-        [
-            v2.Lambda(lambda images: images.contiguous(memory_format=torch.channels_last)),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(list(mean), list(std)),
-        ]
-    )
-
-
 def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifier, nn.Module]:
     """Build what is trained.
 
@@ -116,7 +101,7 @@ def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifie
         ValueError: weights or taps do not fit.
     """
     student = build_model(cfg.MODEL.NAME, cfg.MODEL.WEIGHTS, num_classes, "MODEL")
-    preprocess = build_preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
+    preprocess = Preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
     if not cfg.DISTILL.METHODS:
         return DistilledClassifier(TappedModel(student), preprocess), student
     if not cfg.TEACHER.WEIGHTS:
@@ -151,7 +136,7 @@ def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifie
         tapped_student,
         preprocess,
         teacher=FrozenTeacher(tapped_teacher),
-        teacher_preprocess=None if same else build_preprocess(mean, std),
+        teacher_preprocess=None if same else Preprocess(mean, std),
         methods={
             name: Method(
                 methods[name],

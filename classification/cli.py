@@ -14,10 +14,11 @@ from accelerate.tracking import get_available_trackers
 from fvcore.common.config import CfgNode
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from classification.build import build_data, build_model, build_preprocess
+from classification.build import build_data, build_model
 from classification.config import load_config
 from classification.engine import Trainer
 from classification.evaluation import evaluate
+from classification.preprocess import Preprocess
 from classification.run_folder import RunFolder
 from classification.stopping import StopRequest, resume_command
 from classification.summary import describe, final_block
@@ -87,7 +88,7 @@ def evaluate_main(args: argparse.Namespace) -> None:
     _open_log(accelerator)
     data = build_data(cfg, accelerator)
     model = build_model(cfg.MODEL.NAME, weights, len(data.class_names), "MODEL")
-    preprocess = build_preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
+    preprocess = Preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
     classify = torch.nn.Sequential(preprocess, model).to(accelerator.device).eval()
     accuracy = evaluate(classify, data.test, accelerator)
     shown = ", ".join(f"{name} {value:.2f}" for name, value in accuracy.items())

@@ -1,15 +1,16 @@
 import pytest
 import torch
 
-from classification.build import build_model, build_preprocess
+from classification.build import build_model
 from classification.models import create_model
+from classification.preprocess import Preprocess
 from classification.weights import save_weights
 from tests.classification.distilling import IMAGES, TARGET, build, config
 
 
 def test_the_input_is_shifted_and_scaled_by_channel():
     mean, std = (0.5, 0.25, 0.0), (0.5, 0.25, 2.0)
-    preprocess = build_preprocess(mean, std)
+    preprocess = Preprocess(mean, std)
     images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 1, 3).expand(2, 3, 4, 3)
     expected = torch.tensor([[-1.0, -0.6, 1.0], [-1.0, -0.2, 3.0], [0.0, 0.1, 0.5]])
     torch.testing.assert_close(preprocess(images), expected.view(1, 3, 1, 3).expand(2, 3, 4, 3))
