@@ -14,7 +14,7 @@ from torch.nn import functional as F
 __all__ = ["hierarchical_context_loss"]
 
 # Of the difference of two maps, whose images are taken together as far as that goes: 32 MB of
-# float32, less than one image of the finest level of a detector needs.
+# float32.
 CELLS_AT_ONCE = 2**23
 
 
