@@ -28,7 +28,7 @@ setup(
     packages=find_packages(
         include=["reviewkd_det", "reviewkd_det.*", "classification", "classification.*"]
     ),
-    package_data={"reviewkd_det.d2.report": ["page.html.jinja"]},
+    package_data={"reviewkd_det.report": ["page.html.jinja"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",

@@ -9,7 +9,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from classification.data import Data, DataSettings, Share, build_loaders
-from classification.distill import (
+from classification.distilled import (
     DKD,
     KD,
     DistilledClassifier,
@@ -18,10 +18,10 @@ from classification.distill import (
     Shape,
     pair_levels,
 )
-from classification.find_taps import find_taps
 from classification.models import create_model
-from classification.preprocess import Preprocess
-from classification.taps import TappedModel
+from classification.reading.find_taps import find_taps
+from classification.reading.preprocess import Preprocess
+from classification.reading.taps import TappedModel
 from classification.weights import load_weights
 from reviewkd_det.core import FrozenTeacher
 

@@ -2,9 +2,9 @@
 
 import torch
 
-from classification.distill import DistilledClassifier
-from classification.taps import Outputs
-from reviewkd_det.common.multiply_adds import count_multiply_adds, estimate
+from classification.distilled import DistilledClassifier
+from classification.reading.taps import Outputs
+from reviewkd_det.common.tensors.multiply_adds import count_multiply_adds, estimate
 
 __all__ = ["distillation_cost"]
 

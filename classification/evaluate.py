@@ -25,7 +25,7 @@ def main() -> None:
     args = parse_args()
     check_config_file(args.config_file)
     # What takes seconds to import comes after what is wrong with the arguments.
-    from classification.cli import evaluate_main
+    from classification.runs.start import evaluate_main
 
     evaluate_main(args)
 

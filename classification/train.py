@@ -26,7 +26,7 @@ def main() -> None:
     args = parse_args()
     check_config_file(args.config_file)
     # What takes seconds to import comes after what is wrong with the arguments.
-    from classification.cli import train_main
+    from classification.runs.start import train_main
 
     if code := train_main(args):
         sys.exit(code)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reviewkd_det.common import listed, replace_file
-from reviewkd_det.common.plain_pickle import PLAIN_GLOBALS, refusal_reason
+from reviewkd_det.common.weights.plain_pickle import PLAIN_GLOBALS, refusal_reason
 
 __all__ = ["load_weights", "save_weights"]
 

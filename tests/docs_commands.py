@@ -19,10 +19,10 @@ from torch.distributed.run import get_args_parser
 
 import classification.config
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.cli import read_lazy_config
 from reviewkd_det.d2.config import plain_config
-from reviewkd_det.d2.demo_report import RUNS
-from reviewkd_det.d2.teacher_source import read_teacher
+from reviewkd_det.d2.runs.start import read_lazy_config
+from reviewkd_det.d2.teacher.source import read_teacher
+from reviewkd_det.demo.results import RUNS
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^```(\w*)(?: title=\"(.*?)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)

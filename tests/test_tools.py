@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from reviewkd_det.d2.data import write_digit_scenes
+from reviewkd_det.demo.digit_scenes import write_digit_scenes
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -67,7 +67,7 @@ def main() -> None:
     check(args)
     import torch
 
-    from reviewkd_det.d2.benchmark import Settings, benchmark, comparison_table, measure_growth
+    from benchmarks.speed import Settings, benchmark, comparison_table, measure_growth
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)

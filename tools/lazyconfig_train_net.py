@@ -3,38 +3,8 @@
 python tools/lazyconfig_train_net.py --config-file configs/lazy/CONFIG.py [path.key=value ...]
 """
 
-import argparse
-
-from reviewkd_det.common import one_sentence_errors, parse_run_args
-
-
-def train(args: argparse.Namespace) -> None:
-    """One process of the run."""
-    from reviewkd_det.d2 import lazy
-    from reviewkd_det.d2.cli import read_lazy_config, started
-    from reviewkd_det.d2.end_block import lazy_commands, say_end
-    from reviewkd_det.d2.start_line import say_start
-
-    cfg = read_lazy_config(args)
-    with started(cfg, args, cfg.train.output_dir, cfg.train.device):
-        if not args.eval_only:
-            trainer = lazy.build_trainer(cfg, resume=args.resume)
-    if args.eval_only:
-        lazy.evaluate(cfg)
-    else:
-        say_start(trainer.model, (cfg.model.get("teacher") or {}).get("config_file", ""))
-        lazy.train(trainer, cfg.train.max_iter)
-        say_end(trainer, cfg.train.output_dir, lazy_commands(args, cfg))
-
-
-def main() -> None:
-    """Train or evaluate as the command line says."""
-    args = parse_run_args(python_config=True)
-    # What takes seconds to import comes after what is wrong with the arguments.
-    from reviewkd_det.d2.cli import run
-
-    run(train, args)
-
+from reviewkd_det.commands.train_python import main
+from reviewkd_det.common import one_sentence_errors
 
 if __name__ == "__main__":
     one_sentence_errors(main)

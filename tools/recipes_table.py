@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="timed steps of each kind")
     args = parser.parse_args()
     # What takes seconds to import comes after what is wrong with the arguments.
-    from reviewkd_det.d2.recipes import recipes_table
+    from benchmarks.recipes import recipes_table
 
     print(recipes_table(args.recipes, tuple(args.size), args.repeats))
 

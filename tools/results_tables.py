@@ -21,7 +21,7 @@ TABLE = re.compile(r"(<!-- table: (?P<names>[\w ]+) -->\n)(.*?)(<!-- end -->)", 
 
 def write_tables(page: Path) -> None:
     """Replace every table of a page by that of the files that it names."""
-    from reviewkd_det.d2.report.records import read_records, seeds_table
+    from benchmarks.records import read_records, seeds_table
 
     def table(found: re.Match[str]) -> str:
         folder = page.parent / "results"
@@ -33,8 +33,8 @@ def write_tables(page: Path) -> None:
 
 def save_records(path: Path, runs: list[str], *, timed: bool) -> None:
     """Write the file of some output folders."""
-    from reviewkd_det.d2.report import read_run
-    from reviewkd_det.d2.report.records import record
+    from benchmarks.records import record
+    from reviewkd_det.report import read_run
 
     named = map(split_named_folder, runs)
     records = [record(read_run(folder, row or ""), timed=timed) for row, folder in named]

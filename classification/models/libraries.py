@@ -8,7 +8,7 @@ from typing import Any
 import torchvision
 from torch import Tensor, nn
 
-from reviewkd_det.common.plain_pickle import refusal_reason
+from reviewkd_det.common.weights.plain_pickle import refusal_reason
 
 __all__ = ["create_timm_model", "create_torchvision_model", "load_body", "torchvision_names"]
 

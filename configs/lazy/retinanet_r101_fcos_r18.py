@@ -23,8 +23,8 @@ from fvcore.common.param_scheduler import MultiStepParamScheduler
 
 from reviewkd_det.d2 import DistilledDetector
 from reviewkd_det.d2.data import CheckedDatasetMapper
-from reviewkd_det.d2.review import PyramidReview
-from reviewkd_det.d2.teacher import load_teacher
+from reviewkd_det.d2.reading.levels import PyramidReview
+from reviewkd_det.d2.teacher.backbone import load_teacher
 
 model = L(DistilledDetector)(
     student=L(FCOS)(

@@ -4,18 +4,18 @@ Importing it imports neither torch nor Detectron2, and hides what `known_warning
 scripts do so first, in the processes that they start as well.
 """
 
-from reviewkd_det.common.arguments import (
+from reviewkd_det.common.config.yaml_config import merge_file, merge_options
+from reviewkd_det.common.console.arguments import (
     check_config_file,
     parse_run_args,
     run_parser,
     split_named_folder,
 )
-from reviewkd_det.common.errors import listed, one_sentence_errors
-from reviewkd_det.common.files import replace_file
-from reviewkd_det.common.interruption import Interruption, catch_interruption, end_with_parent
-from reviewkd_det.common.known_warnings import hide_known_warnings
-from reviewkd_det.common.memory import keep_freed_memory
-from reviewkd_det.common.yaml_config import merge_file, merge_options
+from reviewkd_det.common.console.errors import listed, one_sentence_errors
+from reviewkd_det.common.console.known_warnings import hide_known_warnings
+from reviewkd_det.common.runs.files import replace_file
+from reviewkd_det.common.runs.interruption import Interruption, catch_interruption, end_with_parent
+from reviewkd_det.common.tensors.memory import keep_freed_memory
 
 __all__ = [
     "Interruption",

@@ -1,12 +1,12 @@
 """The methods in pure PyTorch: attention fusion and its loss, logit losses, frozen teacher."""
 
+from reviewkd_det.core.frozen import FrozenTeacher
 from reviewkd_det.core.fusion import FUSIONS, AttentionFusion, ReviewPath
-from reviewkd_det.core.logits import decoupled_distillation_loss, distillation_loss
-from reviewkd_det.core.loss import hierarchical_context_loss
-from reviewkd_det.core.review import ReviewDistiller
-from reviewkd_det.core.scale import LevelScale
-from reviewkd_det.core.schedule import warmup_factor
-from reviewkd_det.core.teacher import FrozenTeacher
+from reviewkd_det.core.hcl import hierarchical_context_loss
+from reviewkd_det.core.level_scale import LevelScale
+from reviewkd_det.core.methods.reviewkd import ReviewDistiller
+from reviewkd_det.core.rows import decoupled_distillation_loss, distillation_loss
+from reviewkd_det.core.weighted import warmup_factor
 
 __all__ = [
     "FUSIONS",

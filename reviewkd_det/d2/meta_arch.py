@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from reviewkd_det.core import FrozenTeacher
 from reviewkd_det.d2.config import plain_config
-from reviewkd_det.d2.images import joined_to_batch, shrink_to_fit
-from reviewkd_det.d2.region_logits import RegionLogits
-from reviewkd_det.d2.review import PyramidReview
-from reviewkd_det.d2.taps import only_call, tapped
-from reviewkd_det.d2.teacher import build_teacher
+from reviewkd_det.d2.reading.images import joined_to_batch, shrink_to_fit
+from reviewkd_det.d2.reading.levels import PyramidReview
+from reviewkd_det.d2.reading.regions import RegionLogits
+from reviewkd_det.d2.reading.taps import only_call, tapped
+from reviewkd_det.d2.teacher.backbone import build_teacher
 
 __all__ = ["DistilledDetector"]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from classification.weights import load_weights
-from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
+from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 from tests.bulk.mutations import changed, damaged, names, values
 from tests.bulk.outcomes import counts, in_bulk, outcome
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from classification.config import get_config
 from classification.config import load_config as load_classification
 from reviewkd_det.common import merge_file, merge_options
-from reviewkd_det.d2.cli import load_run_config
 from reviewkd_det.d2.config import add_distill_config
+from reviewkd_det.d2.runs.start import load_run_config
 from tests.bulk.mutations import changed, damaged, leaves, names, values
 from tests.bulk.outcomes import counts, in_bulk, outcome
 

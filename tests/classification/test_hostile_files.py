@@ -15,7 +15,7 @@ from classification.config import load_config
 from classification.data.sources import load_source
 from classification.models.libraries import create_torchvision_model
 from classification.weights import load_weights
-from tests.classification.runs import train
+from tests.classification.running import train
 
 
 class Harm:

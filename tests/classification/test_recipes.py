@@ -8,7 +8,8 @@ from typing import NamedTuple
 import pytest
 from torchvision.models import get_model_weights
 
-from classification import build, recipes_table
+from benchmarks import classification_recipes as recipes_table
+from classification import build
 from classification.config import load_config
 from classification.models import MODELS, create_model
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tests.classification.runs import CONFIGS, SMALL, script
+from tests.classification.running import CONFIGS, SMALL, script
 
 WITHOUT_DETECTRON2 = """
 import importlib.abc, runpy, sys

@@ -15,8 +15,8 @@ from torch import nn
 from reviewkd_det.core import FrozenTeacher
 from reviewkd_det.d2 import DistilledDetector, load_config
 from reviewkd_det.d2.config import plain_config
-from reviewkd_det.d2.review import PyramidReview
-from reviewkd_det.d2.teacher import TeacherBackbone
+from reviewkd_det.d2.reading.levels import PyramidReview
+from reviewkd_det.d2.teacher.backbone import TeacherBackbone
 from tests.d2 import tiny, zoo
 
 R_CNN_LEVELS = ["p2", "p3", "p4", "p5", "p6"]

@@ -12,10 +12,10 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.checkpoint import VerifiedCheckpointer
-from reviewkd_det.d2.student_checkpoint import StudentCheckpointer
-from reviewkd_det.d2.teacher import build_teacher
-from reviewkd_det.d2.teacher_source import read_teacher
+from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer
+from reviewkd_det.d2.teacher.backbone import build_teacher
+from reviewkd_det.d2.teacher.source import read_teacher
+from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 from tests.d2 import tiny
 from tests.d2.test_scripts import call
 

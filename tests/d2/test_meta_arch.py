@@ -9,7 +9,7 @@ from detectron2.utils.events import EventStorage
 
 from reviewkd_det.d2 import DistilledDetector, load_config
 from reviewkd_det.d2.config import plain_config
-from reviewkd_det.d2.review import common_levels
+from reviewkd_det.d2.reading.levels import common_levels
 from tests.d2 import tiny
 
 MASK = tiny.merged(tiny.R_CNN, {"MASK_ON": True})

@@ -10,9 +10,9 @@ from detectron2.utils.events import EventStorage
 
 from reviewkd_det.core import decoupled_distillation_loss
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.inherit import inherit
-from reviewkd_det.d2.region_logits import BoxHead
-from reviewkd_det.d2.teacher import teacher_state
+from reviewkd_det.d2.reading.regions import BoxHead
+from reviewkd_det.d2.teacher.backbone import teacher_state
+from reviewkd_det.d2.weights.inherit import inherit
 from tests.d2 import tiny
 
 BOTH = {"METHODS": ["ReviewKD", "DKD"]}

@@ -8,7 +8,7 @@ from detectron2.modeling import build_backbone
 from torch import nn
 
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.student_checkpoint import StudentCheckpointer
+from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer
 from tests.d2 import tiny
 
 STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}

@@ -7,10 +7,10 @@ from detectron2.data import DatasetCatalog
 from PIL import Image
 
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.cli import load_run_config
 from reviewkd_det.d2.data import load_image_folder, register_image_folder
-from reviewkd_det.d2.data_checks import check_data
-from reviewkd_det.d2.engine import Trainer
+from reviewkd_det.d2.data.checks import check_data
+from reviewkd_det.d2.runs.start import load_run_config
+from reviewkd_det.d2.runs.trainer import Trainer
 from tests.d2 import scenes, tiny
 
 

@@ -1,10 +1,7 @@
 """Data for Detectron2. Importing this package registers the demo's digit scenes and makes
 Detectron2's built-in COCO names load through the checked loader."""
 
-import os
-
 from reviewkd_det.d2.data.coco_format import load_coco_format
-from reviewkd_det.d2.data.digit_scenes import register_digit_scenes, write_digit_scenes
 from reviewkd_det.d2.data.image_folder import load_image_folder, register_image_folder
 from reviewkd_det.d2.data.mapper import CheckedDatasetMapper, find_upright
 from reviewkd_det.d2.data.register import (
@@ -25,11 +22,8 @@ __all__ = [
     "load_coco_format",
     "load_image_folder",
     "register_coco_format",
-    "register_digit_scenes",
     "register_image_folder",
     "use_for_builtin_coco",
-    "write_digit_scenes",
 ]
 
-register_digit_scenes(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))
 use_for_builtin_coco()

@@ -20,7 +20,7 @@ from reviewkd_det.d2.data import (
     load_image_folder,
     register_coco_format,
 )
-from reviewkd_det.d2.engine import Trainer
+from reviewkd_det.d2.runs.trainer import Trainer
 from tests.d2 import tiny
 
 HEIGHT, WIDTH = 48, 80

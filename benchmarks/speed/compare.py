@@ -1,0 +1,118 @@
+"""What distillation costs: a plain step, ours and the textbook's, and their parts."""
+
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import torch
+from detectron2.utils.events import EventStorage
+
+from benchmarks.speed.measure import extra_memory, interleaved
+from benchmarks.speed.models import Models, build_models, synthetic_batch
+from benchmarks.speed.parts import Step, parts
+from benchmarks.speed.settings import Settings, checked_config, device_name
+from benchmarks.speed.stock_process import stock_process
+from reviewkd_det.common import keep_freed_memory
+
+__all__ = ["MEMORY", "benchmark"]
+
+MEMORY = {
+    "plain_step": "plain_peak_mb",
+    "distilled_step": "distilled_peak_mb",
+    "textbook_step": "textbook_peak_mb",
+    "distillation": "distillation_extra_mb",
+    "textbook_distillation": "textbook_distillation_extra_mb",
+    "hcl": "hcl_extra_mb",
+    "textbook_hcl": "textbook_hcl_extra_mb",
+}
+
+
+def benchmark(settings: Settings) -> dict[str, Any]:
+    """Measure a recipe with random weights on synthetic images.
+
+    Seconds are medians over the repeats, in which all parts take turns. A step's peak memory is
+    what its models and optimiser hold between two steps plus `extra_memory` of a step. On a CPU
+    our memory management is among what is compared, so the textbook's parts are timed in a process
+    of their own; `Settings.memory` can have them in this one.
+
+    Returns:
+        The seconds of each part by name, `spread` (least and most), the memory in MB, the ratios,
+        the losses of ours and of the textbook's, and the settings.
+    """
+    cfg = checked_config(settings)
+    device = torch.device(cfg.MODEL.DEVICE)
+    if device.type == "cpu" and settings.memory != "stock":
+        keep_freed_memory()
+    batch = synthetic_batch(settings.size, settings.batch)
+    models = build_models(cfg, batch)
+    losses = _losses(models, batch)
+    calls: dict[str, Any] = parts(models, batch, settings.precision)
+    with ExitStack() as stack:
+        timed = dict(calls)
+        if device.type == "cpu" and settings.memory == "own":
+            run = stack.enter_context(stock_process(settings))
+            timed |= {name: partial(run, name) for name in calls if name.startswith("textbook")}
+        times = interleaved(timed, settings.repeats, device)
+    memory = {}
+    for part, name in MEMORY.items():
+        calls[part]()  # after which an optimiser has its state
+        resident = calls[part].resident_memory if isinstance(calls[part], Step) else 0.0
+        memory[name] = resident + extra_memory(calls[part], device)
+    steps = {name: call for name, call in calls.items() if isinstance(call, Step)}
+    return {
+        **{name: seconds.median for name, seconds in times.items()},
+        "spread": {name: [seconds.least, seconds.most] for name, seconds in times.items()},
+        **{
+            name.replace("step", "images_per_s"): settings.batch / times[name].median
+            for name in steps
+        },
+        **memory,
+        **_derived({name: seconds.median for name, seconds in times.items()}, memory),
+        **losses,
+        "trained_parameters": {name: step.trained_parameters for name, step in steps.items()},
+        "settings": _described(settings, device),
+    }
+
+
+@torch.no_grad()
+def _losses(models: Models, batch: list[dict[str, Any]]) -> dict[str, float]:
+    """The distillation loss of both on equal weights and images, in full float32."""
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with EventStorage(start_iter=1):
+            ours, textbook = (
+                float(model(batch)["loss_reviewkd"]) for model in (models.ours, models.textbook)
+            )
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
+    return {
+        "loss": ours,
+        "textbook_loss": textbook,
+        "loss_relative_difference": abs(ours - textbook) / abs(textbook),
+    }
+
+
+def _derived(seconds: dict[str, float], memory: dict[str, float]) -> dict[str, float]:
+    floor = seconds["plain_step"] + seconds["teacher_backbone"]
+    plain = memory["plain_peak_mb"]
+    return {
+        "floor": floor,
+        "distilled_to_floor": seconds["distilled_step"] / floor,
+        "distilled_to_textbook": seconds["distilled_step"] / seconds["textbook_step"],
+        "extra_memory_ratio": (memory["distilled_peak_mb"] - plain)
+        / (memory["textbook_peak_mb"] - plain),
+        "hcl_speedup": seconds["textbook_hcl"] / seconds["hcl"],
+    }
+
+
+def _described(settings: Settings, device: torch.device) -> dict[str, Any]:
+    given = settings._asdict()
+    return {
+        "config": given.pop("config_file"),
+        **given,
+        "device": device.type,
+        "device_name": device_name(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,81 @@
+"""How a recipe is measured, checked before anything is built."""
+
+import platform
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from detectron2.config import CfgNode
+
+from reviewkd_det.d2.config import load_config
+from reviewkd_det.d2.teacher.backbone import PRECISIONS
+
+__all__ = ["Settings", "checked_config", "device_name"]
+
+LEAST_SIDE = 32  # pixels: one cell of the deepest stage
+
+
+class Settings(NamedTuple):
+    """How a recipe is measured.
+
+    Args:
+        config_file: the recipe.
+        opts: KEY VALUE pairs over it.
+        size: (H, W) of the images.
+        batch: images in a step.
+        repeats: calls of each part that count.
+        precision: float32, float16 or bfloat16.
+        device: cpu, cuda, or auto: a GPU where there is one.
+        memory: on a CPU, kept: freed memory is used again, as a training run of ours does; stock:
+            it is given back and faulted in again, as PyTorch does by itself; or own: the textbook's
+            parts stock, all others kept.
+    """
+
+    config_file: str
+    opts: tuple[str, ...] = ()
+    size: tuple[int, int] = (256, 384)
+    batch: int = 2
+    repeats: int = 5
+    precision: str = "float32"
+    device: str = "auto"
+    memory: str = "own"
+
+
+def checked_config(settings: Settings) -> CfgNode:
+    """The recipe's config, on the device.
+
+    Raises:
+        FileNotFoundError, KeyError: see `load_config`.
+        ValueError: a setting is out of range.
+    """
+    if min(settings.size) < LEAST_SIDE:
+        raise ValueError(
+            f"--size must be at least {LEAST_SIDE} {LEAST_SIDE}; "
+            f"got {settings.size[0]} {settings.size[1]}"
+        )
+    for name in ("batch", "repeats"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"--{name} must be at least 1; got {getattr(settings, name)}")
+    if settings.precision not in PRECISIONS:
+        raise ValueError(f"--precision must be {', '.join(PRECISIONS)}; got {settings.precision}")
+    if settings.device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"--device must be auto, cpu or cuda; got {settings.device}")
+    if settings.memory not in ("own", "kept", "stock"):
+        raise ValueError(f"--memory must be own, kept or stock; got {settings.memory}")
+    has_gpu = torch.cuda.is_available()
+    if settings.device == "cuda" and not has_gpu:
+        raise ValueError("--device must be cpu where PyTorch finds no GPU; got cuda")
+    cfg = load_config(settings.config_file, settings.opts)
+    auto = "cuda" if has_gpu else "cpu"
+    cfg.MODEL.DEVICE = auto if settings.device == "auto" else settings.device
+    return cfg
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's or the processor's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

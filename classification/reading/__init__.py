@@ -1,0 +1,1 @@
+"""Reading a classifier's levels: traced, tapped, preprocessed."""

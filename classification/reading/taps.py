@@ -1,0 +1,97 @@
+"""Feature maps of any traceable classifier, tapped by node name.
+
+Shapes: N images, C channels, H x W cells of one level, K classes. Level lists run from high to low
+resolution. A node is named as torchvision's feature extraction names it: the path of its module,
+or the path of the module that calls it and the function.
+"""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from classification.reading.tracing import build_traced, find_node, kept, trace
+
+__all__ = ["Outputs", "TappedModel"]
+
+
+class Outputs(NamedTuple):
+    """What a classifier gives for N images."""
+
+    logits: Tensor  # (N, K)
+    levels: list[Tensor]  # (N, C, H, W) each
+
+
+class TappedModel(nn.Module):
+    """Run a classifier once for its logits and the maps of some of its nodes.
+
+    The classifier is traced, not edited, and shares its parameters with the traced one. Its layers
+    that overwrite their input stop doing so, else a map before such a layer would be lost.
+
+    Args:
+        model: maps images (N, 3, H, W) to logits (N, K).
+        names: nodes whose outputs are the levels; a vector (N, C) becomes a level of one cell.
+            None are needed, and then nothing is traced.
+        key: where the names are from, for error sentences.
+
+    Raises:
+        ValueError: the model cannot be traced, or has no node of a name.
+    """
+
+    def __init__(self, model: nn.Module, names: Sequence[str] = (), key: str = "taps") -> None:
+        super().__init__()
+        self.names = tuple(names)
+        if not names:
+            self.net = model
+            return
+        graphs = []
+        for nodes in trace(model):
+            missing = [name for name in names if not find_node(nodes, name)]
+            if missing:
+                near = difflib.get_close_matches(missing[0], nodes, n=3, cutoff=0.0)
+                raise ValueError(
+                    f"{key} must name nodes of {type(model).__name__}; got '{missing[0]}'; "
+                    f"the nearest are {', '.join(near)}"
+                )
+            (output,) = [
+                node for node in next(iter(nodes.values())).graph.nodes if node.op == "output"
+            ]
+            levels = [kept(nodes[find_node(nodes, name)]) for name in names]
+            output.args = ((output.args[0], levels),)
+            graphs.append(output.graph)
+        self.net = build_traced(model, *graphs)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Classify.
+
+        Args:
+            images: (N, 3, H, W), normalised.
+
+        Raises:
+            ValueError: a tapped node gives neither a map nor a vector.
+        """
+        if not self.names:
+            return Outputs(self.net(images), [])
+        logits, levels = self.net(images)
+        named = zip(self.names, levels, strict=True)
+        return Outputs(logits, [_as_map(level, name) for name, level in named])
+
+    @torch.no_grad()
+    def level_shapes(self, image_size: int) -> list[tuple[int, int, int]]:
+        """(C, H, W) of each level for images of that many pixels a side: one dummy forward."""
+        was_training = self.training
+        device = next(self.parameters()).device
+        levels = self.eval()(torch.zeros(1, 3, image_size, image_size, device=device)).levels
+        self.train(was_training)
+        return [(level.shape[1], level.shape[2], level.shape[3]) for level in levels]
+
+
+def _as_map(output: Any, name: str) -> Tensor:
+    shape = tuple(getattr(output, "shape", ()))
+    if len(shape) not in (2, 4):
+        raise ValueError(
+            f"tap must give a map (N, C, H, W) or a vector (N, C); got {shape} from '{name}'"
+        )
+    return output if len(shape) == 4 else output[:, :, None, None]

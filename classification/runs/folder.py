@@ -1,0 +1,83 @@
+"""The files of a run: its states, to go on with, and its metrics."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from classification.runs.states import States
+from reviewkd_det.common import replace_file
+
+__all__ = ["RunFolder"]
+
+
+class RunFolder:
+    """Write a run's files from its main process; all processes read.
+
+    `state/` holds what the run goes on from, `metrics.jsonl` a line per epoch, `summary.json` the
+    result, `last.pth` and `best.pth` the student's plain weights.
+
+    Args:
+        path: the run's OUTPUT_DIR.
+        accelerator: of this process.
+        states_to_keep: see `States`.
+    """
+
+    def __init__(self, path: str, accelerator: Accelerator, states_to_keep: int) -> None:
+        self.path = Path(path)
+        self.accelerator = accelerator
+        self.states = States(self.path / "state", accelerator, states_to_keep)
+
+    def refuse_another_run(self) -> None:
+        """Raise FileExistsError where the folder holds another run's checkpoints."""
+        found = [*self.path.glob("*.pth"), *self.states.all()]
+        if found:
+            raise FileExistsError(
+                f"OUTPUT_DIR must not hold another run's checkpoints; got '{self.path}' with "
+                f"{found[-1].name}; add --resume to go on with it or --overwrite to replace it"
+            )
+
+    def remove_run(self) -> None:
+        """Delete the files of an earlier run."""
+        if self.accelerator.is_main_process:
+            shutil.rmtree(self.path / "state", ignore_errors=True)
+            for name in ("last.pth", "best.pth", "metrics.jsonl", "summary.json"):
+                (self.path / name).unlink(missing_ok=True)
+        self.accelerator.wait_for_everyone()
+
+    def load_state(self) -> dict[str, Any] | None:
+        """Load the last state, see `States.load`, and forget the metrics of later epochs."""
+        progress = self.states.load()
+        if self.accelerator.is_main_process:
+            self._forget_metrics_after(progress["epoch"] if progress else 0)
+        return progress
+
+    def add_metrics(self, metrics: dict[str, Any]) -> None:
+        """Append a line to `metrics.jsonl`.
+
+        Before the state is saved: a run that dies between the two repeats the epoch and the line.
+        """
+        if self.accelerator.is_main_process:
+            path = self.path / "metrics.jsonl"
+            with self.states.writing(path), path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(metrics) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write `summary.json`."""
+        if self.accelerator.is_main_process:
+            text = json.dumps(summary, indent=2) + "\n"
+            replace_file(self.path / "summary.json", lambda part: part.write_text(text))
+
+    def _forget_metrics_after(self, epoch: int) -> None:
+        """A run that died after its last state repeats the epochs from there."""
+        path = self.path / "metrics.jsonl"
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n")]
+            kept = [line for line in kept if json.loads(line)["epoch"] <= epoch]
+            replace_file(path, lambda part: part.write_text("".join(kept), encoding="utf-8"))

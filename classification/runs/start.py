@@ -1,0 +1,150 @@
+"""What the scripts share: the set-up of a process, its log, and its last line."""
+
+import argparse
+import json
+import logging
+import sys
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+from fvcore.common.config import CfgNode
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from classification.build import build_data, build_model
+from classification.config import load_config
+from classification.reading.preprocess import Preprocess
+from classification.runs.evaluation import evaluate
+from classification.runs.folder import RunFolder
+from classification.runs.stopping import StopRequest, resume_command
+from classification.runs.summary import describe, final_block
+from classification.runs.trainer import Trainer
+from reviewkd_det.common import catch_interruption, keep_freed_memory, replace_file
+
+__all__ = ["evaluate_main", "train_main"]
+
+logger = logging.getLogger("classification")
+LINES = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
+
+
+def train_main(args: argparse.Namespace) -> int:
+    """Train as the arguments of `train.py` say.
+
+    Returns:
+        The exit code: 0, or that of the signal after which the run stopped.
+
+    Raises:
+        FileExistsError: OUTPUT_DIR holds another run, and neither --resume nor --overwrite is
+            given.
+        ValueError: a tracker is not installed, or the precision needs a GPU.
+    """
+    cfg = load_config(args.config_file, args.opts)
+    accelerator = _start(cfg, cfg.TRACKERS)
+    waiting = _open_log(accelerator)
+    run = RunFolder(cfg.OUTPUT_DIR, accelerator, cfg.SOLVER.STATES_TO_KEEP)
+    if not (args.resume or args.overwrite):
+        run.refuse_another_run()
+    data = build_data(cfg, accelerator)
+    trainer = Trainer(cfg, accelerator, run, data)
+    # Nothing is written, and no earlier run removed, before everything has been built.
+    if args.overwrite:
+        run.remove_run()
+    trainer.go_on()
+    if accelerator.is_main_process:
+        run.path.mkdir(parents=True, exist_ok=True)
+        _keep_log(waiting, run.path / "log.txt")
+        text = cfg.dump()
+        replace_file(run.path / "config.yaml", lambda part: part.write_text(text, encoding="utf-8"))
+    accelerator.init_trackers("classification", config=_flat(cfg))
+    logger.info("%s", data.description)
+    logger.info("%s", describe(cfg, trainer.plain, accelerator))
+    with logging_redirect_tqdm([logger]), catch_interruption() as interruption:
+        summary = trainer.train(StopRequest(interruption, accelerator))
+        if summary is not None:
+            logger.info("%s", final_block(cfg, summary, run.path))
+        elif interruption.signal is not None:
+            command = resume_command(sys.argv, accelerator.num_processes)
+            name, position = interruption.signal.name, trainer.position
+            logger.info("Stopped by %s %s; go on with: %s", name, position, command)
+        # When the first process leaves with an error code, a launcher ends the others.
+        accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return interruption.exit_code if summary is None else 0
+
+
+def evaluate_main(args: argparse.Namespace) -> None:
+    """Test a checkpoint as the arguments of `evaluate.py` say, and print its accuracy.
+
+    Raises:
+        FileNotFoundError: the checkpoint does not exist.
+        ValueError: it does not fit the network or the data.
+    """
+    cfg = load_config(args.config_file, args.opts)
+    weights = args.weights or str(Path(cfg.OUTPUT_DIR, "last.pth"))
+    accelerator = _start(cfg)
+    _open_log(accelerator)
+    data = build_data(cfg, accelerator)
+    model = build_model(cfg.MODEL.NAME, weights, len(data.class_names), "MODEL")
+    preprocess = Preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
+    classify = torch.nn.Sequential(preprocess, model).to(accelerator.device).eval()
+    accuracy = evaluate(classify, data.test, accelerator)
+    shown = ", ".join(f"{name} {value:.2f}" for name, value in accuracy.items())
+    logger.info("%s with %s on %s: %s", cfg.MODEL.NAME, weights, data.description, shown)
+    if args.json and accelerator.is_main_process:
+        replace_file(Path(args.json), lambda part: part.write_text(json.dumps(accuracy) + "\n"))
+
+
+def _start(cfg: CfgNode, trackers: tuple[str, ...] = ()) -> Accelerator:
+    installed = [str(tracker) for tracker in get_available_trackers()]
+    for tracker in trackers:
+        if tracker not in installed:
+            raise ValueError(
+                f"TRACKERS must be of what is installed, {', '.join(installed)}; got {tracker!r}; "
+                f"install it with pip install {tracker}"
+            )
+    torch.backends.cudnn.benchmark = True
+    if not torch.accelerator.is_available():
+        keep_freed_memory()
+    return Accelerator(
+        # Without saying so, processes on CPUs would each train alone.
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision=cfg.SOLVER.PRECISION,
+        gradient_accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
+        log_with=list(trackers) or None,
+        project_dir=cfg.OUTPUT_DIR,
+    )
+
+
+def _open_log(accelerator: Accelerator) -> MemoryHandler:
+    """Say on the terminal what the main process does, and remember it for a file."""
+    logger.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
+    logger.handlers.clear()
+    waiting = MemoryHandler(capacity=10_000, flushLevel=sys.maxsize)
+    for handler in (logging.StreamHandler(sys.stdout), waiting):
+        handler.setFormatter(LINES)
+        logger.addHandler(handler)
+    return waiting
+
+
+def _keep_log(waiting: MemoryHandler, path: Path) -> None:
+    """Write what was said so far to a file, and all that follows."""
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(LINES)
+    waiting.setTarget(file)
+    logger.removeHandler(waiting)
+    waiting.close()  # which flushes it
+    logger.addHandler(file)
+
+
+def _flat(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
+    """The settings as trackers take them: KEY.KEY to a string or number."""
+    flat: dict[str, Any] = {}
+    for key, value in cfg.items():
+        if isinstance(value, CfgNode):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, int | float | str) else str(value)
+    return flat

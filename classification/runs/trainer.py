@@ -1,0 +1,247 @@
+"""The training loop."""
+
+import logging
+import math
+import time
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from fvcore.common.config import CfgNode
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+from tqdm import tqdm
+
+from classification.build import build_classifier
+from classification.data import Data
+from classification.runs.epoch_losses import EpochLosses
+from classification.runs.evaluation import evaluate
+from classification.runs.folder import RunFolder
+from classification.runs.schedule import build_schedule
+from classification.runs.stopping import StopRequest
+from classification.runs.summary import summarize
+from classification.weights import save_weights
+
+__all__ = ["Trainer"]
+
+logger = logging.getLogger(__name__)
+CHECK_PERIOD = 20  # optimiser steps between two looks at the losses; a look waits for the device
+
+
+class Trainer:
+    """Train what a config describes.
+
+    Args:
+        cfg: as `load_config` reads it.
+        accelerator: of this process.
+        run: the run's folder.
+        data: as `build_data` makes it.
+    """
+
+    def __init__(self, cfg: CfgNode, accelerator: Accelerator, run: RunFolder, data: Data) -> None:
+        self.cfg = cfg
+        self.accelerator = accelerator
+        self.run = run
+        self.data = data
+        set_seed(cfg.SEED)
+        classifier, self.student = build_classifier(cfg, len(data.class_names))
+        optimizer = torch.optim.SGD(
+            classifier.parameters(),
+            lr=cfg.SOLVER.LR,
+            momentum=cfg.SOLVER.MOMENTUM,
+            nesterov=cfg.SOLVER.NESTEROV,
+            weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        )
+        self.schedule = build_schedule(cfg.SOLVER)
+        classifier = classifier.to(memory_format=torch.channels_last)
+        self.classifier, self.optimizer = accelerator.prepare(classifier, optimizer)
+        self.plain = accelerator.unwrap_model(self.classifier)
+        if cfg.SOLVER.COMPILE != "none":
+            self.plain.compile_losses(cfg.SOLVER.COMPILE)
+        # What a resumed run goes on with, beside the state of model and optimiser.
+        self.progress: dict[str, Any] = {
+            "epoch": 0, "train_seconds": 0.0, "wall_seconds": 0.0, "last": None, "best": None,
+            "teacher": None,
+            # Of the epoch that is not done: optimiser steps of how many, sums of losses, seconds.
+            "step": 0, "steps": self.steps, "losses": {}, "epoch_seconds": 0.0,
+        }  # fmt: skip
+        self._clock = time.perf_counter()
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of an epoch."""
+        return len(self.data.train) // self.cfg.SOLVER.ACCUMULATION_STEPS
+
+    def train(self, stop: StopRequest) -> dict[str, Any] | None:
+        """Train to the last epoch, evaluate, and write the run's files.
+
+        Args:
+            stop: on a signal the state is saved after the step at hand.
+
+        Returns:
+            The content of `summary.json`; None where a signal came first.
+
+        Raises:
+            FloatingPointError: a loss or weight is not finite; the last state is kept.
+            OSError: a file cannot be written; the last state is kept.
+        """
+        if self.plain.teacher is not None and self.progress["teacher"] is None:
+            self._test_teacher()
+        cfg, done, parts = self.cfg, self.progress["epoch"], self.cfg.SOLVER.ACCUMULATION_STEPS
+        with tqdm(
+            total=cfg.SOLVER.EPOCHS * self.steps * parts,
+            initial=(done * self.steps + self.progress["step"]) * parts,
+            unit="it",
+            mininterval=1,
+            disable=not self.accelerator.is_main_process,
+        ) as bar:
+            for epoch in range(done + 1, cfg.SOLVER.EPOCHS + 1):
+                metrics = self._train_epoch(epoch, stop, bar)
+                if metrics is None:
+                    return None
+                if epoch % cfg.TEST.PERIOD == 0 or epoch == cfg.SOLVER.EPOCHS:
+                    metrics |= self._evaluate(epoch)
+                self.run.add_metrics({"epoch": epoch, **metrics})
+                self._save(epoch)
+                self.accelerator.log(metrics, step=epoch)
+                shown = [f"{name} {value:.4g}" for name, value in metrics.items()]
+                logger.info("epoch %d/%d: %s", epoch, cfg.SOLVER.EPOCHS, ", ".join(shown))
+                if epoch < cfg.SOLVER.EPOCHS and stop.signal():
+                    return None
+        summary = summarize(cfg, self.progress, self.student, self.data.train)
+        self.run.write_summary(summary)
+        return summary
+
+    @property
+    def position(self) -> str:
+        """How far the run is, in words."""
+        epoch, step = self.progress["epoch"], self.progress["step"]
+        if not step:
+            return f"after epoch {epoch} of {self.cfg.SOLVER.EPOCHS}"
+        return f"in epoch {epoch + 1} of {self.cfg.SOLVER.EPOCHS} after step {step} of {self.steps}"
+
+    def go_on(self) -> None:
+        """Load the run's last state, if there is one.
+
+        Raises:
+            ValueError: it does not fit what is configured.
+        """
+        progress = self.run.load_state()
+        if progress is None:
+            return
+        if progress["step"] and progress["steps"] != self.steps:
+            raise ValueError(
+                f"run must keep the {progress['steps']} steps of an epoch in the middle of which "
+                f"it goes on; got {self.steps}; set SOLVER.BATCH_SIZE and the data as they were"
+            )
+        self.progress = {**progress, "steps": self.steps}
+        logger.info("Going on %s", self.position)
+
+    def _test_teacher(self) -> None:
+        """Weights that load are no teacher yet: a wrong mean or order of classes shows here."""
+        test = self.data.test
+        accuracy = evaluate(self.plain.classify_as_teacher, test, self.accelerator)
+        self.progress["teacher"] = accuracy
+        name, chance = self.cfg.TEACHER.NAME, 100 / len(self.data.class_names)
+        logger.info("Teacher %s: top-1 %.2f, top-5 %.2f", name, accuracy["top1"], accuracy["top5"])
+        if accuracy["top1"] < 2 * chance:
+            logger.warning(
+                "The teacher is hardly better than chance, %.2f: are TEACHER.MEAN, TEACHER.STD and "
+                "the order of the classes those it was trained with?",
+                chance,
+            )
+
+    def _train_epoch(self, epoch: int, stop: StopRequest, bar: tqdm) -> dict[str, float] | None:
+        """The rest of an epoch; returns its mean losses and speed, or None on a signal."""
+        self._take_time()
+        self.classifier.train()
+        parts, period = self.cfg.SOLVER.ACCUMULATION_STEPS, self.cfg.SOLVER.CHECKPOINT_PERIOD
+        batches, done = len(self.data.train), self.progress["step"] * parts
+        self.data.train.set_epoch(epoch, done)
+        losses = EpochLosses(self.accelerator, self.progress["losses"])
+        for batch, (images, labels) in enumerate(self.data.train, start=done + 1):
+            self._set_learning_rate(epoch - 1 + (batch - 1) // parts * parts / batches)
+            self._train_batch(images, labels, epoch, losses)
+            step = batch // parts
+            if batch % parts:
+                continue
+            signal = stop.signal()
+            is_due = bool(signal or (period and step % period == 0 and step < self.steps))
+            if is_due or step % CHECK_PERIOD == 0 or step == self.steps:
+                loss = self._check(losses, epoch, batch)
+                bar.set_postfix(epoch=epoch, loss=f"{loss:.3f}")
+                bar.update((epoch - 1) * batches + batch - bar.n)
+            if is_due:
+                self._save(epoch - 1, step, losses.state())
+            if signal:
+                return None
+        self._take_time("epoch_seconds", "wall_seconds")
+        images_per_second = self.data.train.images_per_epoch / self.progress["epoch_seconds"]
+        return {
+            **losses.means(batches),
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "images_per_second": images_per_second,
+        }
+
+    def _train_batch(self, images: Tensor, labels: Tensor, epoch: int, losses: EpochLosses) -> None:
+        with self.accelerator.accumulate(self.classifier):
+            values = self.classifier(images, labels, epoch)
+            self.accelerator.backward(torch.stack(list(values.values())).sum())
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        losses.add(values)
+
+    def _take_time(self, *keys: str) -> None:
+        """Add the seconds since this was last called to the run's progress."""
+        now = time.perf_counter()
+        for key in keys:
+            self.progress[key] += now - self._clock
+        self._clock = now
+
+    def _save(self, epoch: int, step: int = 0, losses: dict[str, Any] | None = None) -> None:
+        """Save the state after that many epochs, and steps of the next one."""
+        self._take_time("wall_seconds", *["epoch_seconds"] * bool(step))
+        if not step:
+            self.progress["train_seconds"] += self.progress["epoch_seconds"]
+            self.progress["epoch_seconds"] = 0.0
+        self.progress |= {"epoch": epoch, "step": step, "losses": losses or {}}
+        self.run.states.save(self.progress)
+        self._take_time("wall_seconds")
+
+    def _set_learning_rate(self, epochs: float) -> None:
+        factor = self.schedule(epochs / self.cfg.SOLVER.EPOCHS)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.cfg.SOLVER.LR * factor
+
+    def _check(self, losses: EpochLosses, epoch: int, batch: int) -> float:
+        """Stop before a state that is not finite replaces a good one; returns the last loss."""
+        advice = f"{self.run.states.last}; try a lower SOLVER.LR"
+        last = losses.check(epoch, batch, self.data.train.describe_batch, advice)
+        norm = float(get_total_norm([weight.detach() for weight in self.classifier.parameters()]))
+        if not math.isfinite(norm):
+            raise FloatingPointError(
+                f"weights must be finite; got a norm of {norm} in epoch {epoch} after batch "
+                f"{batch}; {advice}"
+            )
+        return last
+
+    def _evaluate(self, epoch: int) -> dict[str, float]:
+        """Test the student, and save it where it is the last or the best."""
+        self.classifier.eval()
+        accuracy = evaluate(self.plain.classify, self.data.test, self.accelerator)
+        self.progress["last"] = {"epoch": epoch, **accuracy}
+        best = self.progress["best"]
+        is_best = best is None or accuracy["top1"] > best["top1"]
+        if is_best:
+            self.progress["best"] = self.progress["last"]
+        if self.accelerator.is_main_process:
+            for name in ["last", "best"] if is_best else ["last"]:
+                path = self.run.path / f"{name}.pth"
+                with self.run.states.writing(path):
+                    save_weights(self._student_weights(), path)
+        return accuracy
+
+    def _student_weights(self) -> dict[str, Tensor]:
+        """The student's own state dict; where it is tapped, the traced copy holds its buffers."""
+        return self.student.state_dict() | self.plain.student.net.state_dict()

@@ -1,0 +1,68 @@
+"""Write a trained student as a plain Detectron2 checkpoint and config, free of reviewkd_det.
+
+python tools/export_student.py --config-file output/RUN/config.yaml --output FOLDER
+"""
+
+import argparse
+from pathlib import Path
+
+from reviewkd_det.common import check_config_file
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config-file", required=True, help="the run's config")
+    parser.add_argument("--output", required=True, help="folder for model.pth and config.yaml")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    parser.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER,
+        help="KEY VALUE pairs; MODEL.WEIGHTS names a checkpoint other than the run's last one",
+    )
+    return parser.parse_args()
+
+
+def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool = False) -> None:
+    """Load the student, verify that it is whole, and write `model.pth` and `config.yaml`."""
+    import torch
+
+    from reviewkd_det.d2.config import ours_in, plain_config
+    from reviewkd_det.d2.runs.start import load_run_config
+    from reviewkd_det.d2.runs.trainer import Trainer
+    from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
+
+    cfg = load_run_config(config_file, opts)
+    weights_file, plain_file = output / "model.pth", output / "config.yaml"
+    if not overwrite and (weights_file.exists() or plain_file.exists()):
+        raise FileExistsError(
+            f"--output must not hold another export; got '{output}'; add --overwrite to replace it"
+        )
+    plain = plain_config(cfg)
+    plain.MODEL.DEVICE = "cpu"
+    model = Trainer.build_model(plain)
+    checkpointer = VerifiedCheckpointer(model, cfg.OUTPUT_DIR, key="MODEL.WEIGHTS")
+    if "MODEL.WEIGHTS" not in opts:
+        if not checkpointer.has_checkpoint():
+            raise FileNotFoundError(
+                f"OUTPUT_DIR must hold a checkpoint; got '{cfg.OUTPUT_DIR}'; or name one with "
+                "MODEL.WEIGHTS FILE"
+            )
+        cfg.MODEL.WEIGHTS = checkpointer.get_checkpoint_file()
+    checkpointer.load(cfg.MODEL.WEIGHTS)
+
+    output.mkdir(parents=True, exist_ok=True)
+    torch.save({"model": model.state_dict()}, weights_file)
+    plain.MODEL.DEVICE = cfg.MODEL.DEVICE
+    plain.MODEL.WEIGHTS = str(weights_file.resolve())
+    plain_file.write_text(plain.dump(), encoding="utf-8")
+    print(f"Exported {cfg.MODEL.WEIGHTS} to {weights_file} and {plain_file}")
+    for name in ours_in(plain):
+        print(f"{name} is not Detectron2's own: `import reviewkd_det.d2` before loading it")
+
+
+def main() -> None:
+    """Export as the command line says."""
+    args = parse_args()
+    check_config_file(args.config_file)
+    export(args.config_file, Path(args.output), args.opts, overwrite=args.overwrite)

@@ -1,0 +1,28 @@
+"""Write a page and a picture that compare any number of runs.
+
+python tools/report.py output/demo/teacher output/demo/distilled plain=output/demo/baseline
+"""
+
+import argparse
+from pathlib import Path
+
+from reviewkd_det.common import split_named_folder
+
+
+def main() -> None:
+    """Read the runs and write their report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "runs", nargs="+", metavar="[NAME=]FOLDER", help="output folder of a run, and its name"
+    )
+    parser.add_argument("--output", type=Path, default=Path("output/report.html"), help="the page")
+    parser.add_argument("--png", type=Path, help="the picture; by default beside the page")
+    args = parser.parse_args()
+    # What takes seconds to import comes after what is wrong with the arguments.
+    from reviewkd_det.report import read_run, write_page
+
+    named = map(split_named_folder, args.runs)
+    runs = [read_run(folder, name or "") for name, folder in named]
+    picture = args.png or args.output.with_suffix(".png")
+    write_page(runs, args.output, picture)
+    print(f"Page: {args.output}\nPicture: {picture}")

@@ -1,0 +1,1 @@
+"""Config files and KEY VALUE pairs, and the config nodes of the methods."""

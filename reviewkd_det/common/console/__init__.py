@@ -1,0 +1,1 @@
+"""The command line: arguments, commands to paste, errors in one sentence, hidden warnings."""

@@ -1,0 +1,1 @@
+"""What detection and classification do with any method: build, weigh, report, describe."""

@@ -1,0 +1,1 @@
+"""A run's folder: files that are whole, random states, interruption, resuming."""

@@ -1,0 +1,1 @@
+"""How tensors are computed: compiled, counted, kept in memory."""

@@ -1,0 +1,1 @@
+"""Reading weights as plain data."""

@@ -1,0 +1,1 @@
+"""The distillation methods, one file each; the imports here are their registration."""

@@ -1,0 +1,80 @@
+"""What is checked of a run's data before anything is built."""
+
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from reviewkd_det.d2.config import plain_config
+from reviewkd_det.d2.data import check_evaluable
+from reviewkd_det.d2.evaluation import fast_coco_eval
+
+__all__ = ["check_classes", "check_data"]
+
+CLASS_KEYS = {
+    "GeneralizedRCNN": ("ROI_HEADS", "NUM_CLASSES"),
+    "PanopticFPN": ("ROI_HEADS", "NUM_CLASSES"),
+    "RetinaNet": ("RETINANET", "NUM_CLASSES"),
+}
+
+
+def check_data(cfg: CfgNode, *, training: bool) -> None:
+    """Check before anything is built that the data sets are known and can be evaluated.
+
+    Raises:
+        ImportError: see `Trainer.build_evaluator`.
+        KeyError: a data set has no such name.
+        ValueError: none is named, or a file cannot be evaluated.
+    """
+    wanted = {"DATASETS.TEST": cfg.DATASETS.TEST}
+    if training:
+        wanted["DATASETS.TRAIN"] = cfg.DATASETS.TRAIN
+        wanted["DATASETS.UNLABELED"] = cfg.DATASETS.UNLABELED
+    for key, names in wanted.items():
+        if not names and (key == "DATASETS.TRAIN" or not training):
+            raise ValueError(f"{key} must name a data set; got none")
+        for name in names:
+            if name not in DatasetCatalog.list():
+                raise KeyError(
+                    f"{key} must name registered data sets; got '{name}'; "
+                    "name your own in DATASETS.COCO_FORMAT"
+                )
+    if training:
+        _check_unlabeled(cfg)
+    if cfg.TEST.FAST_COCO_EVAL:
+        fast_coco_eval()
+    for name in cfg.DATASETS.TEST:
+        check_evaluable(name, with_masks=cfg.MODEL.MASK_ON)
+    check_classes(cfg, cfg.DATASETS.TEST)
+
+
+def _check_unlabeled(cfg: CfgNode) -> None:
+    count, methods = cfg.SOLVER.UNLABELED_PER_BATCH, cfg.MODEL.DISTILL.METHODS
+    if count and not cfg.DATASETS.UNLABELED:
+        raise ValueError(
+            f"SOLVER.UNLABELED_PER_BATCH must be 0 without DATASETS.UNLABELED; got {count}"
+        )
+    if cfg.DATASETS.UNLABELED and methods and "ReviewKD" not in methods:
+        raise ValueError(
+            "MODEL.DISTILL.METHODS must have ReviewKD, which needs no labels, with "
+            f"DATASETS.UNLABELED; got {', '.join(methods)}"
+        )
+
+
+def check_classes(cfg: CfgNode, dataset_names: Sequence[str]) -> None:
+    """Check that loaded data sets have as many classes as the student.
+
+    Raises:
+        ValueError: one has another number.
+    """
+    keys = CLASS_KEYS.get(plain_config(cfg).MODEL.META_ARCHITECTURE)
+    for name in dataset_names:
+        classes = MetadataCatalog.get(name).get("thing_classes")
+        if keys is None or classes is None:
+            continue
+        count = cfg.MODEL[keys[0]][keys[1]]
+        if count != len(classes):
+            raise ValueError(
+                f"MODEL.{'.'.join(keys)} must be the number of classes of '{name}', "
+                f"{len(classes)}; got {count}"
+            )

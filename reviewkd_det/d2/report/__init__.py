@@ -1,7 +1,0 @@
-"""A page and a picture of any number of runs, from what each wrote into its output folder."""
-
-from reviewkd_det.d2.report.page import write_page
-from reviewkd_det.d2.report.reading import read_run
-from reviewkd_det.d2.report.runs import Run
-
-__all__ = ["Run", "read_run", "write_page"]

@@ -1,0 +1,1 @@
+"""Training and evaluating: the trainer, its hooks, its start and its end."""

@@ -1,0 +1,1 @@
+"""Detectron2's and torchvision's checkpoints, verified."""

@@ -1,0 +1,114 @@
+"""Reading a run's output folder; nothing of it is executed."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reviewkd_det.report.runs import CLASSIFIER, DETECTOR, LAZY_DETECTOR, Kind, Run
+
+__all__ = ["read_run"]
+
+DISTILLED = "DistilledDetector"
+
+
+def read_run(folder: Path, name: str = "") -> Run:
+    """Read a run's files.
+
+    Args:
+        folder: its output folder.
+        name: as the report calls it; empty takes the folder's.
+
+    Raises:
+        FileNotFoundError: the folder does not hold a run's config and metrics.
+        ValueError: one of its files cannot be read.
+    """
+    name = name or folder.resolve().name
+    config_file = folder / "config.yaml"
+    metrics = folder / CLASSIFIER.metrics
+    if not metrics.is_file():
+        metrics = folder / DETECTOR.metrics
+    for path in (config_file, metrics):
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"run folder must hold config.yaml and metrics.json or metrics.jsonl; "
+                f"got '{folder}' without {path.name}"
+            )
+    config = _read_config(config_file)
+    if config.get("MODEL.META_ARCHITECTURE", DISTILLED) != DISTILLED:  # its defaults mean nothing
+        config = {key: x for key, x in config.items() if not key.startswith("MODEL.DISTILL.")}
+    if metrics.name == CLASSIFIER.metrics:
+        kind = CLASSIFIER
+    else:
+        kind = LAZY_DETECTOR if LAZY_DETECTOR.length in config else DETECTOR
+    summary_file = folder / "summary.json"
+    summary = _read_json(summary_file)[0] if summary_file.is_file() else {}
+    history = _history(_read_json(metrics, lines=True), kind, config.get(kind.length, math.inf))
+    return Run(name, folder, kind, config, history, summary)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads the Python objects of a saved LazyConfig as the plain data they are written with."""
+
+
+def _plain(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return node.value
+
+
+_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _plain)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"config file must be YAML; got '{path}': {reason}") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"config file must be a YAML mapping; got '{path}': {tree!r:.80}")
+    return _flat(tree)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= (_flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value
+                 else {f"{prefix}{key}": value})  # fmt: skip
+    return flat
+
+
+def _read_json(path: Path, *, lines: bool = False) -> list[dict[str, Any]]:
+    """The objects of a file; a last line that a killed run left unfinished is left out."""
+    text = path.read_text(encoding="utf-8")
+    parts = [line for line in text.split("\n") if line.strip()] if lines else [text]
+    objects = []
+    for number, part in enumerate(parts, start=1):
+        try:
+            objects.append(json.loads(part))
+        except json.JSONDecodeError as error:
+            if lines and number == len(parts) and not text.endswith("\n"):
+                break
+            raise ValueError(f"'{path}' must hold JSON; got {part!r:.80}: {error}") from error
+    return objects
+
+
+def _history(
+    points: list[dict[str, Any]], kind: Kind, length: float
+) -> dict[int, dict[str, float]]:
+    """Values by step; of steps that a resumed run repeated, the last values."""
+    history: dict[int, dict[str, float]] = {}
+    for point in points:
+        if kind.step not in point:
+            raise ValueError(f"{kind.metrics} must name the {kind.step} in each line; got {point}")
+        # Detectron2 evaluates for the last time when its counter is already past the end.
+        step = int(min(point[kind.step] + 1 - kind.first_step, length))
+        values = {key: x for key, x in point.items() if isinstance(x, int | float)}
+        finite = {key: float(x) for key, x in values.items() if math.isfinite(x)}
+        history.setdefault(step, {}).update(finite)
+    return dict(sorted(history.items()))

@@ -1,0 +1,319 @@
+"""The benchmark: what it measures, on a tiny recipe; not how fast anything is."""
+
+import json
+import runpy
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from benchmarks import speed as package
+from benchmarks.speed import (
+    Point,
+    Pyramid,
+    Settings,
+    benchmark,
+    compare,
+    comparison_table,
+    growth,
+)
+from benchmarks.speed.growth import fit_slope
+from benchmarks.speed.measure import extra_memory, interleaved, resident_memory
+from benchmarks.speed.models import build_models, synthetic_batch
+from benchmarks.speed.parts import parts
+from benchmarks.speed.stock_process import stock_process
+from tests.d2 import tiny
+
+SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "benchmark.py"
+SECONDS = [
+    "plain_step", "teacher_backbone", "teacher", "distilled_step", "textbook_step",
+    "distillation", "textbook_distillation", "hcl", "textbook_hcl", "floor",
+]  # fmt: skip
+MEMORY = ["plain_peak_mb", "distilled_peak_mb", "textbook_peak_mb"]
+EXTRA_MEMORY = [
+    f"{name}_extra_mb" for name in ("distillation", "textbook_distillation", "hcl", "textbook_hcl")
+]
+RATIOS = ["distilled_to_floor", "distilled_to_textbook", "extra_memory_ratio", "hcl_speedup"]
+RATES = [f"{name}_images_per_s" for name in ("plain", "distilled", "textbook")]
+
+
+def recipe(folder, model=tiny.R_CNN, distill=None, **extra):
+    """A student's config beside its teacher's, which has no weights file."""
+    tree = tiny.detector(model, width=8, pyramid=24)
+    tree["MODEL"]["WEIGHTS"] = "nowhere.pth"
+    tiny.write(folder / "teacher.yaml", tree)
+    return str(tiny.save_student(folder, model, distill, **extra))
+
+
+def call(monkeypatch, *arguments):
+    """Run the script; returns its exit code."""
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+    try:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    config = recipe(tmp_path_factory.mktemp("recipe"))
+    return benchmark(Settings(config, size=(64, 96), repeats=2, device="cpu", memory="kept"))
+
+
+def test_every_number_is_there_and_positive(results):
+    names = [*SECONDS, *MEMORY, *EXTRA_MEMORY, *RATIOS, *RATES]
+    assert all(results[name] > 0 for name in names), results
+    for name in SECONDS[:-1]:
+        least, most = results["spread"][name]
+        assert least <= results[name] <= most
+    assert results["floor"] == results["plain_step"] + results["teacher_backbone"]
+    assert results["plain_images_per_s"] == pytest.approx(2 / results["plain_step"])
+    assert results["hcl_speedup"] == pytest.approx(results["textbook_hcl"] / results["hcl"])
+    json.dumps(results)
+
+
+def test_ours_and_the_textbooks_loss_are_equal(results):
+    assert results["loss"] > 0
+    assert results["loss_relative_difference"] < 1e-5
+
+
+def test_ours_and_the_textbook_train_equally_many_parameters(results):
+    trained = results["trained_parameters"]
+    assert trained["distilled_step"] == trained["textbook_step"] > trained["plain_step"]
+
+
+def test_distillation_needs_more_memory_than_the_plain_step(results):
+    assert min(results["distilled_peak_mb"], results["textbook_peak_mb"]) > results["plain_peak_mb"]
+
+
+def test_the_settings_are_told(results):
+    settings = results["settings"]
+    assert (settings["size"], settings["batch"], settings["repeats"]) == ((64, 96), 2, 2)
+    assert settings["config"].endswith("student.yaml")
+    assert settings["threads"] == torch.get_num_threads()
+    assert settings["torch"] == torch.__version__
+    assert settings["device"] == "cpu"
+    assert settings["device_name"]
+
+
+def test_the_table_shows_the_medians(results):
+    text = comparison_table(results, markdown=True)
+    rows = {row.split("|")[1].strip(): row for row in text.splitlines() if row.startswith("| ")}
+    assert f"{1000 * results['textbook_step']:.1f}" in rows["distilled step, textbook"]
+    assert f"{results['plain_peak_mb']:.1f}" in rows["student alone"]
+    assert "64 x 96" in text
+    assert "|" not in comparison_table(results)
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (tiny.RETINANET, {}),
+        (tiny.merged(tiny.R_CNN, {"MASK_ON": True}), {}),
+        (tiny.R_CNN, {"INPUT": {"FORMAT": "RGB"}}),
+    ],
+    ids=["retinanet", "mask", "another channel order"],
+)
+def test_the_textbook_agrees_on_other_recipes(tmp_path, model, options):
+    from benchmarks.speed.compare import _losses
+
+    distill = {
+        "METHODS": ["ReviewKD", "DKD"],
+        "REVIEWKD": {"WARMUP_ITERS": 10, "TEACHER_SCALE": "rms", "LOSS_WEIGHT": 3.0},
+    }
+    cfg = package.checked_config(Settings(recipe(tmp_path, model, distill, **options)))
+    cfg.MODEL.DEVICE = "cpu"
+    batch = synthetic_batch((96, 160), 2)
+    models = build_models(cfg, batch)
+    losses = _losses(models, batch)
+    assert losses["loss"] > 0
+    assert losses["loss_relative_difference"] < 1e-5
+    assert list(models.ours.methods) == ["ReviewKD"]
+
+
+def test_the_students_share_weights_but_no_memory(tmp_path):
+    batch = synthetic_batch((64, 96), 2)
+    models = build_models(package.checked_config(Settings(recipe(tmp_path), device="cpu")), batch)
+    students = [models.plain, models.ours.student, models.textbook.student]
+    states = [student.state_dict() for student in students]
+    for name, tensor in states[0].items():
+        assert all(torch.equal(tensor, state[name]) for state in states[1:])
+        assert len({state[name].data_ptr() for state in states}) == 3
+    before = models.plain.backbone.fpn_lateral2.weight.clone()
+    teacher = [p.clone() for p in models.textbook.teacher.parameters()]
+    calls = parts(models, batch, "float32")
+    for call_ in calls.values():
+        call_()
+    for student in students:
+        assert not torch.equal(before, student.backbone.fpn_lateral2.weight)
+        assert all(p.grad is None for p in student.parameters())
+    assert all(map(torch.equal, teacher, models.textbook.teacher.parameters()))
+    assert not any(module.training for module in models.textbook.teacher.modules())
+
+
+def test_mixed_precision_is_measured(tmp_path):
+    settings = Settings(
+        recipe(tmp_path, tiny.RETINANET),
+        size=(64, 96),
+        repeats=1,
+        precision="bfloat16",
+        device="cpu",
+        memory="kept",
+    )
+    results = benchmark(settings)
+    assert results["distilled_step"] > 0
+    assert results["settings"]["precision"] == "bfloat16"
+
+
+def test_the_textbook_alone_runs_in_a_process_of_its_own(tmp_path, monkeypatch):
+    called = []
+
+    @contextmanager
+    def here(settings):
+        yield called.append
+
+    monkeypatch.setattr(compare, "stock_process", here)
+    benchmark(Settings(recipe(tmp_path, tiny.RETINANET), size=(64, 96), repeats=1, device="cpu"))
+    assert set(called) == {"textbook_step", "textbook_distillation", "textbook_hcl"}
+
+
+def test_a_part_that_fails_in_the_other_process_fails_here(tmp_path):
+    settings = Settings(recipe(tmp_path, tiny.RETINANET), size=(64, 96), device="cpu")
+    with stock_process(settings) as run:
+        run("textbook_hcl")
+        with pytest.raises(KeyError, match="no_such_part"):
+            run("no_such_part")
+
+
+def test_parts_take_turns_and_each_is_called_so_often():
+    calls = []
+    parts = {name: lambda name=name: calls.append(name) for name in "abc"}
+    seconds = interleaved(parts, repeats=4)
+    assert "".join(calls) == "abc" + "abc" + "bca" + "cab" + "abc"
+    assert list(seconds) == list("abc")
+    assert all(0 <= s.least <= s.median <= s.most for s in seconds.values())
+
+
+def test_the_first_round_does_not_count(monkeypatch):
+    clock = iter([0, 100, 200, 201, 300, 303, 400, 402])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    assert interleaved({"a": lambda: None}, repeats=3)["a"] == (2, 1, 3)
+
+
+def test_extra_memory_is_the_most_held_at_once():
+    def peak_of_48_mb():
+        first, second = torch.ones(8, 2**20), torch.ones(4, 2**20)  # 32 MB and 16 MB
+        del first
+        return torch.cat([second, second[:2]])  # 16 MB and 24 MB
+
+    assert extra_memory(peak_of_48_mb) == pytest.approx(48, rel=0.2)
+    assert extra_memory(lambda: None) == 0
+
+
+def test_extra_memory_does_not_count_what_was_there():
+    before = [torch.ones(8, 2**20)]
+
+    def replace():
+        before.clear()
+        before.append(torch.ones(4, 2**20))
+
+    assert extra_memory(replace) == pytest.approx(16, rel=0.2)
+
+
+def test_resident_memory_is_parameters_buffers_and_momentum():
+    model = nn.Sequential(nn.Linear(1024, 512, bias=False), nn.BatchNorm1d(512, affine=False))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    buffers = (2 * 512 * 4 + 8) / 2**20
+    assert resident_memory([model], optimizer) == pytest.approx(2 + buffers)
+    model(torch.ones(2, 1024)).sum().backward()
+    optimizer.step()
+    assert resident_memory([model], optimizer) == pytest.approx(4 + buffers)
+    assert resident_memory([model, model]) == pytest.approx(2 + buffers)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0, 2.0])
+def test_the_slope_of_a_power_law_is_found(exponent):
+    values = [3, 12, 40]
+    assert fit_slope(values, [0.07 * x**exponent for x in values]) == pytest.approx(exponent)
+
+
+def test_growth_varies_one_thing_at_a_time():
+    pyramid = Pyramid((6, 8), (5, 7), (4, 8))
+    measured = growth(pyramid, Point((48, 72), 2, 4, 2), repeats=1)
+    assert [row["values"] for row in measured.values()] == [
+        [12 * 18, 24 * 36, 48 * 72],
+        [1, 2],
+        [64, 128, 256],
+        [1, 2, 4],
+    ]
+    for name, row in measured.items():
+        for kind in ("ours", "textbook"):
+            assert len(row[kind]) == len(row["values"])
+            assert min(row[kind]) > 0
+            assert (f"{kind}_slope" in row) == (name != "levels")
+
+
+def test_growth_needs_two_cells():
+    with pytest.raises(
+        ValueError, match="cells of stride 64 or more in 1 image of 16 x 32; got 64 128"
+    ):
+        growth(Pyramid((6,), (5,), (64,)), Point((64, 128), 1, 4, 1), repeats=1)
+
+
+def test_the_script_writes_numbers_and_picture(tmp_path, monkeypatch, capsys):
+    numbers, picture = tmp_path / "b.json", tmp_path / "growth.png"
+    arguments = [
+        "--config-file", recipe(tmp_path, tiny.RETINANET), "--size", 64, 96, "--repeats", 1,
+        "--device", "cpu", "--json", numbers, "--growth", picture, "--growth-size", 32, 520,
+        "MODEL.DISTILL.REVIEWKD.MID_CHANNELS", 8,
+    ]  # fmt: skip
+    assert call(monkeypatch, *arguments) == 0
+    results = json.loads(numbers.read_text())
+    assert {*SECONDS, *MEMORY, *EXTRA_MEMORY, *RATIOS, *RATES} <= set(results)
+    assert results["growth"]["base"]["size"] == [32, 520]
+    assert results["growth"]["base"]["mid_channels"] == 8
+    assert results["growth"]["levels"]["values"] == [1, 2, 3, 4, 5]
+    with Image.open(picture) as image:
+        assert image.width > 1000
+    out = capsys.readouterr().out
+    assert "student alone" in out
+    assert str(picture) in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--repeats", 0], "--repeats must be at least 1; got 0"),
+        (["--batch", -2], "--batch must be at least 1; got -2"),
+        (["--threads", 0], "--threads must be at least 1; got 0"),
+        (["--size", 16, 96], "--size must be at least 32 32; got 16 96"),
+        (["--precision", "int8"], "must be float32, float16, bfloat16; got int8"),
+        (["--device", "tpu"], "--device must be auto, cpu or cuda; got tpu"),
+        (["--memory", "none"], "--memory must be own, kept or stock; got none"),
+        (["--json", "/no/such/b.json"], "--json must be in a folder that exists; got '/no/such"),
+        (["--config-file", "no.yaml"], "config file must exist; got 'no.yaml'"),
+        (["MODEL.DEPHT", 3], "config key must be known; got MODEL.DEPHT"),
+        (
+            ["MODEL.META_ARCHITECTURE", "RetinaNet"],
+            "MODEL.META_ARCHITECTURE must be DistilledDetector, as in a distillation recipe; "
+            "got RetinaNet",
+        ),
+    ],
+)
+def test_bad_input_ends_in_one_sentence(monkeypatch, capsys, arguments, sentence):
+    assert call(monkeypatch, *arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("benchmark.py: error: ")
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_must_be_there(monkeypatch, capsys):
+    assert call(monkeypatch, "--device", "cuda") == 1
+    assert "--device must be cpu where PyTorch finds no GPU; got cuda" in capsys.readouterr().err

@@ -1,0 +1,122 @@
+"""Small runs on scikit-learn's digits, in this process or as the command line starts them."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate.state import AcceleratorState
+from accelerate.utils.other import load
+from safetensors.torch import load_file
+
+from classification.runs.start import train_main
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "classification" / "configs" / "digits"
+# resnet8 on 100 images: an epoch takes a fraction of a second.
+SMALL = ["DATA.TRAIN_IMAGES", "100", "SOLVER.BATCH_SIZE", "25", "TRACKERS", "()", "MODEL.NAME",
+         "resnet8", "SOLVER.WARMUP_EPOCHS", "0.0"]  # fmt: skip
+
+
+def train(folder, *opts, config="teacher", resume=False, overwrite=False):
+    """Train in this process; the last of two equal options counts. Returns the exit code."""
+    AcceleratorState._reset_state(True)  # else a second run takes the first one's precision
+    args = argparse.Namespace(
+        config_file=CONFIGS / f"{config}.yaml",
+        resume=resume,
+        overwrite=overwrite,
+        opts=[*SMALL, "OUTPUT_DIR", str(folder), *map(str, opts)],
+    )
+    return train_main(args)
+
+
+def script(*command, **environment):
+    """Run a Python script of the repository."""
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def command(folder, *opts, config="teacher", resume=False):
+    """The arguments of Python for what `train` does."""
+    start = ["classification/train.py", *["--resume"] * resume, "--config-file"]
+    return [*start, str(CONFIGS / f"{config}.yaml"), *SMALL, "OUTPUT_DIR", str(folder), *opts]
+
+
+def start(*command):
+    """Start a Python script of the repository in a process group of its own, with one thread."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(process, text):
+    """Read the output up to a line that holds a text."""
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if text in line:
+            return
+    raise AssertionError("".join(seen))
+
+
+def read_lines(folder):
+    """The lines of `metrics.jsonl` but for the speed."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [
+        {name: value for name, value in json.loads(line).items() if name != "images_per_second"}
+        for line in lines
+    ]
+
+
+def assert_same_end(one, other):
+    """Compare all that two runs end with, bit for bit, but for what measures time."""
+    states = [sorted((folder / "state").iterdir())[-1] for folder in (one, other)]
+    assert states[0].name == states[1].name
+    names, other_names = ({file.name for file in state.iterdir()} for state in states)
+    assert names == other_names >= {"model.safetensors", "optimizer.bin", "random_states_0.pkl"}
+    for name in names - {"SHA256SUMS"}:
+        assert_same(*(_read(state / name) for state in states), name)
+    for name in ("last.pth", "best.pth"):
+        assert_same(*(_read(folder / name) for folder in (one, other)), name)
+    assert read_lines(one) == read_lines(other)
+
+
+def assert_same(one, other, where=""):
+    """Compare nested tensors, arrays and plain data bit for bit."""
+    assert type(one) is type(other), where
+    if isinstance(one, dict):
+        assert list(one) == list(other), where
+        for key in one:
+            assert_same(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for position, pair in enumerate(zip(one, other, strict=True)):
+            assert_same(*pair, f"{where}/{position}")
+    elif isinstance(one, torch.Tensor | np.ndarray):
+        assert one.dtype == other.dtype, where
+        assert bytes(np.asarray(one)) == bytes(np.asarray(other)), where
+    else:
+        assert one == other, where
+
+
+def _read(path):
+    if path.suffix == ".json":
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {key: value for key, value in content.items() if not key.endswith("seconds")}
+    return load_file(path) if path.suffix == ".safetensors" else load(path)

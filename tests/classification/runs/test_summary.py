@@ -1,0 +1,128 @@
+"""The line a run begins with and the block it ends with."""
+
+import json
+import os
+import re
+import subprocess
+
+import pytest
+import torch
+from torch import nn
+
+from classification.cost import distillation_cost
+from classification.distilled import KD, DistilledClassifier, Method, ReviewKD
+from classification.models import create_model
+from classification.reading.taps import Outputs, TappedModel
+from reviewkd_det.core import FrozenTeacher
+from tests.classification.running import ROOT, train
+from tests.flops import work
+
+TAPS = {"resnet8": ("layer1", "layer2", "layer3"), "resnet20": ("layer1", "layer2", "layer3")}
+
+
+def classifier(method="ReviewKD"):
+    student, teacher = (
+        TappedModel(create_model(name, num_classes=10), TAPS[name]) for name in TAPS
+    )
+    shapes = [model.level_shapes(16) for model in (student, teacher)]
+    module = ReviewKD(*shapes) if method == "ReviewKD" else KD(4.0)
+    return DistilledClassifier(
+        student,
+        nn.Identity(),
+        teacher=FrozenTeacher(teacher),
+        methods={method: Method(module, 1.0, 0.0)},
+    ).train()
+
+
+@pytest.mark.parametrize("method", ["ReviewKD", "KD"])
+def test_the_cost_is_that_of_a_real_step(method):
+    model, seen = classifier(method), {}
+    images, target = torch.randn(2, 3, 16, 16), torch.tensor([1, 2])
+
+    def flat(name, module):
+        seen[name] = module(images)
+        return [seen[name].logits, *seen[name].levels]
+
+    own = work(lambda: flat("student", model.student), learns=True)
+    added = work(lambda: flat("teacher", model.teacher.module), learns=False)
+    if method == "ReviewKD":
+        levels = [level.detach().requires_grad_() for level in seen["student"].levels]
+        student = Outputs(seen["student"].logits.detach(), levels)
+        loss = model.methods[method]
+        added += work(lambda: [loss(student, seen["teacher"], target)], learns=True)
+    assert distillation_cost(model, 16) == pytest.approx(added / own, rel=1e-6)
+
+
+def test_the_cost_changes_neither_model_nor_random_state():
+    model = classifier()
+    parts = [model, model.teacher.module]
+    before = [{k: v.clone() for k, v in part.state_dict().items()} for part in parts]
+    state = torch.get_rng_state()
+    assert distillation_cost(model, 16) > 0
+    for part, values in zip(parts, before, strict=True):
+        assert all(torch.equal(v, values[k]) for k, v in part.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_what_cannot_be_counted_is_left_out():
+    model = classifier()
+    model.student.register_forward_pre_hook(lambda _, args: args[0].sum().item())
+    assert distillation_cost(model, 16) is None
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("with a space")
+    train(folder / "teacher", "SOLVER.EPOCHS", "1")
+    teacher = ["TEACHER.NAME", "resnet8", "TEACHER.WEIGHTS", folder / "teacher" / "last.pth"]
+    train(folder / "student", "SOLVER.EPOCHS", "2", *teacher, config="student")
+    return folder
+
+
+def log(folder):
+    return (folder / "log.txt").read_text(encoding="utf-8")
+
+
+def test_a_run_says_what_learns_from_what(runs):
+    (line,) = [x for x in log(runs / "student").splitlines() if "Training " in x]
+    assert re.search(
+        r" Training resnet8 \(78,042 parameters\) by ReviewKD at \d levels from resnet8 "
+        r"\(78,042\), on 1 x \w+; [\d,]+ parameters more in training only; for each image "
+        r"teacher and methods add \d\.\d\d times the multiply-adds of the student "
+        r"\(forward and backward\)$",
+        line,
+    )
+    (line,) = [x for x in log(runs / "teacher").splitlines() if "Training " in x]
+    assert re.search(r" Training resnet8 \(78,042 parameters\) without a teacher, on 1 x ", line)
+
+
+def block(folder):
+    title, *lines = log(folder).rpartition("Done: ")[2].splitlines()
+    return title, dict(re.match(r"  ([\w ,]+:) +(.+)", line).groups() for line in lines)
+
+
+def paste(line):
+    done = subprocess.run(
+        line, shell=True, cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_the_commands_of_a_run_can_be_pasted(runs):
+    folder = runs / "student"
+    title, lines = block(folder)
+    assert re.fullmatch(r"resnet8, 2 epochs with seed \d+ in \d+ s, \d+ images/s", title)
+    summary = json.loads((folder / "summary.json").read_text())
+    for kind in ("last", "best"):
+        at = summary[kind]
+        assert lines[f"{kind}:"] == (
+            f"top-1 {at['top1']:.2f}, top-5 {at['top5']:.2f} after epoch {at['epoch']}; "
+            f"{folder / f'{kind}.pth'}"
+        )
+    assert f"{summary['last']['top1']:.2f}" in paste(lines["evaluate it:"])
+    compare = lines["compare it, with Detectron2:"]
+    assert f"teacher={runs / 'teacher'}" in compare
+    assert "report.html" in paste(compare)

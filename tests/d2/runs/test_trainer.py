@@ -1,0 +1,137 @@
+import json
+
+import pytest
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.utils.env import seed_all_rng
+
+from reviewkd_det.d2 import load_config
+from reviewkd_det.d2.data import register_coco_format
+from reviewkd_det.d2.runs.trainer import Trainer, without_nan
+from tests.d2 import scenes, tiny
+
+
+def trainer_for(folder, **solver):
+    name = f"scenes_{folder.name}"
+    tree = scenes.run_tree(folder, name, **solver)
+    tiny.save_teacher(folder)
+    register_coco_format(*tree["DATASETS"]["COCO_FORMAT"][0])
+    return load_config(tiny.save_student(folder, **tree))
+
+
+def flat(state, prefix=""):
+    for key, value in state.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", value
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_resuming_restores_everything_that_was_saved(tmp_path, optimizer):
+    cfg = trainer_for(tmp_path, OPTIMIZER=optimizer, MAX_ITER=4, CHECKPOINT_PERIOD=2)
+    first = Trainer(cfg)
+    first.resume_or_load(resume=False)
+    first.train()
+    saved = torch.load(tmp_path / "run" / "model_0000001.pth", weights_only=True)
+    (tmp_path / "run" / "last_checkpoint").write_text("model_0000001.pth")
+
+    second = Trainer(cfg)
+    second.resume_or_load(resume=True)
+    assert second.start_iter == 2
+    assert second.scheduler.last_epoch == 2
+    assert second.train_seconds == saved["trainer"]["train_seconds"] > 0
+    parts = {
+        "model": second.model.state_dict(),
+        "methods": second.model.methods.state_dict(),
+        "optimizer": second.optimizer.state_dict()["state"],
+    }
+    expected = {
+        "model": saved["model"],
+        "methods": saved["methods"],
+        "optimizer": saved["trainer"]["_trainer"]["optimizer"]["state"],
+    }
+    assert expected["optimizer"]
+    for (name, value), (_, before) in zip(flat(parts), flat(expected), strict=True):
+        assert torch.equal(torch.as_tensor(value), torch.as_tensor(before)), name
+    second.train()
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["train_seconds"] > saved["trainer"]["train_seconds"]
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_everything_that_learns_is_optimised_and_the_teacher_is_not(tmp_path, optimizer):
+    cfg = trainer_for(tmp_path, OPTIMIZER=optimizer, WEIGHT_DECAY=0.02)
+    model = Trainer.build_model(cfg)
+    groups = Trainer.build_optimizer(cfg, model).param_groups
+    optimised = {id(p) for group in groups for p in group["params"]}
+    assert optimised == {id(p) for p in model.parameters() if p.requires_grad}
+    assert {id(p) for p in model.methods.parameters()} <= optimised
+    assert not {id(p) for p in model.teacher.module.parameters()} & optimised
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.02}
+
+
+def test_the_same_seed_gives_the_same_losses(tmp_path):
+    cfg = trainer_for(tmp_path)
+    runs = []
+    for _ in range(2):
+        seed_all_rng(cfg.SEED)
+        trainer = Trainer(cfg)
+        trainer.train()
+        runs.append([value for value, _ in trainer.storage.history("total_loss").values()])
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("mixed_precision", [True, False])
+def test_the_fused_optimiser_is_not_used_with_mixed_precision(tmp_path, mixed_precision):
+    opts = ["SOLVER.AMP.ENABLED", str(mixed_precision)]
+    cfg = trainer_for(tmp_path, OPTIMIZER="AdamW")
+    cfg.merge_from_list(opts)
+    optimizer = Trainer.build_optimizer(cfg, torch.nn.Linear(2, 2))
+    assert optimizer.defaults["fused"] is not mixed_precision
+
+
+def test_a_learning_rate_of_0_is_refused_where_it_would_be_divided_by(tmp_path):
+    cfg = trainer_for(tmp_path, BASE_LR=0.0, LR_SCHEDULER_NAME="WarmupCosineLR")
+    optimizer = torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=0.0)
+    with pytest.raises(ValueError, match=r"BASE_LR must not be 0 with .* WarmupCosineLR"):
+        Trainer.build_lr_scheduler(cfg, optimizer)
+    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupMultiStepLR"
+    assert Trainer.build_lr_scheduler(cfg, optimizer).get_last_lr() == [0.0]
+
+
+def test_a_data_set_of_another_evaluation_is_refused(tmp_path):
+    cfg = trainer_for(tmp_path)
+    MetadataCatalog.get("of_another_kind").set(evaluator_type="lvis")
+    with pytest.raises(ValueError, match="got 'of_another_kind', whose evaluator_type is lvis"):
+        Trainer.build_evaluator(cfg, "of_another_kind")
+
+
+def test_what_could_not_be_measured_is_null():
+    results = {"bbox": {"AP": 3.5, "APl": float("nan")}}
+    assert without_nan(results) == {"bbox": {"AP": 3.5, "APl": None}}
+    assert without_nan(None) is None
+
+
+def test_what_is_inherited_is_not_replaced_by_initial_weights(tmp_path):
+    cfg = trainer_for(tmp_path, CHECKPOINT_PERIOD=1)
+    part = "proposal_generator"
+    cfg.MODEL.DISTILL.INHERIT = (part,)
+    cfg.MODEL.FPN.OUT_CHANNELS = 24
+    trainer = Trainer(cfg)
+    initial = {k: torch.zeros_like(v) for k, v in trainer.model.state_dict().items()}
+    torch.save({"model": initial}, tmp_path / "initial.pth")
+    trainer.cfg.MODEL.WEIGHTS = str(tmp_path / "initial.pth")
+    trainer.resume_or_load(resume=False)
+    teacher = torch.load(tmp_path / "teacher.pth", weights_only=True)["model"]
+    for name, value in trainer.model.state_dict().items():
+        expected = teacher[name] if name.startswith(part) else initial[name]
+        assert torch.equal(value, expected), name
+
+    trainer.checkpointer.save("model_0000000", iteration=0)
+    checkpoint = torch.load(tmp_path / "run" / "model_0000000.pth", weights_only=True)
+    name = f"{part}.rpn_head.conv.weight"
+    checkpoint["model"][name] += 1
+    torch.save(checkpoint, tmp_path / "run" / "model_0000000.pth")
+    trainer.resume_or_load(resume=True)
+    assert torch.equal(trainer.model.state_dict()[name], checkpoint["model"][name])
