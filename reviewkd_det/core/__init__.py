@@ -1,22 +1,57 @@
-"""The methods in pure PyTorch: attention fusion and its loss, logit losses, frozen teacher."""
+"""The methods in pure PyTorch: what one is, those that there are, and the frozen teacher."""
 
+from reviewkd_det.core.alignment import build_aligner, match_size
 from reviewkd_det.core.frozen import FrozenTeacher
 from reviewkd_det.core.fusion import FUSIONS, AttentionFusion, ReviewPath
 from reviewkd_det.core.hcl import hierarchical_context_loss
 from reviewkd_det.core.level_scale import LevelScale
+from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
+from reviewkd_det.core.method import Level, Method, Need, Side, Truth, View
+from reviewkd_det.core.methods.at import attention_loss
+from reviewkd_det.core.methods.cwd import channel_loss
+from reviewkd_det.core.methods.dkd import decoupled_distillation_loss
+from reviewkd_det.core.methods.kd import distillation_loss
+from reviewkd_det.core.methods.pkd import correlation_loss
 from reviewkd_det.core.methods.reviewkd import ReviewDistiller
-from reviewkd_det.core.rows import decoupled_distillation_loss, distillation_loss
-from reviewkd_det.core.weighted import warmup_factor
+from reviewkd_det.core.pairing import pair_by_name, pair_from_coarsest
+from reviewkd_det.core.registry import default_method, find_method, register, registered_methods
+from reviewkd_det.core.settings import SettingError, Settings, setting
+from reviewkd_det.core.weighted import Weighted, warmup_factor
+from reviewkd_det.core.widen import widen
 
 __all__ = [
     "FUSIONS",
     "AttentionFusion",
     "FrozenTeacher",
+    "Level",
     "LevelScale",
+    "LevelSettings",
+    "LevelwiseMethod",
+    "Method",
+    "Need",
     "ReviewDistiller",
     "ReviewPath",
+    "SettingError",
+    "Settings",
+    "Side",
+    "Truth",
+    "View",
+    "Weighted",
+    "attention_loss",
+    "build_aligner",
+    "channel_loss",
+    "correlation_loss",
     "decoupled_distillation_loss",
+    "default_method",
     "distillation_loss",
+    "find_method",
     "hierarchical_context_loss",
+    "match_size",
+    "pair_by_name",
+    "pair_from_coarsest",
+    "register",
+    "registered_methods",
+    "setting",
     "warmup_factor",
+    "widen",
 ]

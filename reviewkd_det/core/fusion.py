@@ -6,56 +6,18 @@ Shapes: N images, H x W cells; the student's level has Cs channels, the teacher'
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from reviewkd_det.core.kernels.gated_sum import GatedSum, resize_nearest
 
 __all__ = ["FUSIONS", "AttentionFusion", "ReviewPath"]
 
 Size = tuple[int, int]
 # How a level takes in the coarser ones: the method's own, and what it is compared with.
 FUSIONS = ("attention", "sum", "none")
-
-
-def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    height, width = size
-    if x.shape[-2:] == (height, width):
-        return x
-    return F.interpolate(x, size=(height, width), mode="nearest")
-
-
-class _GatedSum(torch.autograd.Function):
-    """x * g1 + resize(r) * g2, of which the resized residual is not kept: it is made again.
-
-    Shapes: x (N, M, H, W), r (N, M, any, any), gates (N, 2, H, W).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, residual: Tensor, gates: Tensor) -> Tensor:
-        ctx.save_for_backward(x, residual, gates)
-        return (x * gates[:, 0:1]).addcmul_(_resize(residual, x.shape[-2:]), gates[:, 1:2])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, residual, gates = ctx.saved_tensors
-        size, coarse_size = list(x.shape[-2:]), list(residual.shape)
-        product = gradient * x
-        for_x_gate = product.sum(1)  # (N, H, W)
-        for_residual_gate = torch.mul(gradient, _resize(residual, size), out=product).sum(1)
-        for_residual = torch.mul(gradient, gates[:, 1:2], out=product)
-        if size != coarse_size[-2:]:
-            for_residual = torch.ops.aten.upsample_nearest2d_backward(
-                for_residual, size, coarse_size
-            )
-        return (
-            gradient * gates[:, 0:1],
-            for_residual,
-            torch.stack([for_x_gate, for_residual_gate], dim=1),
-        )
 
 
 class AttentionFusion(nn.Module):
@@ -118,12 +80,12 @@ class AttentionFusion(nn.Module):
             )
         x = self.reduce(student)  # (N, M, H, W)
         if residual is not None and self.gate is None:
-            x = x + _resize(residual, x.shape[-2:])
+            x = x + resize_nearest(residual, x.shape[-2:])
         elif residual is not None:
             gates = self.gates(x, residual)  # (N, 2, H, W)
-            x = _GatedSum.apply(x, residual, gates)
+            x = GatedSum.apply(x, residual, gates)
         if teacher_size is not None:
-            x = _resize(x, teacher_size)  # (N, M, Ht, Wt)
+            x = resize_nearest(x, teacher_size)  # (N, M, Ht, Wt)
         return self.expand(x), x
 
     def gates(self, x: Tensor, residual: Tensor) -> Tensor:
@@ -141,7 +103,7 @@ class AttentionFusion(nn.Module):
         assert self.gate is not None
         for_x, for_residual = self.gate.weight.chunk(2, dim=1)
         logits = F.conv2d(x, for_x, self.gate.bias)
-        logits = logits + _resize(F.conv2d(residual, for_residual), x.shape[-2:])
+        logits = logits + resize_nearest(F.conv2d(residual, for_residual), x.shape[-2:])
         return torch.sigmoid(logits)
 
 

@@ -1,6 +1,10 @@
-"""The warm-up of a distillation weight."""
+"""A method with its weight over a training."""
 
-__all__ = ["warmup_factor"]
+from typing import NamedTuple
+
+from reviewkd_det.core.method import Method
+
+__all__ = ["Weighted", "warmup_factor"]
 
 
 def warmup_factor(step: float, warmup_steps: float) -> float:
@@ -21,3 +25,21 @@ def warmup_factor(step: float, warmup_steps: float) -> float:
             f"step and warmup_steps must not be negative; got {step} and {warmup_steps}"
         )
     return 1.0 if step >= warmup_steps else step / warmup_steps
+
+
+class Weighted(NamedTuple):
+    """A method, and how much its loss counts.
+
+    Args:
+        method: the method.
+        loss_weight: factor of its loss.
+        warmup_steps: steps over which that factor grows linearly from 0.
+    """
+
+    method: Method
+    loss_weight: float = 1.0
+    warmup_steps: float = 0.0
+
+    def factor(self, step: float) -> float:
+        """The factor of the loss at a step, in the unit of the warm-up."""
+        return self.loss_weight * warmup_factor(step, self.warmup_steps)

@@ -1,13 +1,29 @@
-"""ReviewKD as one module: fuse the student's levels, compare each with the teacher's."""
+"""ReviewKD: the student's levels, fused from coarse to fine, against the teacher's.
+
+Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021, arXiv:2104.09044.
+"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
-from reviewkd_det.core.fusion import ReviewPath
+from reviewkd_det.core import settings
+from reviewkd_det.core.fusion import FUSIONS, ReviewPath
 from reviewkd_det.core.hcl import hierarchical_context_loss
+from reviewkd_det.core.level_scale import LevelScale
+from reviewkd_det.core.method import Method, Need, Side, Truth, View
+from reviewkd_det.core.registry import register
+from reviewkd_det.core.settings import SettingError, setting
 
-__all__ = ["ReviewDistiller"]
+__all__ = ["ReviewDistiller", "ReviewKD"]
+
+GROUPS = 32  # channels are normalised in as many groups by GN
+MOST_MID_CHANNELS = 512  # taken without being asked for
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "BN": nn.BatchNorm2d, "SyncBN": nn.SyncBatchNorm, "GN": partial(nn.GroupNorm, GROUPS),
+}  # fmt: skip
 
 
 class ReviewDistiller(nn.Module):
@@ -73,3 +89,77 @@ class ReviewDistiller(nn.Module):
             hierarchical_context_loss(fused, teacher, self.pool_sizes)
             for fused, teacher in zip(fused_levels, teacher_levels, strict=True)
         ]
+
+
+@register("ReviewKD")
+class ReviewKD(Method):
+    """Compare all levels; see `ReviewDistiller`."""
+
+    needs = Need.LEVELS
+    remedy = "set TEACHER_SCALE there to rms"
+
+    @dataclass(frozen=True, kw_only=True)
+    class Settings(settings.Settings):
+        """Settings of ReviewKD."""
+
+        mid_channels: int = setting(
+            0,
+            "Channels shared by all fusions; 0 takes those of the student's coarsest level, "
+            f"at most {MOST_MID_CHANNELS}.",
+            least=0,
+            detection=256,
+        )
+        norm: str = setting(
+            "BN", "Normalisation in the fusions: BN, SyncBN or GN.", choices=(*NORMS,)
+        )
+        fusion: str = setting(
+            "attention",
+            'How a level takes in the coarser ones: "attention" is the method; "sum" leaves out '
+            'its gates, "none" compares each level by itself.',
+            choices=FUSIONS,
+        )
+        pool_sizes: tuple[int, ...] = setting(
+            (4, 2, 1),
+            "Sides of the pooled maps in the loss, in cells; () compares the full maps alone.",
+            above=0,
+        )
+        teacher_scale: str = setting(
+            "none",
+            '"none" compares with the teacher\'s features as they are; "rms" first divides each '
+            "level by its root mean square over the first batches, so that one LOSS_WEIGHT suits "
+            "any teacher.",
+            choices=("none", "rms"),
+        )
+
+    def __init__(self, settings: "ReviewKD.Settings", student: Side, teacher: Side) -> None:
+        super().__init__(settings, student, teacher)
+        self.names = tuple(level.name for level in student.levels)
+        student_channels, teacher_channels = (
+            [level.channels for level in side.levels] for side in (student, teacher)
+        )
+        mid_channels = settings.mid_channels or min(MOST_MID_CHANNELS, student_channels[-1])
+        widths = [mid_channels, *teacher_channels]
+        if settings.norm == "GN" and any(width % GROUPS for width in widths):
+            rule = f"be BN or SyncBN where MID_CHANNELS and the teacher's channels, {widths}, are "
+            raise SettingError("norm", f"{rule}not multiples of {GROUPS}", "GN")
+        self.distiller = ReviewDistiller(
+            student_channels,
+            teacher_channels,
+            mid_channels,
+            fusion=settings.fusion,
+            norm=NORMS[settings.norm],
+            pool_sizes=settings.pool_sizes,
+        )
+        self.teacher_scale = (
+            LevelScale(len(self.names), names=self.names)
+            if settings.teacher_scale == "rms"
+            else None
+        )
+
+    def forward(self, student: View, teacher: View, truth: Truth) -> dict[str, Tensor]:
+        """Compute the hierarchical context loss of each level."""
+        levels = teacher.levels
+        if self.teacher_scale is not None:
+            levels = self.teacher_scale(levels)
+        losses = self.distiller(student.levels, levels)
+        return dict(zip(self.names, losses, strict=True))

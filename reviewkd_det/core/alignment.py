@@ -1,0 +1,34 @@
+"""Making a student's level comparable with a teacher's.
+
+Shapes: a level is (N, C, H, W).
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reviewkd_det.core.method import Level
+
+__all__ = ["build_aligner", "match_size"]
+
+
+def build_aligner(student: Level, teacher: Level) -> nn.Module:
+    """Make what brings a student's level to the teacher's channels.
+
+    Args:
+        student: the student's level.
+        teacher: the teacher's level.
+
+    Returns:
+        A 1x1 convolution where the channels differ, the identity where they agree.
+    """
+    if student.channels == teacher.channels:
+        return nn.Identity()
+    return nn.Conv2d(student.channels, teacher.channels, 1)
+
+
+def match_size(student: Tensor, teacher: Tensor) -> Tensor:
+    """Resize the student's level bilinearly to the teacher's (H, W), where they differ."""
+    size = teacher.shape[-2:]
+    if student.shape[-2:] == size:
+        return student
+    return F.interpolate(student, size=size, mode="bilinear")

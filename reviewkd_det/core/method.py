@@ -1,0 +1,124 @@
+"""What a distillation method is, whoever trains with it.
+
+Shapes: N images; a level is (N, C, H, W); R rows of logits over K classes, where a row is an image,
+a region or an anchor. Level lists run from high to low resolution and are paired: level i of the
+student is compared with level i of the teacher.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from enum import Flag, auto
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from reviewkd_det.core.settings import Settings
+
+__all__ = ["Level", "Method", "Need", "Side", "Truth", "View"]
+
+
+class Need(Flag):
+    """What a method must be given; a further need is a member here and a field of a view."""
+
+    LEVELS = auto()
+    LOGITS = auto()
+    TARGET = auto()
+
+    @property
+    def words(self) -> str:
+        """The needs in a sentence, as in "logits and target"."""
+        return " and ".join(str(need.name).lower() for need in type(self) if need in self)
+
+
+class Level(NamedTuple):
+    """What is known of a level before the first batch.
+
+    Args:
+        name: name of the level, or of the module whose output it is.
+        channels: C.
+        size: (H, W) where all images have one size; None where they differ.
+        stride: pixels of the image between two cells; None where it is not known.
+    """
+
+    name: str
+    channels: int
+    size: tuple[int, int] | None = None
+    stride: int | None = None
+
+
+class Side(NamedTuple):
+    """What is known of a network before the first batch.
+
+    Args:
+        levels: its levels, paired with the other side's.
+        classes: K of its rows of logits; None where it gives none.
+    """
+
+    levels: tuple[Level, ...] = ()
+    classes: int | None = None
+
+
+class View(NamedTuple):
+    """What a network gave for one batch.
+
+    Args:
+        levels: maps (N, C, H, W), ordered as `Side.levels`.
+        logits: class logits, (R, K).
+    """
+
+    levels: Sequence[Tensor] = ()
+    logits: Tensor | None = None
+
+
+class Truth(NamedTuple):
+    """What is known of the batch.
+
+    Args:
+        target: true class of each row of logits, (R,), integers in [0, K).
+    """
+
+    target: Tensor | None = None
+
+
+class Method(nn.Module):
+    """A way to learn from a teacher.
+
+    Parameters are trained with the student; parameters and buffers are saved with the run and never
+    with the student. `register` makes a subclass known by its name.
+
+    Attributes:
+        needs: what `forward` must be given.
+        Settings: class of the settings.
+        remedy: what else can be changed where the loss is far from the student's own, for the log.
+    """
+
+    needs: ClassVar[Need]
+    Settings: ClassVar[type[Settings]] = Settings
+    remedy: ClassVar[str] = ""
+
+    def __init__(self, settings: Any, student: Side, teacher: Side) -> None:
+        """Build what is trained with the method.
+
+        Args:
+            settings: an instance of `Settings`.
+            student: the student before its first batch.
+            teacher: the teacher before its first batch.
+
+        Raises:
+            ValueError: a setting does not fit these two.
+        """
+        super().__init__()
+        self.settings = settings
+
+    @abstractmethod
+    def forward(self, student: View, teacher: View, truth: Truth) -> dict[str, Tensor]:
+        """Compute the parts of the loss, before its weight.
+
+        Args:
+            student: what the student gave.
+            teacher: what the teacher gave, without gradient.
+            truth: what is known of the batch.
+
+        Returns:
+            Parts of shape () whose sum is the loss: by the name of their level, or one as "".
+        """
