@@ -23,8 +23,7 @@ from fvcore.common.param_scheduler import MultiStepParamScheduler
 
 from reviewkd_det.d2 import DistilledDetector
 from reviewkd_det.d2.data import CheckedDatasetMapper
-from reviewkd_det.d2.reading.levels import PyramidReview
-from reviewkd_det.d2.teacher.backbone import load_teacher
+from reviewkd_det.d2.teacher.build import TeacherLoader
 
 model = L(DistilledDetector)(
     student=L(FCOS)(
@@ -50,15 +49,13 @@ model = L(DistilledDetector)(
         pixel_mean=[123.675, 116.28, 103.53],
         pixel_std=[58.395, 57.12, 57.375],
     ),
-    teacher=L(load_teacher)(
+    teacher=L(TeacherLoader)(
         config_file="COCO-Detection/retinanet_R_101_FPN_3x.yaml",
         weights="",
         opts=[],
         student_format="RGB",
     ),
-    methods=L("builtins.dict")(
-        ReviewKD=L(PyramidReview.factory)(mid_channels=256, loss_weight=1.0)
-    ),
+    methods={"ReviewKD": {"mid_channels": 256, "loss_weight": 1.0}},
 )
 
 dataloader = {

@@ -11,7 +11,7 @@ from reviewkd_det.common import parse_run_args
 def train(args: argparse.Namespace) -> None:
     """One process of the run."""
     from reviewkd_det.d2.data.checks import check_classes, check_data
-    from reviewkd_det.d2.runs.description import say_start
+    from reviewkd_det.d2.runs.description import log_description
     from reviewkd_det.d2.runs.end import say_end, yaml_commands
     from reviewkd_det.d2.runs.start import read_config, started
     from reviewkd_det.d2.runs.trainer import Trainer
@@ -30,7 +30,7 @@ def train(args: argparse.Namespace) -> None:
     if args.eval_only:
         Trainer.evaluate(cfg, model)
     else:
-        say_start(trainer.model, cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE)
+        log_description(trainer.model, cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE)
         trainer.train()
         say_end(trainer, cfg.OUTPUT_DIR, yaml_commands(cfg))
 

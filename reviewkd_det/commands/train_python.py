@@ -11,7 +11,7 @@ from reviewkd_det.common import parse_run_args
 def train(args: argparse.Namespace) -> None:
     """One process of the run."""
     from reviewkd_det.d2.runs import from_python as lazy
-    from reviewkd_det.d2.runs.description import say_start
+    from reviewkd_det.d2.runs.description import log_description
     from reviewkd_det.d2.runs.end import lazy_commands, say_end
     from reviewkd_det.d2.runs.start import read_lazy_config, started
 
@@ -22,7 +22,7 @@ def train(args: argparse.Namespace) -> None:
     if args.eval_only:
         lazy.evaluate(cfg)
     else:
-        say_start(trainer.model, (cfg.model.get("teacher") or {}).get("config_file", ""))
+        log_description(trainer.model, (cfg.model.get("teacher") or {}).get("config_file", ""))
         lazy.train(trainer, cfg.train.max_iter)
         say_end(trainer, cfg.train.output_dir, lazy_commands(args, cfg))
 

@@ -92,7 +92,8 @@ def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
     if not fits or (isinstance(value, bool) and kind is not bool):
         raise SettingError(name, f"be of type {kind.__name__}", value)
     if rules["choices"] and value not in rules["choices"]:
-        raise SettingError(name, f"be {', '.join(map(str, rules['choices']))}", value)
+        *others, last = rules["choices"]
+        raise SettingError(name, f"be {', '.join(map(str, others))} or {last}", value)
     least, above = rules["least"], rules["above"]
     numbers = value if isinstance(value, tuple) else (value,)
     if least is not None or above is not None:

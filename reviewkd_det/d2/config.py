@@ -8,20 +8,49 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 from reviewkd_det.common import merge_file, merge_options
+from reviewkd_det.common.config.aliases import declare_aliases, resolve_aliases
+from reviewkd_det.common.config.methods import Uses, declare_methods
+from reviewkd_det.common.config.modules import import_modules, named_modules
+from reviewkd_det.core import default_method
 
-__all__ = ["add_distill_config", "find_teacher_config", "load_config", "ours_in", "plain_config"]
+__all__ = [
+    "ALIASES",
+    "ONE_STAGE",
+    "TWO_STAGE",
+    "add_distill_config",
+    "add_run_config",
+    "find_teacher_config",
+    "get_config",
+    "load_config",
+    "ours_in",
+    "plain_config",
+]
 
+# Which defaults of the methods' settings are those of detectors.
+ONE_STAGE: Uses = ("one_stage", "detection")
+TWO_STAGE: Uses = ("two_stage", "detection")
+USES = (ONE_STAGE, TWO_STAGE)
+# New names of keys by old ones, which are still understood.
+ALIASES = {"MODEL.DISTILL.REVIEWKD.IN_FEATURES": "MODEL.DISTILL.IN_FEATURES"}
 TEACHER_FILE = "MODEL.DISTILL.TEACHER.CONFIG_FILE"
 OUR_CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def add_distill_config(cfg: CfgNode) -> None:
-    """Declare every key of ours, with its default, in a Detectron2 config."""
+    """Declare every key of distillation, with its default, in a Detectron2 config.
+
+    Each registered method has a node of its settings, `MODEL.DISTILL.<METHOD>`.
+    """
     cfg.MODEL.DISTILL = CfgNode()
     # The detector to train; MODEL.META_ARCHITECTURE is then "DistilledDetector".
     cfg.MODEL.DISTILL.STUDENT_META_ARCHITECTURE = "GeneralizedRCNN"
     # What the student learns from the teacher; () trains the plain student, without a teacher.
-    cfg.MODEL.DISTILL.METHODS = ("ReviewKD",)
+    cfg.MODEL.DISTILL.METHODS = (default_method(),)
+    # Names of the pyramid levels compared; () takes every level both backbones output.
+    cfg.MODEL.DISTILL.IN_FEATURES = ()
+    # Parts of the student, such as proposal_generator or backbone.fpn_*, that start with the
+    # teacher's weights where names and shapes agree.
+    cfg.MODEL.DISTILL.INHERIT = ()
 
     cfg.MODEL.DISTILL.TEACHER = CfgNode()
     # The teacher's own config: a path, relative to the file that names it, or a model-zoo name.
@@ -35,43 +64,24 @@ def add_distill_config(cfg: CfgNode) -> None:
     # Run the teacher's backbone through torch.compile, where it can be.
     cfg.MODEL.DISTILL.TEACHER.COMPILE = False
 
-    cfg.MODEL.DISTILL.REVIEWKD = CfgNode()
-    # Names of the pyramid levels compared; () takes every level both backbones output.
-    cfg.MODEL.DISTILL.REVIEWKD.IN_FEATURES = ()
-    # Channels shared by all attention fusions.
-    cfg.MODEL.DISTILL.REVIEWKD.MID_CHANNELS = 256
-    # Normalisation in the fusions: BN, SyncBN or GN.
-    cfg.MODEL.DISTILL.REVIEWKD.NORM = "BN"
-    # How a level takes in the coarser ones: "attention" is the method; "sum" leaves out its gates,
-    # "none" compares each level by itself.
-    cfg.MODEL.DISTILL.REVIEWKD.FUSION = "attention"
-    # Sides of the pooled maps in the loss, in cells; () compares the full maps alone.
-    cfg.MODEL.DISTILL.REVIEWKD.POOL_SIZES = (4, 2, 1)
-    # Factor of the summed loss of all levels.
-    cfg.MODEL.DISTILL.REVIEWKD.LOSS_WEIGHT = 1.0
-    # Iterations over which that factor grows linearly from 0; 0 means none.
-    cfg.MODEL.DISTILL.REVIEWKD.WARMUP_ITERS = 0
-    # "none" compares with the teacher's features as they are; "rms" first divides each level by its
-    # root mean square over the first batches, so that one LOSS_WEIGHT suits any teacher.
-    cfg.MODEL.DISTILL.REVIEWKD.TEACHER_SCALE = "none"
-
-    cfg.MODEL.DISTILL.DKD = CfgNode()
-    # Weights of the target and the non-target part, and the temperature of the logits.
-    cfg.MODEL.DISTILL.DKD.ALPHA = 1.0
-    cfg.MODEL.DISTILL.DKD.BETA = 0.25
-    cfg.MODEL.DISTILL.DKD.TEMPERATURE = 1.0
-
-    # Parts of the student, such as proposal_generator or backbone.fpn_*, that start with the
-    # teacher's weights where names and shapes agree.
-    cfg.MODEL.DISTILL.INHERIT = ()
-
-    # Your own data: [[name, COCO-format JSON file, image folder], ...], paths relative to the
-    # working directory; the names can then stand in DATASETS.TRAIN and DATASETS.TEST.
-    cfg.DATASETS.COCO_FORMAT = []
     # Images without labels that take part in the distillation alone: names of data sets, whose
     # annotations are not read, and how many of their images join each batch, over all processes.
     cfg.DATASETS.UNLABELED = ()
     cfg.SOLVER.UNLABELED_PER_BATCH = 0
+
+    declare_methods(cfg.MODEL.DISTILL, USES, "WARMUP_ITERS")
+    declare_aliases(cfg, ALIASES)
+
+
+def add_run_config(cfg: CfgNode) -> None:
+    """Declare the keys of our trainer and its data, which have nothing to do with distillation."""
+    # Your own code, imported before the config is read: names of modules, and paths of .py files,
+    # relative to the config file that names them. Honoured in the config file that a command is
+    # given and on its command line, not in a teacher's config.
+    cfg.MODULES = []
+    # Your own data: [[name, COCO-format JSON file, image folder], ...], paths relative to the
+    # working directory; the names can then stand in DATASETS.TRAIN and DATASETS.TEST.
+    cfg.DATASETS.COCO_FORMAT = []
     # Folders of images for DATASETS.UNLABELED: [[name, folder], ...].
     cfg.DATASETS.IMAGE_FOLDERS = []
     # Evaluate with faster-coco-eval: the same AP as pycocotools' in less time.
@@ -84,8 +94,20 @@ def add_distill_config(cfg: CfgNode) -> None:
     cfg.SOLVER.CHECKPOINTS_TO_KEEP = 0
 
 
+def get_config() -> CfgNode:
+    """Detectron2's defaults and ours."""
+    cfg = get_cfg()
+    add_distill_config(cfg)
+    add_run_config(cfg)
+    return cfg
+
+
 def load_config(
-    config_file: str | Path, opts: Sequence[str] = (), opts_source: str = "the command line"
+    config_file: str | Path,
+    opts: Sequence[str] = (),
+    opts_source: str = "the command line",
+    *,
+    import_code: bool = False,
 ) -> CfgNode:
     """Read a config file and KEY VALUE pairs over Detectron2's defaults and ours.
 
@@ -94,6 +116,8 @@ def load_config(
             `!!python` tags are refused.
         opts: alternating keys and values.
         opts_source: where they are from, for error sentences.
+        import_code: whether to import what MODULES names first; for configs that the user of a
+            command gives, and no others.
 
     Returns:
         The config, not frozen; a relative `MODEL.DISTILL.TEACHER.CONFIG_FILE` that a file names
@@ -105,14 +129,17 @@ def load_config(
             for files that can run code.
         KeyError: a key is unknown; the sentence names the nearest known one.
     """
-    cfg = get_cfg()
-    add_distill_config(cfg)
+    modules = named_modules(config_file, opts) if import_code else []
+    import_modules(modules)
+    cfg = get_config()
     files = merge_file(cfg, config_file)
     teacher_file = cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE
     for path, content in files:
         if _get(content, TEACHER_FILE) == teacher_file and (path.parent / teacher_file).is_file():
             cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE = str((path.parent / teacher_file).resolve())
     merge_options(cfg, opts, opts_source)
+    cfg.MODULES = modules
+    resolve_aliases(cfg, ALIASES, get_config())
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ValueError(
             "MODEL.LOAD_PROPOSALS must be False; got True; Detectron2 reads proposal files as "
@@ -170,11 +197,16 @@ def plain_config(cfg: CfgNode) -> CfgNode:
     plain.defrost()
     if cfg.MODEL.META_ARCHITECTURE == "DistilledDetector":
         plain.MODEL.META_ARCHITECTURE = cfg.MODEL.DISTILL.STUDENT_META_ARCHITECTURE
-    del plain.MODEL["DISTILL"]
-    for key in ("COCO_FORMAT", "IMAGE_FOLDERS", "UNLABELED"):
-        del plain.DATASETS[key]
-    for key in ("OPTIMIZER", "UNLABELED_PER_BATCH", "CHECKPOINTS_TO_KEEP"):
-        del plain.SOLVER[key]
-    for key in ("FAST_COCO_EVAL", "BEST_METRIC"):
-        del plain.TEST[key]
+    _remove_unknown(plain, get_config(), get_cfg())
     return plain
+
+
+def _remove_unknown(cfg: CfgNode, ours: CfgNode, stock: CfgNode) -> None:
+    """Remove the keys that we declare and Detectron2 does not; other projects' keys stay."""
+    for key in ours:
+        if key not in cfg:
+            continue
+        if key not in stock:
+            del cfg[key]
+        elif isinstance(cfg[key], CfgNode):
+            _remove_unknown(cfg[key], ours[key], stock[key])

@@ -1,33 +1,37 @@
 """A student detector that learns from a teacher while it trains."""
 
 import logging
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
-from detectron2.utils.events import get_event_storage
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage, get_event_storage
 from torch import Tensor, nn
 
-from reviewkd_det.core import FrozenTeacher
-from reviewkd_det.d2.config import plain_config
-from reviewkd_det.d2.reading.images import joined_to_batch, shrink_to_fit
-from reviewkd_det.d2.reading.levels import PyramidReview
-from reviewkd_det.d2.reading.regions import RegionLogits
+from reviewkd_det.common.config.aliases import resolve_aliases
+from reviewkd_det.common.distill.build import build_methods, needs_of, plan_methods
+from reviewkd_det.common.distill.ratio import log_ratios
+from reviewkd_det.core import FrozenTeacher, Need, Weighted, find_method
+from reviewkd_det.d2.config import ALIASES, get_config, plain_config
+from reviewkd_det.d2.reading.images import shrink_to_fit
 from reviewkd_det.d2.reading.taps import only_call, tapped
-from reviewkd_det.d2.teacher.backbone import build_teacher
+from reviewkd_det.d2.reading.unlabeled import joined_backbone
+from reviewkd_det.d2.reading.views import (
+    KEY,
+    describe_customer,
+    describe_sides,
+    read_views,
+    taps_for,
+)
+from reviewkd_det.d2.teacher.build import TeacherLoader
 
 __all__ = ["DistilledDetector"]
 
-LOWEST_RATIO, HIGHEST_RATIO = 0.01, 10  # of a method's loss to the student's own, at the start
-WEIGHT_KEYS = {
-    "loss_reviewkd": "MODEL.DISTILL.REVIEWKD.LOSS_WEIGHT, or set TEACHER_SCALE there to rms",
-    "loss_dkd": "MODEL.DISTILL.DKD.ALPHA and BETA",
-}
-METHODS: dict[str, Any] = {"ReviewKD": PyramidReview, "DKD": RegionLogits}
-Factory = Callable[[Any, Any], nn.Module]
+logger = logging.getLogger(__name__)
+Losses = dict[str, Tensor]
 
 
 @META_ARCH_REGISTRY.register()
@@ -42,11 +46,15 @@ class DistilledDetector(nn.Module):
 
     Args:
         student: any Detectron2 detector with a `backbone`.
-        teacher: a frozen `TeacherBackbone`; None where there is no method.
-        methods: by name, what builds a method from the student and the `TeacherBackbone`.
+        teacher: a frozen `TeacherBackbone`, or what builds one with the parts that the methods
+            need; None where there is no method.
+        methods: by method's name its settings and `warmup_iters`, by lower-case name; what is left
+            out has its default.
+        in_features: names of the levels compared; empty means every level both backbones output.
 
     Raises:
-        ValueError: there are methods but no teacher, or the student has no backbone to read.
+        ValueError: there are methods but no teacher, the student has no backbone to read, or a
+            method does not fit.
     """
 
     @configurable
@@ -54,13 +62,16 @@ class DistilledDetector(nn.Module):
         self,
         *,
         student: nn.Module,
-        teacher: FrozenTeacher | None = None,
-        methods: Mapping[str, Factory] | None = None,
+        teacher: FrozenTeacher | Callable[[Need], FrozenTeacher] | None = None,
+        methods: Mapping[str, Mapping[str, Any]] | None = None,
+        in_features: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.student: Any = student
-        self.teacher = teacher
+        self.teacher: FrozenTeacher | None = None
         self.methods = nn.ModuleDict()
+        self.weighted: dict[str, Weighted] = {}
+        self.levels: tuple[str, ...] = ()
         if not methods:
             return
         if teacher is None:
@@ -69,32 +80,38 @@ class DistilledDetector(nn.Module):
             raise ValueError(
                 f"student must have a module named 'backbone'; got {type(student).__name__}"
             )
-        with torch.random.fork_rng(devices=[]):  # on the CPU; a baseline starts with the same state
-            for name, make in methods.items():
-                self.methods[name] = make(student, teacher.module)
+        plans = plan_methods(methods, describe_customer(student))
+        needs = needs_of(plans)
+        # On the CPU; a baseline starts with the same random state.
+        with torch.random.fork_rng(devices=[]):
+            self.teacher = teacher if isinstance(teacher, FrozenTeacher) else teacher(needs)
+        sides = describe_sides(student, self.teacher.module, in_features, needs)
+        with torch.random.fork_rng(devices=[]):
+            self.weighted = build_methods(plans, *sides)
+        self.methods.update({name: weighted.method for name, weighted in self.weighted.items()})
+        self.levels = tuple(level.name for level in sides[0].levels)
+        self._taps = taps_for(needs)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Build the student, then, leaving its random state as it was, the teacher."""
+        """Read what is built from a config."""
+        cfg = cfg.clone()
+        cfg.defrost()
+        resolve_aliases(cfg, ALIASES, get_config())
         settings = cfg.MODEL.DISTILL
-        unknown = [name for name in settings.METHODS if name not in METHODS]
-        if unknown:
-            raise ValueError(
-                f"MODEL.DISTILL.METHODS must name known methods; got {unknown[0]}; "
-                f"known: {', '.join(METHODS)}"
-            )
         if settings.STUDENT_META_ARCHITECTURE == "DistilledDetector":
             raise ValueError(
-                "MODEL.DISTILL.STUDENT_META_ARCHITECTURE must name the student's own detector; "
+                f"{KEY}.STUDENT_META_ARCHITECTURE must name the student's own detector; "
                 "got DistilledDetector"
             )
-        student = build_model(plain_config(cfg))
-        if not settings.METHODS:
-            return {"student": student}
-        with torch.random.fork_rng(devices=[]):
-            teacher = build_teacher(cfg)
-        methods = {name: _factory(name, settings[name.upper()]) for name in settings.METHODS}
-        return {"student": student, "teacher": teacher, "methods": methods}
+        for name in settings.METHODS:
+            find_method(name, f"{KEY}.METHODS")
+        return {
+            "student": build_model(plain_config(cfg)),
+            "teacher": TeacherLoader.from_config(cfg),
+            "methods": {name: _settings(settings[name.upper()]) for name in settings.METHODS},
+            "in_features": settings.IN_FEATURES,
+        }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Call the student; in training, add the methods' losses to its own.
@@ -115,36 +132,31 @@ class DistilledDetector(nn.Module):
             return self.student(labeled)
         assert self.teacher is not None
         unlabeled = [x["image"] for x in batched_inputs if x.get("unlabeled")]
-        methods: list[Any] = list(self.methods.values())
-        names = {"backbone"}.union(*(method.taps for method in methods))
-        with tapped(self.student, sorted(names)) as calls, joined_to_batch(self.student, unlabeled):
+        with (
+            tapped(self.student, self._taps) as calls,
+            joined_backbone(self.student, unlabeled) as backbone_calls,
+        ):
             losses = dict(self.student(labeled))
-        size = only_call(calls, "backbone").inputs[0].shape[-2:]
-        images = [x["image"] for x in labeled] + [shrink_to_fit(x, size) for x in unlabeled]
-        teacher_levels = self.teacher(images, tuple(size))
-        distilled: dict[str, Tensor] = {}
-        for method in methods:
-            distilled.update(method(calls, self.teacher, teacher_levels))
-        self._report_ratio(losses, distilled)
-        return {**losses, **distilled}
-
-    def _report_ratio(self, losses: dict[str, Tensor], distilled: dict[str, Tensor]) -> None:
-        """Once, when all methods have their full weight: how their losses compare to the rest."""
-        methods: list[Any] = list(self.methods.values())
-        warmup_iters = max(method.warmup_iters for method in methods)
-        if get_event_storage().iter != warmup_iters:
-            return
-        own = float(sum(loss.detach() for loss in losses.values()))
-        for name, loss in distilled.items():
-            ratio = float(loss.detach()) / own if own else math.inf
-            logger = logging.getLogger(__name__)
-            logger.info("%s is %.3g times the student's own losses at the start", name, ratio)
-            key = WEIGHT_KEYS.get(name, "its weight")
-            advice = "the student's own losses; where training suffers, change"
-            if ratio > HIGHEST_RATIO:
-                logger.warning("%s is more than %g times %s %s", name, HIGHEST_RATIO, advice, key)
-            elif ratio < LOWEST_RATIO:
-                logger.warning("%s is too small beside %s %s", name, advice, key)
+        backbone = only_call({"backbone": backbone_calls}, "backbone")
+        images = [x["image"] for x in labeled]
+        images += [shrink_to_fit(x, backbone.size) for x in unlabeled]
+        teacher_levels = self.teacher(images, backbone.size)
+        views = read_views(self.levels, backbone, calls, self.teacher, teacher_levels)
+        storage = get_event_storage()
+        distilled: Losses = {}
+        parts: Losses = {}
+        for name, weighted in self.weighted.items():
+            found = weighted.method(*views)
+            shares = weighted.factor(storage.iter) * torch.stack(list(found.values()))  # (parts,)
+            distilled[name] = shares.sum()
+            named = zip(found, shares.detach(), strict=True)
+            parts |= {f"loss_{name.lower()}/{part}": share for part, share in named if part}
+        _log_parts(parts, storage)
+        if storage.iter == max(weighted.warmup_steps for weighted in self.weighted.values()):
+            own = float(sum(loss.detach() for loss in losses.values()))
+            values = {name: float(loss.detach()) for name, loss in distilled.items()}
+            log_ratios(own, values, self.weighted, KEY, logger)
+        return {**losses, **{f"loss_{name.lower()}": loss for name, loss in distilled.items()}}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The student's state dict."""
@@ -155,6 +167,17 @@ class DistilledDetector(nn.Module):
         return self.student.load_state_dict(*args, **kwargs)
 
 
-def _factory(name: str, settings: CfgNode) -> Factory:
-    """What builds a method with the settings of its own node, `MODEL.DISTILL.<METHOD>`."""
-    return METHODS[name].factory(**{key.lower(): value for key, value in settings.items()})
+def _settings(node: CfgNode) -> dict[str, Any]:
+    """The settings in a method's own node, without the old names of keys."""
+    old = {key.rpartition(".")[2] for key in ALIASES}
+    return {key.lower(): value for key, value in node.items() if key not in old}
+
+
+def _log_parts(parts: Losses, storage: EventStorage) -> None:
+    """Put each level's share of a loss into the storage; the first process has the mean of all."""
+    if not parts:
+        return
+    reduced = comm.reduce_dict(parts)
+    # One transfer for all of them: each would wait for the GPU.
+    for name, value in zip(reduced, torch.stack(list(reduced.values())).tolist(), strict=True):
+        storage.put_scalar(name, value)

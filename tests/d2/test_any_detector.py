@@ -15,7 +15,6 @@ from torch import nn
 from reviewkd_det.core import FrozenTeacher
 from reviewkd_det.d2 import DistilledDetector, load_config
 from reviewkd_det.d2.config import plain_config
-from reviewkd_det.d2.reading.levels import PyramidReview
 from reviewkd_det.d2.teacher.backbone import TeacherBackbone
 from tests.d2 import tiny, zoo
 
@@ -62,7 +61,7 @@ def frozen(backbone):
 
 def distilled(student, teacher):
     """A student built in Python, around which a teacher's loss is put."""
-    methods = {"ReviewKD": PyramidReview.factory(mid_channels=12)}
+    methods = {"ReviewKD": {"mid_channels": 12}}
     return DistilledDetector(student=student, teacher=teacher, methods=methods)
 
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from detectron2.config import get_cfg
 
-from reviewkd_det.d2 import add_distill_config, load_config
-from reviewkd_det.d2.config import find_teacher_config, ours_in, plain_config
+from reviewkd_det.d2 import load_config
+from reviewkd_det.d2.config import find_teacher_config, get_config, ours_in, plain_config
 from tests.d2 import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,8 +20,7 @@ def keys(cfg, prefix=""):
 
 
 def test_plain_config_has_exactly_detectron2s_keys():
-    cfg = get_cfg()
-    add_distill_config(cfg)
+    cfg = get_config()
     cfg.MODEL.META_ARCHITECTURE = "DistilledDetector"
     cfg.MODEL.DISTILL.STUDENT_META_ARCHITECTURE = "RetinaNet"
     plain = plain_config(cfg)
@@ -110,7 +109,7 @@ def test_an_unknown_key_brings_the_nearest_one(tmp_path, as_option):
 
 
 @pytest.mark.parametrize(
-    ("key", "nearest"), [("MODLE", "MODEL"), ("MODEL.DISTIL.METHODS", "MODEL.DISTILL.METHODS")]
+    ("key", "nearest"), [("MDOEL", "MODEL"), ("MODEL.DISTIL.METHODS", "MODEL.DISTILL.METHODS")]
 )
 def test_a_mistyped_section_brings_the_nearest_section(tmp_path, key, nearest):
     tree = {"VERSION": 2}

@@ -13,7 +13,7 @@ from torch import nn
 
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer
-from reviewkd_det.d2.teacher.backbone import build_teacher
+from reviewkd_det.d2.teacher.build import TeacherLoader
 from reviewkd_det.d2.teacher.source import read_teacher
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 from tests.d2 import tiny
@@ -116,7 +116,7 @@ def test_it_is_refused_as_a_teacher_and_as_initial_weights(tmp_path, kind):
         StudentCheckpointer(model, key=KEY).resume_or_load(str(tmp_path / name), resume=False)
     opts = ["MODEL.DISTILL.TEACHER.WEIGHTS", str(tmp_path / name)]
     with pytest.raises(ValueError, match="MODEL.DISTILL.TEACHER.WEIGHTS" + REFUSED):
-        build_teacher(load_config(tmp_path / "student.yaml", opts))
+        TeacherLoader.from_config(load_config(tmp_path / "student.yaml", opts))()
 
 
 def test_it_is_refused_as_a_run_to_go_on_with(tmp_path):

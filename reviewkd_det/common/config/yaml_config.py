@@ -13,7 +13,7 @@ from fvcore.common.config import CfgNode
 
 from reviewkd_det.common.console.arguments import check_config_file
 
-__all__ = ["merge_file", "merge_options"]
+__all__ = ["files_with_bases", "merge_file", "merge_options"]
 
 # What fvcore and yacs raise on values that are none of theirs.
 YACS_ERRORS = (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError)
@@ -35,7 +35,7 @@ def merge_file(cfg: CfgNode, config_file: str | Path) -> list[tuple[Path, dict[s
         ValueError: a file is empty or no YAML mapping, or a value has the wrong type.
         KeyError: a key is unknown; the sentence names the nearest known one.
     """
-    files = _with_bases(Path(config_file))
+    files = files_with_bases(Path(config_file))
     _merge(cfg, lambda: cfg.merge_from_file(str(config_file), allow_unsafe=False), config_file)
     return files
 
@@ -62,7 +62,7 @@ def merge_options(cfg: CfgNode, opts: Sequence[str], source: str = "the command 
     _merge(cfg, lambda: cfg.merge_from_list(list(opts)), source)
 
 
-def _with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+def files_with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
     """The file and all its bases with their contents, the file itself last."""
     check_config_file(path, f", which {above[-1]} names as _BASE_" if above else "")
     if path.resolve() in above:
@@ -77,7 +77,7 @@ def _with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, di
     for base in bases:
         if not base.startswith(("http://", "https://")):
             base_path = path.parent / os.path.expanduser(base)
-            files += _with_bases(base_path, (*above, path.resolve()))
+            files += files_with_bases(base_path, (*above, path.resolve()))
     return [*files, (path, content)]
 
 

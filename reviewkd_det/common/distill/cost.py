@@ -1,56 +1,70 @@
 """What a distilled step costs beside a plain one, estimated before the first step.
 
-Shapes: 2 images, since batch statistics of one value are none, padded to H x W.
+Shapes: 2 images, since batch statistics of one value are none.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
+from torch import Tensor, nn
 
 from reviewkd_det.common.tensors.multiply_adds import count_multiply_adds, estimate
-from reviewkd_det.d2.meta_arch import DistilledDetector
-from reviewkd_det.d2.reading.images import cut_to, size_for
-from reviewkd_det.d2.reading.levels import PyramidReview
+from reviewkd_det.core import Method, Truth, View
 
-__all__ = ["distillation_cost"]
+__all__ = ["IMAGES", "distillation_cost", "learning_view"]
 
-SIDE = 512  # pixels; the ratio hardly depends on it
+IMAGES = 2
 
 
-def distillation_cost(model: DistilledDetector) -> float | None:
-    """Multiply-adds that teacher and fusions add, in those of the student's backbone.
+def distillation_cost(
+    student: nn.Module,
+    student_images: Tensor,
+    teacher: nn.Module,
+    teacher_images: Tensor,
+    methods: Iterable[Method],
+    views: Callable[[Any, Any], tuple[View, View, Truth]],
+) -> float | None:
+    """Multiply-adds that teacher and methods add, in those of the student.
 
-    Counted for an image of a training step: forward and backward of the student's backbone with its
-    pyramid, of ReviewKD's fusions and loss; forward of the teacher's. Heads are not counted: what
-    they do depends on the image.
+    Counted for an image of a training step: forward and backward of the student and of the methods
+    that have parameters; forward of the teacher.
 
     Args:
-        model: distilled, in training mode, on any device; it is left as it is.
+        student: what is counted of the student, in training mode; it is left as it is.
+        student_images: its images, without values.
+        teacher: what is counted of the teacher; it is left as it is.
+        teacher_images: its images, without values.
+        methods: the methods; those whose views are not there are not counted.
+        views: makes the views of what student and teacher return, without values.
 
     Returns:
-        The ratio; None where a backbone cannot be counted.
+        The ratio; None where a network cannot be counted.
     """
-    return estimate(_cost, model)
+    return estimate(_cost, student, student_images, teacher, teacher_images, methods, views)
 
 
-def _cost(model: DistilledDetector) -> float:
-    student, teacher = model.student.backbone, model.teacher.module  # type: ignore[union-attr]
-    size = size_for(student, (SIDE, SIDE))
-    own, levels = count_multiply_adds(student, _images(size), backward=True)
-    seen = _images(size_for(teacher.backbone, size), teacher.precision)
-    added, teacher_levels = count_multiply_adds(teacher.backbone, seen, backward=False)
-    shapes = teacher.backbone.output_shape()
-    methods: list[Any] = list(model.methods.values())
+def learning_view(view: View) -> View:
+    """The view with tensors of its own, which take a gradient."""
+    logits = view.logits
+    return View(
+        tuple(level.detach().requires_grad_() for level in view.levels),
+        None if logits is None else logits.detach().requires_grad_(),
+    )
+
+
+def _cost(
+    student: nn.Module,
+    student_images: Tensor,
+    teacher: nn.Module,
+    teacher_images: Tensor,
+    methods: Iterable[Method],
+    views: Callable[[Any, Any], tuple[View, View, Truth]],
+) -> float:
+    own, output = count_multiply_adds(student, student_images, backward=True)
+    added, taught = count_multiply_adds(teacher, teacher_images, backward=False)
+    student_view, teacher_view, truth = views(output, taught)
     for method in methods:
-        if isinstance(method, PyramidReview):
-            ours = [levels[name].detach().requires_grad_() for name in method.in_features]
-            theirs = [
-                cut_to(teacher_levels[name], size, shapes[name].stride)
-                for name in method.in_features
-            ]
-            added += count_multiply_adds(method.distiller, ours, theirs, backward=True)[0]
+        if any(True for _ in method.parameters()):
+            inputs = learning_view(student_view), teacher_view, truth
+            added += count_multiply_adds(method, *inputs, backward=True)[0]
     return added / own
-
-
-def _images(size: tuple[int, int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.empty(2, 3, *size, dtype=dtype, device="meta")

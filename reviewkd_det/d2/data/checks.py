@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from reviewkd_det.core import Need, find_method
 from reviewkd_det.d2.config import plain_config
 from reviewkd_det.d2.data import check_evaluable
 from reviewkd_det.d2.evaluation import fast_coco_eval
@@ -54,9 +55,10 @@ def _check_unlabeled(cfg: CfgNode) -> None:
         raise ValueError(
             f"SOLVER.UNLABELED_PER_BATCH must be 0 without DATASETS.UNLABELED; got {count}"
         )
-    if cfg.DATASETS.UNLABELED and methods and "ReviewKD" not in methods:
+    needs = {name: find_method(name, "MODEL.DISTILL.METHODS").needs for name in methods}
+    if cfg.DATASETS.UNLABELED and methods and Need.LEVELS not in needs.values():
         raise ValueError(
-            "MODEL.DISTILL.METHODS must have ReviewKD, which needs no labels, with "
+            "MODEL.DISTILL.METHODS must have one that needs levels alone, and so no labels, with "
             f"DATASETS.UNLABELED; got {', '.join(methods)}"
         )
 

@@ -4,19 +4,17 @@ Shapes: an image is (3, h, w) with pixel values; H x W is the padded size of a b
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from detectron2.layers import move_device_like
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 __all__ = [
     "channels_first",
     "cut_to",
-    "joined_to_batch",
     "normalize_and_pad",
     "shrink_to_fit",
     "size_for",
@@ -29,7 +27,7 @@ def normalize_and_pad(image: Tensor, mean: Tensor, std: Tensor, size: Sequence[i
     Args:
         image: (3, h, w), h and w at most the padded ones.
         mean: of each channel, in pixel values, (3, 1, 1).
-        std: likewise.
+        std: standard deviation of each channel, in pixel values, (3, 1, 1).
         size: (H, W).
 
     Returns:
@@ -87,47 +85,3 @@ def shrink_to_fit(image: Tensor, size: Sequence[int]) -> Tensor:
     new_size = [max(1, int(height * scale)), max(1, int(width * scale))]
     shrunk = F.interpolate(image[None].float(), new_size, mode="bilinear", antialias=True)
     return shrunk[0]  # (3, new height, new width)
-
-
-@contextmanager
-def joined_to_batch(student: Any, images: Sequence[Tensor]) -> Iterator[None]:
-    """Let a detector's backbone see more images than the detector does.
-
-    While the context lasts, the images, normalised and padded as the student's own, are appended
-    to each batch its backbone is called with; the rest of the detector gets the levels of its own
-    images alone. So one backbone pass, with one set of batch statistics, serves both.
-
-    Args:
-        student: a detector with `backbone`, `pixel_mean` and `pixel_std`.
-        images: (3, h, w) each; one that is larger than the batch is shrunk.
-    """
-    if not images:
-        yield
-        return
-    own_counts: list[int] = []
-
-    def append(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> Any:
-        inputs = (*args, *kwargs.values())
-        batch, others = inputs[0], inputs[1:]  # (N, 3, H, W)
-        size = batch.shape[-2:]
-        more = [
-            normalize_and_pad(
-                shrink_to_fit(image, size), student.pixel_mean, student.pixel_std, size
-            )
-            for image in images
-        ]
-        own_counts.append(len(batch))
-        return (torch.cat([batch, torch.stack(more).to(batch)]), *others), {}
-
-    def cut(_: nn.Module, __: Any, levels: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: level[: own_counts[-1]] for name, level in levels.items()}
-
-    hooks = [
-        student.backbone.register_forward_pre_hook(append, with_kwargs=True),
-        student.backbone.register_forward_hook(cut),
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

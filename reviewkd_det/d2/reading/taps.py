@@ -1,19 +1,31 @@
 """Reading what a detector's parts are called with and return, without touching the detector."""
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
-__all__ = ["Call", "only_call", "tapped"]
+__all__ = ["Call", "bind", "only_call", "tapped"]
+
+C = TypeVar("C")
 
 
 class Call(NamedTuple):
-    """One call of a module: its arguments, those by keyword last, and what it returned."""
+    """One call of a module: its arguments by the names of its parameters, and what it returned."""
 
-    inputs: tuple[Any, ...]
+    inputs: Mapping[str, Any]
     output: Any
+
+
+def bind(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Bind the arguments of a call to the parameters of the module's `forward`.
+
+    Returns:
+        As `inspect.Signature.bind`: `arguments` in the order of the parameters, `args`, `kwargs`.
+    """
+    return inspect.signature(module.forward).bind(*args, **kwargs)
 
 
 @contextmanager
@@ -21,7 +33,7 @@ def tapped(model: nn.Module, names: Sequence[str]) -> Iterator[Mapping[str, list
     """Record every call of some of a model's modules while the context lasts.
 
     Args:
-        model: the model.
+        model: model whose modules are called.
         names: dotted names of its modules.
 
     Yields:
@@ -31,15 +43,17 @@ def tapped(model: nn.Module, names: Sequence[str]) -> Iterator[Mapping[str, list
     with ExitStack() as hooks:
         for name in calls:
 
-            def record(_: nn.Module, args: Any, kwargs: Any, output: Any, into: str = name) -> None:
-                calls[into].append(Call((*args, *kwargs.values()), output))
+            def record(
+                module: nn.Module, args: Any, kwargs: Any, output: Any, into: str = name
+            ) -> None:
+                calls[into].append(Call(bind(module, args, kwargs).arguments, output))
 
             hook = model.get_submodule(name).register_forward_hook(record, with_kwargs=True)
             hooks.callback(hook.remove)
         yield calls
 
 
-def only_call(calls: Mapping[str, list[Call]], name: str) -> Call:
+def only_call(calls: Mapping[str, Sequence[C]], name: str) -> C:
     """The one call of a module.
 
     Raises:

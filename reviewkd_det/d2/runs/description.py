@@ -3,56 +3,79 @@
 import logging
 from typing import Any
 
+import torch
 from detectron2.utils import comm
 from torch import nn
 
 from reviewkd_det.common.console.commands import shown_path
-from reviewkd_det.common.distill.cost import distillation_cost
+from reviewkd_det.common.distill.cost import IMAGES, distillation_cost
+from reviewkd_det.common.distill.describe import describe_methods, describe_parameters
+from reviewkd_det.core import Need, Truth, View
 from reviewkd_det.d2.meta_arch import DistilledDetector
-from reviewkd_det.d2.reading.levels import PyramidReview
+from reviewkd_det.d2.reading.images import cut_to, size_for
 from reviewkd_det.d2.runs.launch import unwrapped
 
-__all__ = ["say_start", "start_line"]
+__all__ = ["cost_of", "describe", "log_description"]
+
+SIDE = 512  # pixels of a counted image; the ratio hardly depends on it
 
 
-def say_start(model: nn.Module, teacher: str = "") -> None:
-    """Log `start_line` in the main process.
+def log_description(model: nn.Module, teacher: str = "") -> None:
+    """Log what is trained, in the main process.
 
     Args:
         model: what is trained, in training mode; in several processes as they wrap it.
-        teacher: its config, as the run's config names it.
+        teacher: config of the teacher, as the run's config names it.
     """
     if comm.is_main_process():
-        logging.getLogger(__name__).info("%s", start_line(unwrapped(model), teacher))
+        logging.getLogger(__name__).info("%s", describe(unwrapped(model), teacher))
 
 
-def start_line(model: nn.Module, teacher: str = "") -> str:
+def describe(model: nn.Module, teacher: str = "") -> str:
     """What is trained, from what it learns, and what that costs, in a line."""
     student: Any = model.student if isinstance(model, DistilledDetector) else model
-    name = f"{type(student).__name__} ({_parameters(student)} parameters)"
+    name = f"{type(student).__name__} ({describe_parameters(student)} parameters)"
     if not isinstance(model, DistilledDetector) or model.teacher is None:
         return f"Training {name} without a teacher"
     module = model.teacher.module
-    backbone = f"backbone {_parameters(getattr(module, 'backbone', module))}"
+    backbone = f"backbone {describe_parameters(getattr(module, 'backbone', module))}"
     source = f"{shown_path(teacher)} ({backbone})" if teacher else f"a teacher ({backbone})"
-    methods = " and ".join(_method(*item) for item in model.methods.items())
-    line = (
-        f"Distilling {name} from {source} with {methods}; "
-        f"{_parameters(model.methods)} parameters more in training only"
+    methods: Any = dict(model.methods.items())
+    unit = "the student's backbone and pyramid"
+    told = describe_methods(methods, ", ".join(model.levels), model.methods, cost_of(model), unit)
+    return f"Distilling {name} from {source} with {told}"
+
+
+def cost_of(model: DistilledDetector) -> float | None:
+    """Estimate what the teacher and methods on levels add, in the student's backbone.
+
+    Heads are not counted: what they do depends on the image.
+
+    Args:
+        model: distilled, in training mode, on any device; it is left as it is.
+
+    Returns:
+        As `distillation_cost`.
+    """
+    assert model.teacher is not None
+    student, teacher = model.student.backbone, model.teacher.module
+    size = size_for(student, (SIDE, SIDE))
+    shapes = teacher.backbone.output_shape()
+    methods: list[Any] = list(model.methods.values())
+
+    def views(levels: Any, teacher_levels: Any) -> tuple[View, View, Truth]:
+        cut = (cut_to(teacher_levels[name], size, shapes[name].stride) for name in model.levels)
+        return View([levels[name] for name in model.levels]), View(list(cut)), Truth()
+
+    return distillation_cost(
+        student,
+        _images(size),
+        teacher.backbone,
+        _images(size_for(teacher.backbone, size), teacher.precision),
+        [method for method in methods if method.needs == Need.LEVELS],
+        views,
     )
-    cost = distillation_cost(model)
-    if cost is None:
-        return line
-    return (
-        f"{line}; for each image teacher and fusions add {cost:.2f} times the multiply-adds of the "
-        "student's backbone and pyramid (forward and backward; heads not counted)"
-    )
 
 
-def _method(name: str, method: nn.Module) -> str:
-    levels = method.in_features if isinstance(method, PyramidReview) else ()
-    return f"{name} at {', '.join(levels)}" if levels else name
-
-
-def _parameters(module: nn.Module) -> str:
-    return f"{sum(p.numel() for p in module.parameters()):,}"
+def _images(size: tuple[int, int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.empty(IMAGES, 3, *size, dtype=dtype, device="meta")

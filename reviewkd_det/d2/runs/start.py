@@ -74,7 +74,7 @@ def load_run_config(config_file: str, opts: list[str]) -> CfgNode:
 
     Without a GPU, `MODEL.DEVICE` becomes "cpu".
     """
-    cfg = load_config(config_file, opts)
+    cfg = load_config(config_file, opts, import_code=True)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     for key, parts, register in NAMED_DATA:

@@ -28,7 +28,7 @@ from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer
 from reviewkd_det.d2.runs.hooks import BestCheckpoint, SaveState
 from reviewkd_det.d2.runs.launch import data_parallel, unwrapped
 from reviewkd_det.d2.runs.not_finite import described_failures
-from reviewkd_det.d2.teacher.backbone import teacher_state
+from reviewkd_det.d2.teacher.build import teacher_state
 from reviewkd_det.d2.weights.inherit import inherit
 
 __all__ = ["Trainer", "run_files", "without_nan"]

@@ -1,4 +1,4 @@
-"""The teacher: any Detectron2 detector, of which the backbone alone is built, verified and frozen.
+"""A teacher's backbone, which takes the student's images and sees them its own way.
 
 Shapes: N images, each (3, h, w); H x W is the padded size the student used.
 """
@@ -7,20 +7,15 @@ import logging
 from collections.abc import Mapping, Sequence
 
 import torch
-from detectron2.config import CfgNode
 from detectron2.modeling import Backbone
 from detectron2.structures import Boxes
 from torch import Tensor, nn
 
 from reviewkd_det.common.tensors.compiled import compiled_or_plain
-from reviewkd_det.core import FrozenTeacher
 from reviewkd_det.d2.reading.images import channels_first, cut_to, normalize_and_pad, size_for
-from reviewkd_det.d2.reading.regions import BoxHead
-from reviewkd_det.d2.teacher.folding import fold_batch_norms
-from reviewkd_det.d2.teacher.source import WEIGHTS_KEY, read_teacher
-from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
+from reviewkd_det.d2.teacher.box_head import BoxHead
 
-__all__ = ["PRECISIONS", "TeacherBackbone", "build_teacher", "load_teacher", "teacher_state"]
+__all__ = ["PRECISIONS", "TeacherBackbone"]
 
 logger = logging.getLogger(__name__)
 PRECISIONS = {
@@ -39,11 +34,12 @@ class TeacherBackbone(nn.Module):
     Args:
         backbone: the teacher's backbone.
         pixel_mean: mean of each channel, in the teacher's channel order, in pixel values.
-        pixel_std: standard deviation, likewise.
+        pixel_std: standard deviation of each channel, in the teacher's channel order, in pixel
+            values.
         reverse_channels: whether the student's channel order is the reverse of the teacher's.
-        roi_heads: the teacher's box head, for methods on regions.
-        precision: of the backbone, which is converted, and of the levels.
-        compile_backbone: run the backbone through torch.compile, where it can be.
+        roi_heads: the teacher's box head, for methods on logits.
+        precision: precision of the backbone, which is converted, and of the levels.
+        compile_backbone: whether the backbone runs through torch.compile, where it can be.
     """
 
     pixel_mean: Tensor
@@ -107,95 +103,3 @@ class TeacherBackbone(nn.Module):
         assert self.roi_heads is not None
         own = {name: level[: len(boxes)].float() for name, level in levels.items()}
         return self.roi_heads(own, boxes)
-
-
-def build_teacher(cfg: CfgNode) -> FrozenTeacher:
-    """The teacher that `cfg.MODEL.DISTILL.TEACHER` names for the student of this config.
-
-    Raises:
-        FileNotFoundError, ValueError: see `load_teacher`.
-    """
-    settings = cfg.MODEL.DISTILL.TEACHER
-    return load_teacher(
-        settings.CONFIG_FILE,
-        settings.WEIGHTS,
-        settings.OPTS,
-        student_format=cfg.INPUT.FORMAT,
-        with_box_head="DKD" in cfg.MODEL.DISTILL.METHODS,
-        precision=settings.PRECISION,
-        compile_backbone=settings.COMPILE,
-    )
-
-
-def load_teacher(
-    config_file: str,
-    weights: str = "",
-    opts: Sequence[str] = (),
-    *,
-    student_format: str = "BGR",
-    with_box_head: bool = False,
-    precision: str = "float32",
-    compile_backbone: bool = False,
-) -> FrozenTeacher:
-    """Build, load, verify and freeze a teacher, its batch norms folded.
-
-    Args:
-        config_file: its own config, a path or a model-zoo name.
-        weights: its checkpoint; "" takes its config's own.
-        opts: changes to its config.
-        student_format: channel order of the student's images, RGB or BGR.
-        with_box_head: whether methods on regions need its box head.
-        precision: of its backbone, float32, bfloat16 or float16.
-        compile_backbone: run its backbone through torch.compile, where it can be.
-
-    Returns:
-        A frozen `TeacherBackbone`, on the CPU.
-
-    Raises:
-        FileNotFoundError: its config or checkpoint does not exist.
-        ValueError: no checkpoint is named, it cannot be read or lacks weights, the student's
-            images cannot be turned into the teacher's, or the precision is unknown.
-    """
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"MODEL.DISTILL.TEACHER.PRECISION must be one of {', '.join(PRECISIONS)}; "
-            f"got {precision!r}"
-        )
-    source = read_teacher(config_file, weights, opts)
-    backbone = source.build_backbone()
-    roi_heads = BoxHead(source.build_roi_heads(backbone)) if with_box_head else None
-    parts = {"backbone": backbone} | ({} if roi_heads is None else {"roi_heads": roi_heads})
-    VerifiedCheckpointer(nn.ModuleDict(parts), key=WEIGHTS_KEY, prefix="teacher.").load(
-        source.weights
-    )
-    fold_batch_norms(backbone.eval())
-    teacher = TeacherBackbone(
-        backbone,
-        source.pixel_mean,
-        source.pixel_std,
-        reverse_channels=_is_reversed(student_format, source.input_format),
-        roi_heads=roi_heads,
-        precision=PRECISIONS[precision],
-        compile_backbone=compile_backbone,
-    )
-    return FrozenTeacher(teacher)
-
-
-def teacher_state(cfg: CfgNode) -> dict[str, Tensor]:
-    """The state dict of the whole teacher that `cfg.MODEL.DISTILL.TEACHER` names, verified."""
-    settings = cfg.MODEL.DISTILL.TEACHER
-    source = read_teacher(settings.CONFIG_FILE, settings.WEIGHTS, settings.OPTS)
-    detector = source.build_detector()
-    VerifiedCheckpointer(detector, key=WEIGHTS_KEY, prefix="teacher.").load(source.weights)
-    return detector.state_dict()
-
-
-def _is_reversed(student_format: str, teacher_format: str) -> bool:
-    if student_format == teacher_format:
-        return False
-    if {student_format, teacher_format} == {"RGB", "BGR"}:
-        return True
-    raise ValueError(
-        "INPUT.FORMAT of student and teacher must be equal, or RGB and BGR; "
-        f"got {student_format} and {teacher_format}"
-    )

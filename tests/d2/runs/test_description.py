@@ -7,9 +7,8 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from reviewkd_det.common.distill.cost import distillation_cost
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.runs.description import say_start, start_line
+from reviewkd_det.d2.runs.description import cost_of, describe, log_description
 from tests.d2 import tiny
 from tests.flops import work
 
@@ -25,21 +24,21 @@ def numbers(module):
 
 def test_a_distilled_run_says_what_learns_from_what(tmp_path):
     model = distilled(tmp_path)
-    line = start_line(model, "zoo/teacher.yaml")
+    line = describe(model, "zoo/teacher.yaml")
     begin = (
         f"Distilling GeneralizedRCNN ({numbers(model.student)} parameters) from zoo/teacher.yaml "
         f"(backbone {numbers(model.teacher.module.backbone)}) with ReviewKD at "
         f"p2, p3, p4, p5, p6; {numbers(model.methods)} parameters more in training only; "
-        "for each image teacher and fusions add "
+        "for each image teacher and methods add "
     )
     assert line.startswith(begin)
-    assert f"{distillation_cost(model):.2f} times" in line
+    assert f"{cost_of(model):.2f} times" in line
     assert "\n" not in line
 
 
 def test_two_methods_are_both_named(tmp_path):
     model = distilled(tmp_path, METHODS=["DKD", "ReviewKD"], REVIEWKD={"IN_FEATURES": ["p3", "p4"]})
-    assert " with DKD and ReviewKD at p3, p4; " in start_line(model)
+    assert " with DKD and ReviewKD at p3, p4; " in describe(model)
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
@@ -47,7 +46,7 @@ def test_a_plain_run_says_what_is_trained(tmp_path, wrapped):
     config = tiny.save_student(tmp_path, distill={"METHODS": []})
     model = build_model(load_config(config))
     line = f"Training GeneralizedRCNN ({numbers(model)} parameters) without a teacher"
-    assert start_line(model if wrapped else model.student) == line
+    assert describe(model if wrapped else model.student) == line
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -64,10 +63,10 @@ def test_the_cost_is_that_of_a_real_step(tmp_path, kind, frozen):
         lambda: theirs.update(model.teacher.module.backbone(images)) or theirs.values(),
         learns=False,
     )
-    ours = [levels[name].detach().requires_grad_() for name in method.in_features]
-    taught = [theirs[name] for name in method.in_features]
+    ours = [levels[name].detach().requires_grad_() for name in model.levels]
+    taught = [theirs[name] for name in model.levels]
     fusions = work(lambda: method.distiller(ours, taught), learns=True)
-    assert distillation_cost(model) == pytest.approx((teacher + fusions) / own, rel=1e-6)
+    assert cost_of(model) == pytest.approx((teacher + fusions) / own, rel=1e-6)
 
 
 def test_the_cost_changes_neither_model_nor_random_state(tmp_path):
@@ -75,7 +74,7 @@ def test_the_cost_changes_neither_model_nor_random_state(tmp_path):
     parts = [model.student, model.methods, model.teacher.module]
     before = [{k: v.clone() for k, v in part.state_dict().items()} for part in parts]
     state, modes = torch.get_rng_state(), [m.training for m in model.modules()]
-    assert distillation_cost(model) > 0
+    assert cost_of(model) > 0
     for part, values in zip(parts, before, strict=True):
         assert all(torch.equal(v, values[k]) for k, v in part.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
@@ -85,26 +84,26 @@ def test_the_cost_changes_neither_model_nor_random_state(tmp_path):
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_a_teacher_of_half_precision_costs_as_much(tmp_path, precision):
-    whole = distillation_cost(distilled(tmp_path))
-    assert distillation_cost(distilled(tmp_path, TEACHER={"PRECISION": precision})) == whole
+    whole = cost_of(distilled(tmp_path))
+    assert cost_of(distilled(tmp_path, TEACHER={"PRECISION": precision})) == whole
 
 
 def test_what_cannot_be_counted_is_left_out(tmp_path):
     model = distilled(tmp_path)
     model.student.backbone.register_forward_pre_hook(lambda _, args: args[0].sum().item())
-    assert distillation_cost(model) is None
-    assert start_line(model, "t.yaml").endswith("parameters more in training only")
+    assert cost_of(model) is None
+    assert describe(model, "t.yaml").endswith("parameters more in training only")
 
 
 def test_only_the_main_process_says_it(tmp_path, monkeypatch, caplog):
     model = build_model(load_config(tiny.save_student(tmp_path, distill={"METHODS": []})))
     caplog.set_level(logging.INFO, "reviewkd_det")
     monkeypatch.setattr("detectron2.utils.comm.is_main_process", lambda: False)
-    say_start(model)
+    log_description(model)
     assert not caplog.records
     monkeypatch.setattr("detectron2.utils.comm.is_main_process", lambda: True)
-    say_start(model)
-    assert [record.message for record in caplog.records] == [start_line(model)]
+    log_description(model)
+    assert [record.message for record in caplog.records] == [describe(model)]
 
 
 @pytest.mark.slow
@@ -113,5 +112,5 @@ def test_counting_the_largest_recipe_takes_less_than_a_second(tmp_path):
 
     model = _build(load_config("configs/faster_rcnn_r101_r50.yaml"), tmp_path).train()
     start = time.perf_counter()
-    assert distillation_cost(model) > 0
+    assert cost_of(model) > 0
     assert time.perf_counter() - start < 1

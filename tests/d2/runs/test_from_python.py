@@ -8,7 +8,7 @@ import torch
 from detectron2.config import LazyConfig, instantiate
 
 from reviewkd_det.d2.data import register_coco_format
-from reviewkd_det.d2.teacher.backbone import load_teacher
+from reviewkd_det.d2.teacher.build import TeacherLoader
 from tests.d2 import scenes, tiny
 from tests.d2.test_scripts import call
 
@@ -118,7 +118,7 @@ def test_a_python_config_can_be_a_teacher(tmp_path):
     )
     path = tmp_path / "fcos.py"
     path.write_text(source + "\n\nmodel = whole.student\n")
-    teacher = load_teacher(str(path), str(tmp_path / "fcos.pth"), student_format="BGR")
+    teacher = TeacherLoader(str(path), str(tmp_path / "fcos.pth"))()
     image = torch.randint(0, 256, (3, 64, 96)).float()
     levels = teacher([image], (64, 96))
     assert list(levels) == ["p3", "p4", "p5", "p6", "p7"]
@@ -129,4 +129,4 @@ def test_a_python_config_can_be_a_teacher(tmp_path):
 def test_a_python_teacher_without_a_model_is_refused(tmp_path):
     (tmp_path / "empty.py").write_text("train = {}\n")
     with pytest.raises(ValueError, match=r"must have a 'model'; got '.*empty.py' without"):
-        load_teacher(str(tmp_path / "empty.py"))
+        TeacherLoader(str(tmp_path / "empty.py"))()

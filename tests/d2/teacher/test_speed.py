@@ -5,7 +5,7 @@ from torch import nn
 
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.reading.images import channels_first
-from reviewkd_det.d2.teacher.backbone import build_teacher
+from reviewkd_det.d2.teacher.build import TeacherLoader
 from tests.d2 import tiny
 
 KEY = "MODEL.DISTILL.TEACHER"
@@ -15,7 +15,7 @@ KEY = "MODEL.DISTILL.TEACHER"
 def make(tmp_path):
     tiny.save_teacher(tmp_path)
     config = tiny.save_student(tmp_path)
-    return lambda *opts: build_teacher(load_config(config, opts))
+    return lambda *opts: TeacherLoader.from_config(load_config(config, opts))()
 
 
 def pyramid(teacher):

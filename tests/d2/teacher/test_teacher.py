@@ -3,7 +3,8 @@ import torch
 from detectron2.modeling import Backbone, build_model
 
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.teacher.backbone import TeacherBackbone, build_teacher
+from reviewkd_det.d2.teacher.backbone import TeacherBackbone
+from reviewkd_det.d2.teacher.build import TeacherLoader
 from tests.d2 import tiny
 
 
@@ -42,7 +43,7 @@ def test_the_teacher_computes_what_its_own_detector_would(tmp_path, ours, theirs
     images = stock.preprocess_image(inputs)  # in the teacher's own order
     with torch.no_grad():
         expected = stock.backbone(images.tensor)
-    teacher = build_teacher(student_config(tmp_path, INPUT={"FORMAT": ours}))
+    teacher = TeacherLoader.from_config(student_config(tmp_path, INPUT={"FORMAT": ours}))()
     seen = [x["image"].flip(0) if ours != theirs else x["image"] for x in inputs]
     levels = teacher(seen, tuple(images.tensor.shape[-2:]))
     assert set(levels) == set(expected)
@@ -62,7 +63,7 @@ def test_weights_and_options_of_the_student_config_come_first(tmp_path):
         "MODEL.DISTILL.TEACHER.WEIGHTS", str(tmp_path / "other.pth"),
         "MODEL.DISTILL.TEACHER.OPTS", "['MODEL.PIXEL_MEAN', '[1.0, 2.0, 3.0]']",
     ]  # fmt: skip
-    teacher = build_teacher(student_config(tmp_path, opts)).module
+    teacher = TeacherLoader.from_config(student_config(tmp_path, opts))().module
     assert (teacher.backbone.fpn_output2.weight == 0.125).all()
     assert teacher.pixel_mean.flatten().tolist() == [1.0, 2.0, 3.0]
 
@@ -79,19 +80,19 @@ def test_missing_backbone_weights_are_listed(tmp_path):
     cfg = damage(tmp_path, lambda m: [m.pop(f"backbone.fpn_output{i}.weight") for i in (2, 4)])
     words = r"TEACHER.WEIGHTS must .*missing 2: backbone.fpn_output2.weight, backbone.fpn_output4"
     with pytest.raises(ValueError, match=words):
-        build_teacher(cfg)
+        TeacherLoader.from_config(cfg)()
 
 
 def test_head_weights_may_be_missing(tmp_path):
     heads = ("proposal_generator.", "roi_heads.")
     cfg = damage(tmp_path, lambda m: [m.pop(k) for k in list(m) if k.startswith(heads)])
-    build_teacher(cfg)
+    TeacherLoader.from_config(cfg)()
 
 
 def test_backbone_weights_of_another_shape_are_listed_with_both(tmp_path):
     cfg = damage(tmp_path, lambda m: m.update({"backbone.fpn_output2.bias": torch.zeros(5)}))
     with pytest.raises(ValueError, match=r"backbone.fpn_output2.bias \(5,\) for \(24,\)"):
-        build_teacher(cfg)
+        TeacherLoader.from_config(cfg)()
 
 
 @pytest.mark.parametrize("name", ["teacher.pth", "teacher.pkl"])
@@ -101,7 +102,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, name):
     path.write_bytes((tmp_path / "teacher.pth").read_bytes()[:2000])
     cfg = student_config(tmp_path, ["MODEL.DISTILL.TEACHER.WEIGHTS", str(path)])
     with pytest.raises(ValueError, match=rf"TEACHER.WEIGHTS must be a checkpoint .*{name}'"):
-        build_teacher(cfg)
+        TeacherLoader.from_config(cfg)()
 
 
 def test_a_checkpoint_that_does_not_exist_is_refused(tmp_path):
@@ -109,27 +110,27 @@ def test_a_checkpoint_that_does_not_exist_is_refused(tmp_path):
     cfg = student_config(tmp_path, ["MODEL.DISTILL.TEACHER.WEIGHTS", "nowhere/model.pth"])
     words = "TEACHER.WEIGHTS must name a file that exists; got 'nowhere/model.pth'"
     with pytest.raises(FileNotFoundError, match=words):
-        build_teacher(cfg)
+        TeacherLoader.from_config(cfg)()
 
 
 def test_no_checkpoint_at_all_is_refused(tmp_path):
     tiny.save_teacher(tmp_path)
     cfg = student_config(tmp_path, ["MODEL.DISTILL.TEACHER.OPTS", "['MODEL.WEIGHTS', '']"])
     with pytest.raises(ValueError, match=r"TEACHER.WEIGHTS must name the teacher's checkpoint"):
-        build_teacher(cfg)
+        TeacherLoader.from_config(cfg)()
 
 
 def test_a_teacher_config_that_does_not_exist_is_refused(tmp_path):
     cfg = student_config(tmp_path)  # no teacher.yaml beside it
     words = "TEACHER.CONFIG_FILE must name a config file or .*; got 'teacher.yaml'; shipped: COCO-"
     with pytest.raises(FileNotFoundError, match=words):
-        build_teacher(cfg)
+        TeacherLoader.from_config(cfg)()
     cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE = ""
     with pytest.raises(ValueError, match="must name the teacher's config file; got ''"):
-        build_teacher(cfg)
+        TeacherLoader.from_config(cfg)()
 
 
 def test_a_channel_order_that_is_no_reversal_is_refused(tmp_path):
     tiny.save_teacher(tmp_path, INPUT={"FORMAT": "L"})
     with pytest.raises(ValueError, match="or RGB and BGR; got BGR and L"):
-        build_teacher(student_config(tmp_path))
+        TeacherLoader.from_config(student_config(tmp_path))()

@@ -15,7 +15,7 @@ from detectron2.solver import build_lr_scheduler, build_optimizer
 
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer
-from reviewkd_det.d2.teacher.backbone import build_teacher
+from reviewkd_det.d2.teacher.build import TeacherLoader
 from tests.d2 import tiny
 
 BOTTOM_UP = "backbone.bottom_up."
@@ -59,7 +59,7 @@ def teacher_state(folder):
 def check_teacher(cfg, state):
     """The teacher of a config has, before it is folded, the backbone weights of a state dict."""
     with patch("reviewkd_det.d2.teacher.backbone.fold_batch_norms"):
-        loaded = build_teacher(cfg).module.backbone.state_dict()
+        loaded = TeacherLoader.from_config(cfg)().module.backbone.state_dict()
     assert loaded
     for name, value in loaded.items():
         if not name.endswith("num_batches_tracked"):
@@ -229,7 +229,7 @@ def test_an_imagenet_file_is_no_teacher(tmp_path, heuristics):
     content = {"model": model, "__author__": "torchvision", "matching_heuristics": heuristics}
     cfg = build(tmp_path, dump(tmp_path / "R-50.pkl", content))
     with pytest.raises(ValueError, match=MISSING):
-        build_teacher(cfg)
+        TeacherLoader.from_config(cfg)()
 
 
 def test_a_student_of_other_widths_does_not_take_an_imagenet_file(tmp_path):

@@ -1,0 +1,98 @@
+"""The methods' config nodes, made from their settings, and the settings read back."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fvcore.common.config import CfgNode
+
+from reviewkd_det.core import Method, SettingError, Settings, registered_methods
+
+__all__ = ["Uses", "declare_methods", "declared_fields", "read_settings"]
+
+# The names of a use that `Settings.default` looks for, such as ("one_stage", "detection").
+Uses = Sequence[str]
+
+
+def declare_methods(section: CfgNode, uses: Sequence[Uses], warmup_key: str) -> None:
+    """Declare a node for each registered method, named as the method is, in capitals.
+
+    Args:
+        section: the config's section of distillation; it gets the nodes.
+        uses: what may be trained; where the default of a field depends on it, the key's is None.
+        warmup_key: key of the warm-up, 0 by default.
+    """
+    for name, method in registered_methods().items():
+        node = type(section)()  # Detectron2 has a kind of its own
+        for field, default in declared_fields(method.Settings, uses).items():
+            node[field.upper()] = default
+        node[warmup_key] = 0.0 if warmup_key.endswith("EPOCHS") else 0
+        section[name.upper()] = node
+
+
+def declared_fields(settings: type[Settings], uses: Sequence[Uses]) -> dict[str, Any]:
+    """The fields of some settings, and their defaults: None where it depends on the use."""
+    found = {}
+    for field in dataclasses.fields(settings):
+        defaults = {settings.default(field.name, use) for use in uses}
+        found[field.name] = defaults.pop() if len(defaults) == 1 else None
+    return found
+
+
+def read_settings(
+    method: type[Method], values: Mapping[str, Any], uses: Uses, key: str
+) -> Settings:
+    """Make the settings of a method.
+
+    Args:
+        method: the method.
+        values: values by field; None takes the default of the use.
+        uses: what is trained.
+        key: the config's key of the node, for error sentences.
+
+    Raises:
+        ValueError: a value is of another type or out of range.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    names = [field.name for field in dataclasses.fields(method.Settings)]
+    for name in given:
+        if name not in names:
+            raise ValueError(f"{key} must have keys of its method, {_keys(names)}; got {name}")
+    defaults = {name: method.Settings.default(name, uses) for name in names}
+    values = {name: _of_kind(value, defaults[name]) for name, value in given.items()}
+    with naming(key):
+        return method.Settings(**{**defaults, **values})
+
+
+class naming:  # noqa: N801, a context manager
+    """Turn a `SettingError` into a sentence that names the config's key.
+
+    Args:
+        key: the config's key of the method's node.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        """Name the key."""
+        if isinstance(error, SettingError):
+            raise ValueError(
+                f"{self.key}.{error.name.upper()} must {error.rule}; got {error.value}"
+            ) from error
+
+
+def _of_kind(value: Any, default: Any) -> Any:
+    """A whole number where a float is meant, and any sequence where a tuple is."""
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if isinstance(default, tuple) and isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(value)
+    return value
+
+
+def _keys(names: Iterable[str]) -> str:
+    return ", ".join(name.upper() for name in names)

@@ -1,0 +1,108 @@
+"""The user's own modules, named in MODULES and imported before a config is read.
+
+They are code: only a config file or an option that the user gives is asked for them.
+"""
+
+import ast
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from reviewkd_det.common.config.yaml_config import files_with_bases
+
+__all__ = ["KEY", "import_modules", "named_modules"]
+
+KEY = "MODULES"
+
+
+def named_modules(config_file: str | Path, opts: Sequence[str] = ()) -> list[str]:
+    """Read which modules a config file, or the KEY VALUE pairs over it, name.
+
+    Args:
+        config_file: a YAML file; of its bases the last one that names any counts, unless it does.
+        opts: alternating keys and values.
+
+    Returns:
+        Names of modules and paths of `.py` files; a relative path that a file names is resolved
+        against that file where it exists there.
+
+    Raises:
+        FileNotFoundError: the file or one of its bases does not exist.
+        ValueError: a file is no YAML mapping, or the value is no list of names.
+    """
+    found: list[str] = []
+    for path, content in files_with_bases(Path(config_file)):
+        if KEY in content:
+            found = [_beside(path, name) for name in _checked(content[KEY], f"'{path}'")]
+    for key, value in zip(opts[::2], opts[1::2], strict=False):
+        if key == KEY:
+            found = _checked(_literal(value), "the command line")
+    return found
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Import modules by name, from the working directory too, and files by path.
+
+    Raises:
+        ImportError: one is not found; what it raises itself is raised as it is.
+    """
+    folder = str(Path.cwd())
+    if names and folder not in sys.path:
+        sys.path.append(folder)
+    for name in names:
+        if name.endswith(".py"):
+            _import_file(Path(name))
+        elif name not in sys.modules:
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError as error:
+                if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                    raise
+                raise ImportError(
+                    f"{KEY} must name modules that can be imported; got {name!r}, of which "
+                    f"{error.name!r} is neither installed nor in '{folder}'"
+                ) from error
+
+
+def _import_file(path: Path) -> None:
+    path = path.resolve()
+    if not path.is_file():
+        raise ImportError(f"{KEY} must name files that exist; got '{path}'")
+    if any(getattr(module, "__file__", None) == str(path) for module in [*sys.modules.values()]):
+        return
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    known = sys.modules.setdefault(path.stem, module)
+    if known is not module:
+        raise ImportError(
+            f"{KEY} must name files of new names; got '{path}', whose name the module "
+            f"'{getattr(known, '__file__', path.stem)}' has"
+        )
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
+
+
+def _beside(config_file: Path, name: str) -> str:
+    """A path that a config file names, relative to that file where it is there."""
+    beside = config_file.parent / name
+    return str(beside) if name.endswith(".py") and beside.is_file() else name
+
+
+def _literal(value: str) -> object:
+    try:
+        return ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return value
+
+
+def _checked(names: object, source: str) -> list[str]:
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{KEY} must be a list of modules and files; got {names!r} in {source}")
+    return [str(name) for name in names]

@@ -1,0 +1,108 @@
+"""Building the methods that a config names, for whoever trains with them."""
+
+from collections.abc import Mapping
+from functools import reduce
+from operator import or_
+from typing import Any, NamedTuple
+
+from reviewkd_det.common.config.methods import Uses, naming, read_settings
+from reviewkd_det.core import Method, Need, Settings, Side, Weighted, find_method
+
+__all__ = ["Customer", "MethodPlan", "build_methods", "needs_of", "plan_methods"]
+
+
+class Customer(NamedTuple):
+    """Who trains with methods.
+
+    Args:
+        name: what a sentence calls it, such as "a classifier".
+        gives: what it gives methods.
+        uses: which defaults of the settings are its own; see `Settings.default`.
+        key: config key of its section of distillation.
+        warmup: name of the warm-up's setting, in the customer's unit.
+    """
+
+    name: str
+    gives: Need
+    uses: Uses
+    key: str
+    warmup: str
+
+
+class MethodPlan(NamedTuple):
+    """A method before student and teacher are known.
+
+    Args:
+        method: its class.
+        settings: what it is told.
+        warmup_steps: steps over which its weight grows.
+        key: config key of its node.
+    """
+
+    method: type[Method]
+    settings: Settings
+    warmup_steps: float
+    key: str
+
+
+def plan_methods(
+    settings: Mapping[str, Mapping[str, Any]], customer: Customer
+) -> dict[str, MethodPlan]:
+    """Find the methods, and check what they need and are told.
+
+    Args:
+        settings: by method's name the values of its settings and of the warm-up, by lower-case
+            name; what is left out or None has its default.
+        customer: who trains.
+
+    Raises:
+        ValueError: a method is unknown or needs what the customer does not give, or a value is out
+            of range.
+    """
+    plans = {}
+    for name, values in settings.items():
+        method = find_method(name, f"{customer.key}.METHODS")
+        if lacking := method.needs & ~customer.gives:
+            raise ValueError(
+                f"{customer.key}.METHODS {name} must have {lacking.words}, which {customer.name} "
+                "does not give"
+            )
+        key = f"{customer.key}.{name.upper()}"
+        rest = {field: value for field, value in values.items() if field != customer.warmup}
+        warmup = values.get(customer.warmup) or 0
+        if warmup < 0:
+            raise ValueError(f"{key}.{customer.warmup.upper()} must not be negative; got {warmup}")
+        chosen = read_settings(method, rest, customer.uses, key)
+        plans[name] = MethodPlan(method, chosen, warmup, key)
+    return plans
+
+
+def needs_of(plans: Mapping[str, MethodPlan]) -> Need:
+    """What the methods need together."""
+    return reduce(or_, (plan.method.needs for plan in plans.values()), Need(0))
+
+
+def build_methods(
+    plans: Mapping[str, MethodPlan], student: Side, teacher: Side
+) -> dict[str, Weighted]:
+    """Build the methods between a student and its teacher.
+
+    Args:
+        plans: as `plan_methods` makes them.
+        student: what is known of the student, as far as the needs ask for it.
+        teacher: what is known of the teacher, as far as the needs ask for it.
+
+    Raises:
+        ValueError: a setting does not fit these two, or they tell other classes apart.
+    """
+    built = {}
+    for name, plan in plans.items():
+        if Need.LOGITS in plan.method.needs and student.classes != teacher.classes:
+            raise ValueError(
+                f"student and teacher must tell the same classes apart for {name}; got "
+                f"{student.classes} and {teacher.classes} logits"
+            )
+        with naming(plan.key):
+            method = plan.method(plan.settings, student, teacher)
+        built[name] = Weighted(method, plan.settings.loss_weight, plan.warmup_steps)
+    return built

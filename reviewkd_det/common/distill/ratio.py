@@ -1,0 +1,43 @@
+"""How large the losses of the methods are beside the student's own, at the start of a training."""
+
+import logging
+import math
+from collections.abc import Mapping
+
+from reviewkd_det.core import Weighted
+
+__all__ = ["log_ratios"]
+
+LOWEST, HIGHEST = 0.01, 10
+
+
+def log_ratios(
+    own: float,
+    losses: Mapping[str, float],
+    methods: Mapping[str, Weighted],
+    key: str,
+    logger: logging.Logger,
+) -> None:
+    """Log each method's loss in those of the student, and warn where it is far from them.
+
+    Args:
+        own: sum of the student's own losses.
+        losses: weighted loss of each method, by the method's name.
+        methods: the methods by name.
+        key: config key of the section that holds a node for each method.
+        logger: logger of the customer.
+    """
+    for name, loss in losses.items():
+        ratio = loss / own if own else math.inf
+        logger.info(
+            "loss_%s is %.3g times the student's own losses at the start", name.lower(), ratio
+        )
+        if LOWEST <= ratio <= HIGHEST:
+            continue
+        remedies = [f"{key}.{name.upper()}.LOSS_WEIGHT", methods[name].method.remedy]
+        how = f"more than {HIGHEST} times" if ratio > HIGHEST else "too small beside"
+        logger.warning(
+            "loss_%s is %s the student's own losses, %.3g for %.3g; where training suffers, "
+            "change %s",
+            name.lower(), how, loss, own, ", or ".join(filter(None, remedies)),
+        )  # fmt: skip

@@ -1,0 +1,58 @@
+"""The part of a two-stage detector that turns boxes into class logits.
+
+Shapes: R boxes of all images, K object classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["BoxHead", "count_classes"]
+
+
+def count_classes(roi_heads: Any) -> int | None:
+    """Count the logits of a region, background included.
+
+    Args:
+        roi_heads: of a detector.
+
+    Returns:
+        K + 1; None where it has no single box head as Detectron2's `StandardROIHeads` has.
+    """
+    predictor: Any = getattr(roi_heads, "box_predictor", None)
+    scores = getattr(predictor, "cls_score", None)
+    if not isinstance(scores, nn.Linear) or not hasattr(roi_heads, "box_pooler"):
+        return None
+    return scores.out_features
+
+
+class BoxHead(nn.Module):
+    """The part of Detectron2's `StandardROIHeads` that turns boxes into class logits.
+
+    Args:
+        roi_heads: ROI heads of a teacher; its other heads are left behind.
+
+    Raises:
+        ValueError: they are not of that kind.
+    """
+
+    def __init__(self, roi_heads: Any) -> None:
+        super().__init__()
+        classes = count_classes(roi_heads)
+        if classes is None:
+            raise ValueError(
+                "the teacher must have one box head, as StandardROIHeads has, for methods on "
+                f"logits; got {type(roi_heads).__name__ if roi_heads is not None else 'none'}"
+            )
+        self.classes = classes
+        self.in_features: Sequence[str] = roi_heads.box_in_features
+        self.box_pooler = roi_heads.box_pooler
+        self.box_head = roi_heads.box_head
+        self.box_predictor = roi_heads.box_predictor
+
+    def forward(self, levels: Mapping[str, Tensor], boxes: Sequence[Any]) -> Tensor:
+        """Compute the class logits of the boxes, (R, K + 1)."""
+        pooled = self.box_pooler([levels[name] for name in self.in_features], boxes)
+        scores, _ = self.box_predictor(self.box_head(pooled))
+        return scores

@@ -1,0 +1,115 @@
+"""A teacher: the parts of any Detectron2 detector that methods need, verified and frozen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from detectron2.config import CfgNode
+from torch import Tensor, nn
+
+from reviewkd_det.core import FrozenTeacher, Need
+from reviewkd_det.d2.teacher.backbone import PRECISIONS, TeacherBackbone
+from reviewkd_det.d2.teacher.box_head import BoxHead
+from reviewkd_det.d2.teacher.folding import fold_batch_norms
+from reviewkd_det.d2.teacher.source import WEIGHTS_KEY, read_teacher
+from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
+
+__all__ = ["TeacherLoader", "teacher_state"]
+
+
+@dataclass(frozen=True)
+class TeacherLoader:
+    """Builds, loads, verifies and freezes a teacher, its batch norms folded.
+
+    Args:
+        config_file: its own config, a path or a model-zoo name.
+        weights: its checkpoint; "" takes its config's own.
+        opts: changes to its config.
+        student_format: channel order of the student's images, RGB or BGR.
+        precision: precision of its backbone, float32, bfloat16 or float16.
+        compile_backbone: whether its backbone runs through torch.compile, where it can be.
+
+    Raises:
+        ValueError: the precision is unknown.
+    """
+
+    config_file: str
+    weights: str = ""
+    opts: Sequence[str] = ()
+    student_format: str = "BGR"
+    precision: str = "float32"
+    compile_backbone: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"MODEL.DISTILL.TEACHER.PRECISION must be one of {', '.join(PRECISIONS)}; "
+                f"got {self.precision!r}"
+            )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "TeacherLoader":
+        """Read `MODEL.DISTILL.TEACHER` of a student's config."""
+        settings = cfg.MODEL.DISTILL.TEACHER
+        return cls(
+            settings.CONFIG_FILE,
+            settings.WEIGHTS,
+            settings.OPTS,
+            student_format=cfg.INPUT.FORMAT,
+            precision=settings.PRECISION,
+            compile_backbone=settings.COMPILE,
+        )
+
+    def __call__(self, needs: Need = Need.LEVELS) -> FrozenTeacher:
+        """Build the parts that methods need; the backbone always.
+
+        Args:
+            needs: what the methods need together.
+
+        Returns:
+            A frozen `TeacherBackbone`, on the CPU.
+
+        Raises:
+            FileNotFoundError: its config or checkpoint does not exist.
+            ValueError: no checkpoint is named, it cannot be read or lacks weights, a part is not of
+                the needed kind, or the student's images cannot be turned into the teacher's.
+        """
+        source = read_teacher(self.config_file, self.weights, self.opts)
+        parts: dict[str, Any] = {"backbone": source.build_backbone()}
+        if Need.LOGITS in needs:
+            parts["roi_heads"] = BoxHead(source.build_roi_heads(parts["backbone"]))
+        checkpointer = VerifiedCheckpointer(
+            nn.ModuleDict(parts), key=WEIGHTS_KEY, prefix="teacher."
+        )
+        checkpointer.load(source.weights)
+        fold_batch_norms(parts["backbone"].eval())
+        teacher = TeacherBackbone(
+            parts["backbone"],
+            source.pixel_mean,
+            source.pixel_std,
+            reverse_channels=_is_reversed(self.student_format, source.input_format),
+            roi_heads=parts.get("roi_heads"),
+            precision=PRECISIONS[self.precision],
+            compile_backbone=self.compile_backbone,
+        )
+        return FrozenTeacher(teacher)
+
+
+def teacher_state(cfg: CfgNode) -> dict[str, Tensor]:
+    """The state dict of the whole teacher that `cfg.MODEL.DISTILL.TEACHER` names, verified."""
+    settings = cfg.MODEL.DISTILL.TEACHER
+    source = read_teacher(settings.CONFIG_FILE, settings.WEIGHTS, settings.OPTS)
+    detector = source.build_detector()
+    VerifiedCheckpointer(detector, key=WEIGHTS_KEY, prefix="teacher.").load(source.weights)
+    return detector.state_dict()
+
+
+def _is_reversed(student_format: str, teacher_format: str) -> bool:
+    if student_format == teacher_format:
+        return False
+    if {student_format, teacher_format} == {"RGB", "BGR"}:
+        return True
+    raise ValueError(
+        "INPUT.FORMAT of student and teacher must be equal, or RGB and BGR; "
+        f"got {student_format} and {teacher_format}"
+    )
