@@ -1,1 +1,1 @@
-"""Classifiers trained with ReviewKD and other methods, on one or several devices."""
+"""Classifiers trained alone or by distillation, on one or several devices."""

@@ -1,34 +1,26 @@
 """The data of a run, the student, its teacher and the methods between them, from a config."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from classification.config_checks import plan_config
 from classification.data import Data, DataSettings, Share, build_loaders
-from classification.distilled import (
-    DKD,
-    KD,
-    DistilledClassifier,
-    Method,
-    ReviewKD,
-    Shape,
-    pair_levels,
-)
+from classification.distilled import DistilledClassifier
 from classification.models import create_model
-from classification.reading.find_taps import find_taps
+from classification.reading.levels import choose_taps, describe_levels
 from classification.reading.preprocess import Preprocess
 from classification.reading.taps import TappedModel
 from classification.weights import load_weights
-from reviewkd_det.core import FrozenTeacher
+from reviewkd_det.common.distill.build import build_methods, needs_of
+from reviewkd_det.core import FrozenTeacher, Need, Side
 
 __all__ = ["build_classifier", "build_data", "build_model"]
 
 logger = logging.getLogger(__name__)
-KEY = "DISTILL.REVIEWKD"
 
 
 def build_data(cfg: CfgNode, accelerator: Accelerator) -> Data:
@@ -98,38 +90,30 @@ def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifie
     Raises:
         FileNotFoundError: a checkpoint file does not exist.
         KeyError: a network's name is unknown.
-        ValueError: weights or taps do not fit.
+        ValueError: weights, taps or methods do not fit.
     """
     student = build_model(cfg.MODEL.NAME, cfg.MODEL.WEIGHTS, num_classes, "MODEL")
     preprocess = Preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
-    if not cfg.DISTILL.METHODS:
+    plans = plan_config(cfg)
+    if not plans:
         return DistilledClassifier(TappedModel(student), preprocess), student
     if not cfg.TEACHER.WEIGHTS:
         raise ValueError(
             f"TEACHER.WEIGHTS must name the trained weights of {cfg.TEACHER.NAME}; got ''"
         )
     teacher = build_model(cfg.TEACHER.NAME, cfg.TEACHER.WEIGHTS, num_classes, "TEACHER")
-    methods: dict[str, nn.Module] = {}
-    names: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-    if "ReviewKD" in cfg.DISTILL.METHODS:
-        names = _taps(cfg, student, teacher)
+    with_levels = Need.LEVELS in needs_of(plans)
+    names = choose_taps(cfg, student, teacher) if with_levels else ((), ())
     tapped_student, tapped_teacher = (
-        TappedModel(model, taps, f"{KEY}.{side}_TAPS")
+        TappedModel(model, taps, f"DISTILL.{side}_TAPS")
         for model, taps, side in zip((student, teacher), names, ("STUDENT", "TEACHER"), strict=True)
     )
-    if "ReviewKD" in cfg.DISTILL.METHODS:
-        student_shapes, teacher_shapes = (
-            tapped.level_shapes(cfg.INPUT.SIZE) for tapped in (tapped_student, tapped_teacher)
-        )
-        _say_levels(names, (student_shapes, teacher_shapes))
-        methods["ReviewKD"] = ReviewKD(
-            student_shapes, teacher_shapes, cfg.DISTILL.REVIEWKD.MID_CHANNELS
-        )
-    if "KD" in cfg.DISTILL.METHODS:
-        methods["KD"] = KD(cfg.DISTILL.KD.TEMPERATURE)
-    if "DKD" in cfg.DISTILL.METHODS:
-        dkd = cfg.DISTILL.DKD
-        methods["DKD"] = DKD(dkd.ALPHA, dkd.BETA, dkd.TEMPERATURE)
+    sides = [
+        Side(tapped.find_levels(cfg.INPUT.SIZE) if with_levels else (), num_classes)
+        for tapped in (tapped_student, tapped_teacher)
+    ]
+    if with_levels:
+        logger.info("Levels compared: %s", describe_levels(*(side.levels for side in sides)))
     mean, std = cfg.TEACHER.MEAN or cfg.INPUT.MEAN, cfg.TEACHER.STD or cfg.INPUT.STD
     same = (tuple(mean), tuple(std)) == (tuple(cfg.INPUT.MEAN), tuple(cfg.INPUT.STD))
     classifier = DistilledClassifier(
@@ -137,61 +121,7 @@ def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifie
         preprocess,
         teacher=FrozenTeacher(tapped_teacher),
         teacher_preprocess=None if same else Preprocess(mean, std),
-        methods={
-            name: Method(
-                methods[name],
-                cfg.DISTILL[name.upper()].LOSS_WEIGHT,
-                cfg.DISTILL[name.upper()].WARMUP_EPOCHS,
-            )
-            for name in cfg.DISTILL.METHODS
-        },
+        methods=build_methods(plans, *sides),
         cross_entropy_weight=cfg.DISTILL.CROSS_ENTROPY_WEIGHT,
     )
     return classifier, student
-
-
-def _taps(
-    cfg: CfgNode, student: nn.Module, teacher: nn.Module
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The nodes that ReviewKD compares: those named, or those found."""
-    review = cfg.DISTILL.REVIEWKD
-    named = tuple(review.STUDENT_TAPS), tuple(review.TEACHER_TAPS)
-    if all(named):
-        if len(named[0]) != len(named[1]):
-            raise ValueError(
-                f"{KEY}.STUDENT_TAPS and TEACHER_TAPS must be as many; "
-                f"got {named[0]} and {named[1]}"
-            )
-        return named
-    if any(named):
-        raise ValueError(
-            f"{KEY}.STUDENT_TAPS and TEACHER_TAPS must be given together; "
-            f"got {named[0]} and {named[1]}"
-        )
-    found = [
-        find_taps(
-            model,
-            cfg.INPUT.SIZE,
-            before_activation=activation == "before",
-            pooled=review.POOLED,
-        )
-        for model, activation in (
-            (student, review.STUDENT_ACTIVATION),
-            (teacher, review.TEACHER_ACTIVATION),
-        )
-    ]
-    levels = [
-        dict(zip(taps, TappedModel(model, taps).level_shapes(cfg.INPUT.SIZE), strict=True))
-        for model, taps in zip((student, teacher), found, strict=True)
-    ]
-    return pair_levels(*levels)
-
-
-def _say_levels(names: Sequence[Sequence[str]], shapes: Sequence[Sequence[Shape]]) -> None:
-    pairs = [
-        f"{ours} {'x'.join(map(str, our_shape))} <- {theirs} {'x'.join(map(str, their_shape))}"
-        for ours, our_shape, theirs, their_shape in zip(
-            names[0], shapes[0], names[1], shapes[1], strict=True
-        )
-    ]
-    logger.info("ReviewKD compares %s", ", ".join(pairs))

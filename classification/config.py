@@ -5,15 +5,24 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
-from classification.config_checks import check_config
+from classification.config_checks import ALIASES, CUSTOMER, check_config
 from reviewkd_det.common import merge_file, merge_options
+from reviewkd_det.common.config.aliases import declare_aliases, move_aliases, rename_options
+from reviewkd_det.common.config.methods import declare_methods
+from reviewkd_det.common.config.modules import import_modules, named_modules
 
 __all__ = ["get_config", "load_config"]
 
 
 def get_config() -> CfgNode:
-    """Declare every key, with its default."""
+    """Declare every key, with its default.
+
+    Each registered method has a node of its settings, `DISTILL.<METHOD>`.
+    """
     cfg = CfgNode()
+    # Your own code, imported before the config is read: names of modules, and paths of .py files,
+    # relative to the config file that names them.
+    cfg.MODULES = []
     # Of the first weights, the order of the images and their augmentation.
     cfg.SEED = 0
     # Folder of the run's checkpoints, metrics and log.
@@ -61,41 +70,20 @@ def get_config() -> CfgNode:
     cfg.TEACHER.STD = ()
 
     cfg.DISTILL = CfgNode()
-    # Any of "ReviewKD", "KD" and "DKD"; () trains without a teacher.
+    # What the student learns from the teacher, by name; () trains without one.
     cfg.DISTILL.METHODS = ()
     # Factor of the loss on the labels.
     cfg.DISTILL.CROSS_ENTROPY_WEIGHT = 1.0
-
-    cfg.DISTILL.REVIEWKD = CfgNode()
-    # Factor of the summed loss, and epochs over which it grows linearly from 0.
-    cfg.DISTILL.REVIEWKD.LOSS_WEIGHT = 1.0
-    cfg.DISTILL.REVIEWKD.WARMUP_EPOCHS = 0.0
-    # Channels shared by all fusions; 0 takes those of the student's coarsest level, at most 512.
-    cfg.DISTILL.REVIEWKD.MID_CHANNELS = 0
     # Nodes compared, from high to low resolution; () finds the stages of each network.
-    cfg.DISTILL.REVIEWKD.STUDENT_TAPS = ()
-    cfg.DISTILL.REVIEWKD.TEACHER_TAPS = ()
+    cfg.DISTILL.STUDENT_TAPS = ()
+    cfg.DISTILL.TEACHER_TAPS = ()
     # Where a stage that is found is tapped: "before" the activation that ends it, or "after".
-    cfg.DISTILL.REVIEWKD.STUDENT_ACTIVATION = "before"
-    cfg.DISTILL.REVIEWKD.TEACHER_ACTIVATION = "before"
+    cfg.DISTILL.STUDENT_ACTIVATION = "before"
+    cfg.DISTILL.TEACHER_ACTIVATION = "before"
     # Add the pooled vector to the stages that are found.
-    cfg.DISTILL.REVIEWKD.POOLED = True
-
-    cfg.DISTILL.KD = CfgNode()
-    # As for REVIEWKD.
-    cfg.DISTILL.KD.LOSS_WEIGHT = 1.0
-    cfg.DISTILL.KD.WARMUP_EPOCHS = 0.0
-    # Of both softmaxes.
-    cfg.DISTILL.KD.TEMPERATURE = 4.0
-
-    cfg.DISTILL.DKD = CfgNode()
-    # As for REVIEWKD.
-    cfg.DISTILL.DKD.LOSS_WEIGHT = 1.0
-    cfg.DISTILL.DKD.WARMUP_EPOCHS = 0.0
-    # Weights of the target and the non-target term, and the temperature of both softmaxes.
-    cfg.DISTILL.DKD.ALPHA = 1.0
-    cfg.DISTILL.DKD.BETA = 8.0
-    cfg.DISTILL.DKD.TEMPERATURE = 4.0
+    cfg.DISTILL.POOLED = True
+    declare_methods(cfg.DISTILL, [CUSTOMER.uses], "WARMUP_EPOCHS")
+    declare_aliases(cfg, ALIASES)
 
     cfg.SOLVER = CfgNode()
     # Passes over the training images.
@@ -151,9 +139,13 @@ def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CfgNode:
         ValueError: a file is not a YAML mapping, or a value is of the wrong type or out of range.
         KeyError: a key is unknown; the sentence names the nearest known one.
     """
+    modules = named_modules(config_file, opts)
+    import_modules(modules)
     cfg = get_config()
-    merge_file(cfg, config_file)
-    merge_options(cfg, opts)
+    files = merge_file(cfg, config_file)
+    move_aliases(cfg, ALIASES, get_config(), files)
+    merge_options(cfg, rename_options(opts, ALIASES))
+    cfg.MODULES = modules
     check_config(cfg)
     cfg.freeze()
     return cfg

@@ -5,12 +5,30 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
-__all__ = ["check_config"]
+from reviewkd_det.common.distill.build import Customer, MethodPlan, plan_methods
+from reviewkd_det.core import Need, find_method, registered_methods
+
+__all__ = ["ALIASES", "CUSTOMER", "check_config", "plan_config"]
+
+# New names of keys by old ones, which are still understood.
+ALIASES = {
+    f"DISTILL.REVIEWKD.{key}": f"DISTILL.{key}"
+    for key in (
+        "STUDENT_TAPS", "TEACHER_TAPS", "STUDENT_ACTIVATION", "TEACHER_ACTIVATION", "POOLED",
+    )
+}  # fmt: skip
+OLD = {key.rpartition(".")[2] for key in ALIASES}
+CUSTOMER = Customer(
+    "a classifier",
+    Need.LEVELS | Need.LOGITS | Need.TARGET,
+    ("classification",),
+    "DISTILL",
+    "warmup_epochs",
+)
 
 CHOICES = {
-    "DISTILL.METHODS": ("ReviewKD", "KD", "DKD"),
-    "DISTILL.REVIEWKD.STUDENT_ACTIVATION": ("before", "after"),
-    "DISTILL.REVIEWKD.TEACHER_ACTIVATION": ("before", "after"),
+    "DISTILL.STUDENT_ACTIVATION": ("before", "after"),
+    "DISTILL.TEACHER_ACTIVATION": ("before", "after"),
     "SOLVER.COMPILE": (
         "none", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs",
     ),
@@ -20,8 +38,6 @@ CHOICES = {
 # A part's replay overwrites the gradients of the part before: pytorch issues 96693 and 169545.
 WITH_CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 POSITIVE = (
-    "DISTILL.DKD.TEMPERATURE",
-    "DISTILL.KD.TEMPERATURE",
     "INPUT.SIZE",
     "SOLVER.ACCUMULATION_STEPS",
     "SOLVER.BATCH_SIZE",
@@ -32,10 +48,7 @@ POSITIVE = (
     "TEST.PERIOD",
 )
 NOT_NEGATIVE = (
-    *(f"DISTILL.{method}.{key}" for method in ("DKD", "KD", "REVIEWKD")
-      for key in ("LOSS_WEIGHT", "WARMUP_EPOCHS")),
     "DISTILL.CROSS_ENTROPY_WEIGHT",
-    "DISTILL.REVIEWKD.MID_CHANNELS",
     "SEED",
     "SOLVER.CHECKPOINT_PERIOD",
     "SOLVER.LR",
@@ -75,11 +88,28 @@ def check_config(cfg: CfgNode) -> None:
             "SOLVER.ACCUMULATION_STEPS must be 1 with the CUDA graphs of SOLVER.COMPILE "
             f"{cfg.SOLVER.COMPILE}, which overwrite gradients; got {cfg.SOLVER.ACCUMULATION_STEPS}"
         )
+    plan_config(cfg)
     if cfg.DISTILL.METHODS and not cfg.TEACHER.NAME:
         raise ValueError(
             f"TEACHER.NAME must name the teacher of DISTILL.METHODS {cfg.DISTILL.METHODS}; "
             "got ''; to train without one set DISTILL.METHODS \"()\""
         )
+
+
+def plan_config(cfg: CfgNode) -> dict[str, MethodPlan]:
+    """The methods that a config names, with their settings.
+
+    Raises:
+        ValueError: a method is unknown, or a setting of any method is out of range.
+    """
+    for name in cfg.DISTILL.METHODS:
+        find_method(name, "DISTILL.METHODS")
+    settings = {
+        name: {k.lower(): v for k, v in cfg.DISTILL[name.upper()].items() if k not in OLD}
+        for name in registered_methods()
+    }
+    plans = plan_methods(settings, CUSTOMER)
+    return {name: plans[name] for name in cfg.DISTILL.METHODS}
 
 
 def _get(cfg: CfgNode, key: str) -> Any:

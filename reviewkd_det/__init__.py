@@ -1,3 +1,3 @@
-"""ReviewKD for Detectron2 detectors: the method in `core`, the adapter in `d2`."""
+"""Distillation for Detectron2 detectors in `d2`, with the methods of `core`."""
 
 __version__ = "0.1.0"

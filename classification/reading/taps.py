@@ -7,21 +7,15 @@ or the path of the module that calls it and the function.
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from classification.reading.tracing import build_traced, find_node, kept, trace
+from reviewkd_det.core import Level, View
 
-__all__ = ["Outputs", "TappedModel"]
-
-
-class Outputs(NamedTuple):
-    """What a classifier gives for N images."""
-
-    logits: Tensor  # (N, K)
-    levels: list[Tensor]  # (N, C, H, W) each
+__all__ = ["TappedModel"]
 
 
 class TappedModel(nn.Module):
@@ -63,7 +57,7 @@ class TappedModel(nn.Module):
             graphs.append(output.graph)
         self.net = build_traced(model, *graphs)
 
-    def forward(self, images: Tensor) -> Outputs:
+    def forward(self, images: Tensor) -> View:
         """Classify.
 
         Args:
@@ -73,19 +67,22 @@ class TappedModel(nn.Module):
             ValueError: a tapped node gives neither a map nor a vector.
         """
         if not self.names:
-            return Outputs(self.net(images), [])
+            return View((), self.net(images))
         logits, levels = self.net(images)
         named = zip(self.names, levels, strict=True)
-        return Outputs(logits, [_as_map(level, name) for name, level in named])
+        return View([_as_map(level, name) for name, level in named], logits)
 
     @torch.no_grad()
-    def level_shapes(self, image_size: int) -> list[tuple[int, int, int]]:
-        """(C, H, W) of each level for images of that many pixels a side: one dummy forward."""
+    def find_levels(self, image_size: int) -> tuple[Level, ...]:
+        """The levels for images of that many pixels a side: one dummy forward."""
         was_training = self.training
         device = next(self.parameters()).device
         levels = self.eval()(torch.zeros(1, 3, image_size, image_size, device=device)).levels
         self.train(was_training)
-        return [(level.shape[1], level.shape[2], level.shape[3]) for level in levels]
+        return tuple(
+            Level(name, level.shape[1], (level.shape[2], level.shape[3]))
+            for name, level in zip(self.names, levels, strict=True)
+        )
 
 
 def _as_map(output: Any, name: str) -> Tensor:

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from classification.cost import distillation_cost
 from classification.data import Loader
 from classification.distilled import DistilledClassifier
 from reviewkd_det.common.console.commands import (
@@ -16,35 +16,39 @@ from reviewkd_det.common.console.commands import (
     script_command,
     shown_path,
 )
+from reviewkd_det.common.distill.cost import IMAGES, distillation_cost
+from reviewkd_det.common.distill.describe import describe_methods, describe_parameters
+from reviewkd_det.core import Truth, View
 
 __all__ = ["describe", "final_block", "summarize"]
 
 
 def describe(cfg: CfgNode, classifier: DistilledClassifier, accelerator: Accelerator) -> str:
     """What is trained, from what it learns, where, and what that costs, in a line."""
-    name = f"Training {cfg.MODEL.NAME} ({_parameters(classifier.student)} parameters)"
+    student = classifier.student
+    name = f"{cfg.MODEL.NAME} ({describe_parameters(student)} parameters)"
     where = f"on {accelerator.num_processes} x {accelerator.device.type}"
     if classifier.teacher is None:
-        return f"{name} without a teacher, {where}"
-    levels = len(classifier.student.names)
-    at = {"ReviewKD": f" at {levels} levels"}
-    methods = " + ".join(f"{method}{at.get(method, '')}" for method in cfg.DISTILL.METHODS)
-    line = (
-        f"{name} by {methods} from {cfg.TEACHER.NAME} "
-        f"({_parameters(classifier.teacher.module)}), {where}; "
-        f"{_parameters(classifier.methods)} parameters more in training only"
-    )
-    cost = distillation_cost(classifier, cfg.INPUT.SIZE)
-    if cost is None:
-        return line
-    return (
-        f"{line}; for each image teacher and methods add {cost:.2f} times the multiply-adds of the "
-        "student (forward and backward)"
-    )
+        return f"Training {name} without a teacher, {where}"
+    teacher = classifier.teacher.module
+    methods: Any = dict(classifier.methods.items())
+    levels = f"{len(student.names)} levels"
+    cost = _cost(classifier, cfg.INPUT.SIZE)
+    told = describe_methods(methods, levels, classifier.methods, cost, "the student")
+    source = f"{cfg.TEACHER.NAME} ({describe_parameters(teacher)})"
+    return f"Distilling {name} from {source}, {where}, with {told}"
 
 
-def _parameters(module: nn.Module) -> str:
-    return f"{sum(p.numel() for p in module.parameters()):,}"
+def _cost(classifier: DistilledClassifier, image_size: int) -> float | None:
+    images = torch.empty(IMAGES, 3, image_size, image_size, device="meta")
+    truth = Truth(torch.zeros(IMAGES, dtype=torch.long, device="meta"))
+    assert classifier.teacher is not None
+    teacher, methods = classifier.teacher.module, list(classifier.methods.values())
+
+    def views(student: View, taught: View) -> tuple[View, View, Truth]:
+        return student, taught, truth
+
+    return distillation_cost(classifier.student, images, teacher, images, methods, views)  # type: ignore[arg-type]
 
 
 def summarize(

@@ -8,7 +8,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 from reviewkd_det.common import merge_file, merge_options
-from reviewkd_det.common.config.aliases import declare_aliases, resolve_aliases
+from reviewkd_det.common.config.aliases import declare_aliases, move_aliases, rename_options
 from reviewkd_det.common.config.methods import Uses, declare_methods
 from reviewkd_det.common.config.modules import import_modules, named_modules
 from reviewkd_det.core import default_method
@@ -137,9 +137,9 @@ def load_config(
     for path, content in files:
         if _get(content, TEACHER_FILE) == teacher_file and (path.parent / teacher_file).is_file():
             cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE = str((path.parent / teacher_file).resolve())
-    merge_options(cfg, opts, opts_source)
+    move_aliases(cfg, ALIASES, get_config(), files)
+    merge_options(cfg, rename_options(opts, ALIASES), opts_source)
     cfg.MODULES = modules
-    resolve_aliases(cfg, ALIASES, get_config())
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ValueError(
             "MODEL.LOAD_PROPOSALS must be False; got True; Detectron2 reads proposal files as "

@@ -11,7 +11,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, get_event_storage
 from torch import Tensor, nn
 
-from reviewkd_det.common.config.aliases import resolve_aliases
+from reviewkd_det.common.config.aliases import move_aliases
 from reviewkd_det.common.distill.build import build_methods, needs_of, plan_methods
 from reviewkd_det.common.distill.ratio import log_ratios
 from reviewkd_det.core import FrozenTeacher, Need, Weighted, find_method
@@ -97,7 +97,7 @@ class DistilledDetector(nn.Module):
         """Read what is built from a config."""
         cfg = cfg.clone()
         cfg.defrost()
-        resolve_aliases(cfg, ALIASES, get_config())
+        move_aliases(cfg, ALIASES, get_config())
         settings = cfg.MODEL.DISTILL
         if settings.STUDENT_META_ARCHITECTURE == "DistilledDetector":
             raise ValueError(

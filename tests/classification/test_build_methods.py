@@ -20,20 +20,20 @@ from tests.classification.distilling import TARGET, build, config, losses
         ),
         (
             "resnet8",
-            ["DISTILL.REVIEWKD.STUDENT_ACTIVATION", "after", "DISTILL.REVIEWKD.POOLED", False],
+            ["DISTILL.STUDENT_ACTIVATION", "after", "DISTILL.POOLED", False],
             "layer1.0.relu2 16x16x16 <- layer1.1.add 16x16x16, "
             "layer2.0.relu2 32x8x8 <- layer2.1.add 32x8x8, "
             "layer3.0.relu2 64x4x4 <- layer3.1.add 64x4x4",
         ),
         (
             "resnet8",
-            ["DISTILL.REVIEWKD.STUDENT_TAPS", ("layer2", "pool"),
-             "DISTILL.REVIEWKD.TEACHER_TAPS", ("layer3.1.add", "flatten")],
+            ["DISTILL.STUDENT_TAPS", ("layer2", "pool"),
+             "DISTILL.TEACHER_TAPS", ("layer3.1.add", "flatten")],
             "layer2 32x8x8 <- layer3.1.add 64x4x4, pool 64x1x1 <- flatten 64x1x1",
         ),
         (
             "torchvision/resnet18",
-            ["INPUT.SIZE", 64, "DISTILL.REVIEWKD.TEACHER_ACTIVATION", "after"],
+            ["INPUT.SIZE", 64, "DISTILL.TEACHER_ACTIVATION", "after"],
             "layer2.1.add 128x8x8 <- layer1.1.relu2 16x64x64, "
             "layer3.1.add 256x4x4 <- layer2.1.relu2 32x32x32, "
             "layer4.1.add 512x2x2 <- layer3.1.relu2 64x16x16, flatten 512x1x1 <- flatten 64x1x1",
@@ -50,14 +50,14 @@ def test_the_compared_levels_are_said_and_learned_from(tmp_path, student, option
     cfg = config(tmp_path, *options, student=student)
     with caplog.at_level(logging.INFO):
         model, _ = build(cfg)
-    assert caplog.messages == [f"ReviewKD compares {line}"]
+    assert caplog.messages == [f"Levels compared: {line}"]
     images = torch.zeros(3, 3, cfg.INPUT.SIZE, 2 * cfg.INPUT.SIZE, dtype=torch.uint8)
     found = model.train()(images, TARGET, 1)
     assert list(found) == ["loss_ce", "loss_reviewkd"]
     assert all(loss.isfinite() for loss in found.values())
 
 
-BOTH = "DISTILL.REVIEWKD.STUDENT_TAPS and TEACHER_TAPS must be"
+BOTH = "DISTILL.STUDENT_TAPS and TEACHER_TAPS must be"
 
 
 @pytest.mark.parametrize(
@@ -71,18 +71,18 @@ BOTH = "DISTILL.REVIEWKD.STUDENT_TAPS and TEACHER_TAPS must be"
         ),
         (
             ("layer3.0.ad",), ("layer3",),
-            "DISTILL.REVIEWKD.STUDENT_TAPS must name nodes of ResNet; got 'layer3.0.ad'; "
+            "DISTILL.STUDENT_TAPS must name nodes of ResNet; got 'layer3.0.ad'; "
             "the nearest are layer3.0.add, ",
         ),
         (
             ("layer3",), ("layer3.2.add",),
-            "DISTILL.REVIEWKD.TEACHER_TAPS must name nodes of ResNet; got 'layer3.2.add'; "
+            "DISTILL.TEACHER_TAPS must name nodes of ResNet; got 'layer3.2.add'; "
             "the nearest are layer3.",
         ),
     ],
 )  # fmt: skip
 def test_taps_that_do_not_fit_are_refused(tmp_path, student, teacher, message):
-    keys = "DISTILL.REVIEWKD.STUDENT_TAPS", student, "DISTILL.REVIEWKD.TEACHER_TAPS", teacher
+    keys = "DISTILL.STUDENT_TAPS", student, "DISTILL.TEACHER_TAPS", teacher
     with pytest.raises(ValueError, match=re.escape(message)):
         build(config(tmp_path, *keys))
 
@@ -92,8 +92,8 @@ def test_taps_that_do_not_fit_are_refused(tmp_path, student, teacher, message):
     [
         ("CROSS_ENTROPY_WEIGHT", 0.5), ("METHODS", ("KD",)),
         ("REVIEWKD.LOSS_WEIGHT", 2.0), ("REVIEWKD.WARMUP_EPOCHS", 20.0),
-        ("REVIEWKD.MID_CHANNELS", 9), ("REVIEWKD.STUDENT_ACTIVATION", "after"),
-        ("REVIEWKD.TEACHER_ACTIVATION", "after"), ("REVIEWKD.POOLED", False),
+        ("REVIEWKD.MID_CHANNELS", 9), ("STUDENT_ACTIVATION", "after"),
+        ("TEACHER_ACTIVATION", "after"), ("POOLED", False),
         ("KD.LOSS_WEIGHT", 2.0), ("KD.WARMUP_EPOCHS", 20.0), ("KD.TEMPERATURE", 2.0),
         ("DKD.LOSS_WEIGHT", 2.0), ("DKD.WARMUP_EPOCHS", 20.0), ("DKD.TEMPERATURE", 2.0),
         ("DKD.ALPHA", 2.0), ("DKD.BETA", 2.0),
@@ -107,7 +107,9 @@ def test_every_setting_of_a_method_changes_that_loss_alone(tmp_path, key, value)
         assert found == {name: plain[name] for name in ("loss_ce", "loss_kd")}
         return
     changed = {name for name in plain if found[name] != plain[name]}
-    assert changed == {f"loss_{key.partition('.')[0].lower()}" if "." in key else "loss_ce"}
+    section = key.partition(".")[0] if "." in key else "REVIEWKD"  # or the levels it compares
+    expected = "loss_ce" if key == "CROSS_ENTROPY_WEIGHT" else f"loss_{section.lower()}"
+    assert changed == {expected}
     if "WEIGHT" in key:
         (name,) = changed
         assert found[name] == pytest.approx(value * plain[name])

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from classification.distilled import DKD, KD, DistilledClassifier, Method, ReviewKD
+from classification.distilled import DistilledClassifier
 from classification.reading.preprocess import Preprocess
 from classification.reading.taps import TappedModel
-from reviewkd_det.core import FrozenTeacher
+from reviewkd_det.core import FrozenTeacher, Side, Weighted, find_method
 from tests import reference
 
 TAPS = ("fine.1", "coarse.1", "mean")
@@ -52,18 +52,25 @@ def classifier(warmup=20.0, teacher_preprocess=True, cross_entropy=1.0):
     torch.manual_seed(0)
     student, teacher = Tiny(4, 6, 2), Tiny(7, 8, 1)
     student.dropout.p = 0.0
-    student_shapes, teacher_shapes = (
-        TappedModel(model, TAPS).level_shapes(16) for model in (student, teacher)
-    )
+    sides = [Side(TappedModel(model, TAPS).find_levels(16), 5) for model in (student, teacher)]
+    settings = {
+        "ReviewKD": {"mid_channels": 5},
+        "KD": {"temperature": 4.0},
+        "DKD": {"alpha": 1.5, "beta": 8.0, "temperature": 2.0},
+    }
+    methods = {
+        name: find_method(name)(find_method(name).Settings(**values), *sides)
+        for name, values in settings.items()
+    }
     model = DistilledClassifier(
         TappedModel(student, TAPS),
         Preprocess(MEAN, STD),
         teacher=FrozenTeacher(TappedModel(teacher, TAPS)),
         teacher_preprocess=Preprocess(TEACHER_MEAN, TEACHER_STD) if teacher_preprocess else None,
         methods={
-            "ReviewKD": Method(ReviewKD(student_shapes, teacher_shapes, 5), 0.6, warmup),
-            "KD": Method(KD(4.0), 0.9, 0.0),
-            "DKD": Method(DKD(1.5, 8.0, 2.0), 0.3, 2 * warmup),
+            "ReviewKD": Weighted(methods["ReviewKD"], 0.6, warmup),
+            "KD": Weighted(methods["KD"], 0.9, 0.0),
+            "DKD": Weighted(methods["DKD"], 0.3, 2 * warmup),
         },
         cross_entropy_weight=cross_entropy,
     )

@@ -258,14 +258,14 @@ def test_a_pair_compares_the_published_levels(path, random_model, monkeypatch):
     cfg, pair = load_config(path), PAIRS[path]
     classifier, _ = build.build_classifier(cfg, 1000 if path.parent.name == "imagenet" else 100)
     student, teacher = (
-        tapped.level_shapes(cfg.INPUT.SIZE)
+        tapped.find_levels(cfg.INPUT.SIZE)
         for tapped in (classifier.student, classifier.teacher.module)
     )
-    assert [shape[0] for shape in student] == pair.student_channels
-    assert [shape[0] for shape in teacher] == pair.teacher_channels
-    for shapes in (student, teacher):
-        assert (shapes[-1][1:] == (1, 1)) == cfg.DISTILL.REVIEWKD.POOLED
-        assert all(shape[1] > 1 for shape in shapes[:-1])
+    assert [level.channels for level in student] == pair.student_channels
+    assert [level.channels for level in teacher] == pair.teacher_channels
+    for levels in (student, teacher):
+        assert (levels[-1].size == (1, 1)) == cfg.DISTILL.POOLED
+        assert all(level.size[0] > 1 for level in levels[:-1])
     reduced = [
         fusion.reduce[0].out_channels
         for fusion in classifier.methods["ReviewKD"].distiller.path.levels

@@ -59,3 +59,32 @@ def test_half_precision_leaves_as_float32(dtype):
     (level,) = LevelScale(1)([torch.full((2, 3, 4, 6), 1000.0, dtype=dtype)])
     assert level.dtype == torch.float32
     assert level.square().mean().item() == pytest.approx(1)
+
+
+def test_it_never_asks_the_device(caplog):
+    """Tensors on the meta device have no values: asking for one would raise."""
+    scale = LevelScale(2, batches=2).to("meta")
+    levels = [level.to("meta") for level in FIRST]
+    for _ in range(3):
+        assert [level.shape for level in scale(levels)] == [level.shape for level in FIRST]
+    assert scale.is_fixed
+
+
+def test_a_loaded_scale_goes_on_where_it_was():
+    scale = LevelScale(2, batches=2)
+    scale(FIRST)
+    twin = LevelScale(2, batches=2)
+    twin.load_state_dict(scale.state_dict())
+    for each in (scale, twin):
+        each(SECOND)
+    assert twin.is_fixed
+    torch.testing.assert_close(twin.scales, scale.scales, rtol=0, atol=0)
+
+
+def test_the_scales_are_logged_by_name_once(caplog):
+    scale = LevelScale(2, batches=2, names=("p2", "p3"))
+    with caplog.at_level("INFO"):
+        for _ in range(4):
+            scale(FIRST)
+    (line,) = caplog.messages
+    assert "p2 3, p3 0.5" in line

@@ -106,7 +106,8 @@ def test_found_stages_are_those_of_the_paper(name):
     assert find_taps(model, 64, pooled=False) == tuple(before[:stages])
     shapes = [(channels, cells, cells) for channels, cells in sizes]
     for names in (before, after):
-        assert TappedModel(model, names).level_shapes(64) == shapes
+        levels = TappedModel(model, names).find_levels(64)
+        assert [(level.channels, *level.size) for level in levels] == shapes
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -114,7 +115,7 @@ def test_found_stages_are_those_of_the_paper(name):
 def test_looking_for_taps_leaves_the_model_alone(name, training):
     model = network(name).train(training)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    TappedModel(model, find_taps(model, 64)).level_shapes(64)
+    TappedModel(model, find_taps(model, 64)).find_levels(64)
     find_taps(model, 64)
     assert all(module.training == training for module in model.modules())
     for key, value in model.state_dict().items():

@@ -153,7 +153,8 @@ def test_the_mode_of_the_tapped_model_decides():
     tapped.train()
     assert not torch.equal(tapped(images()).logits, tapped(images()).logits)
     before = copy.deepcopy(model.state_dict())
-    assert tapped.level_shapes(64) == [(1280, 1, 1)]
+    (level,) = tapped.find_levels(64)
+    assert (level.channels, level.size) == (1280, (1, 1))
     assert all(module.training for module in tapped.modules())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 

@@ -215,8 +215,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(tmp_pa
         (["SOLVER.BATCH_SIZE", 25, "SOLVER.ACCUMULATION_STEPS", 2], ValueError, "got 25"),
         (["TRACKERS", '("mlflow",)'], ValueError, "got 'mlflow'; install it"),
         (["SOLVER.BATCH_SIZE", 101], ValueError, "100 training images; got 101"),
-        (["DISTILL.REVIEWKD.STUDENT_TAPS", '("layer1", "layer9")',
-          "DISTILL.REVIEWKD.TEACHER_TAPS", '("layer1", "layer2")'],
+        (["DISTILL.STUDENT_TAPS", '("layer1", "layer9")',
+          "DISTILL.TEACHER_TAPS", '("layer1", "layer2")'],
          ValueError, "STUDENT_TAPS must name nodes of ResNet; got 'layer9'"),
     ],
 )  # fmt: skip

@@ -1,0 +1,68 @@
+"""One step of a small classifier with each registered method: accumulated, compiled, resumed."""
+
+import copy
+
+import pytest
+import torch
+
+from tests.classification.distilling import IMAGES, TARGET, build, config
+from tests.every_method import each_method
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("teacher")
+
+
+def make(folder, name):
+    return build(config(folder, methods=(name,)))[0].train()
+
+
+@each_method()
+def test_a_step_teaches_and_a_loaded_method_goes_on_the_same(folder, name):
+    model, key = make(folder, name), f"loss_{name.lower()}"
+    for _ in range(2):  # gradients of two parts add up
+        losses = model(IMAGES, TARGET, 1)
+        (losses[key] / 2).backward()
+    assert losses[key].isfinite()
+    assert losses[key] > 0
+    assert any(p.grad is not None and p.grad.any() for p in model.student.parameters())
+    assert all(p.grad is not None for p in model.methods.parameters())
+
+    torch.optim.SGD([p for p in model.parameters() if p.grad is not None], lr=1e-4).step()
+    resumed = make(folder, name)
+    resumed.load_state_dict(copy.deepcopy(model.state_dict()))
+    expected, found = (m(IMAGES, TARGET, 1)[key] for m in (model, resumed))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@each_method()
+def test_the_terms_are_one_graph_to_a_compiler(folder, name):
+    explained = torch._dynamo.explain(make(folder, name).compute_terms)(IMAGES, TARGET)
+    assert explained.graph_count == 1, explained.break_reasons
+
+
+def test_a_measured_scale_is_one_graph_once_it_is_fixed(folder):
+    options = "DISTILL.REVIEWKD.TEACHER_SCALE", "rms"
+    model = build(config(folder, *options))[0].train()
+    for _ in range(10):
+        model(IMAGES, TARGET, 1)
+    assert model.methods["ReviewKD"].teacher_scale.is_fixed
+    explained = torch._dynamo.explain(model.compute_terms)(IMAGES, TARGET)
+    assert explained.graph_count == 1, explained.break_reasons
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("NORM", "GN"), ("FUSION", "sum"), ("POOL_SIZES", ()), ("TEACHER_SCALE", "rms")],
+)
+def test_the_options_of_detection_are_those_of_classification_too(folder, key, value):
+    plain = build(config(folder, "DISTILL.REVIEWKD.MID_CHANNELS", 32))[0]
+    options = "DISTILL.REVIEWKD.MID_CHANNELS", 32, f"DISTILL.REVIEWKD.{key}", value
+    if key == "NORM":
+        with pytest.raises(ValueError, match=r"DISTILL.REVIEWKD.NORM must be .* of 32; got GN"):
+            build(config(folder, *options))
+        return
+    changed = build(config(folder, *options))[0]
+    losses = [m.train()(IMAGES, TARGET, 1)["loss_reviewkd"].item() for m in (plain, changed)]
+    assert losses[0] != pytest.approx(losses[1], rel=1e-6)

@@ -1,0 +1,103 @@
+"""The config nodes of the methods: today's keys and defaults, and what they give a method."""
+
+import dataclasses
+
+import pytest
+from fvcore.common.config import CfgNode
+
+from classification.config import get_config as classification_config
+from classification.config_checks import CUSTOMER
+from reviewkd_det.common.config.methods import declare_methods, read_settings
+from reviewkd_det.core import find_method, registered_methods
+from reviewkd_det.d2.config import ONE_STAGE, TWO_STAGE
+from reviewkd_det.d2.config import get_config as detection_config
+
+# Before methods had settings of their own, and published since. What a customer has no default for
+# it did not have.
+DETECTION = {
+    "REVIEWKD": {
+        "MID_CHANNELS": 256, "NORM": "BN", "FUSION": "attention", "POOL_SIZES": (4, 2, 1),
+        "LOSS_WEIGHT": 1.0, "WARMUP_ITERS": 0, "TEACHER_SCALE": "none", "IN_FEATURES": (),
+    },
+    "DKD": {"ALPHA": 1.0, "BETA": 0.25, "TEMPERATURE": 1.0, "LOSS_WEIGHT": 1.0, "WARMUP_ITERS": 0},
+    "PKD": {"LOSS_WEIGHT": None},  # 6 for two stages, 10 for one
+    "CWD": {"LOSS_WEIGHT": 10.0, "TEMPERATURE": 1.0},
+}  # fmt: skip
+CLASSIFICATION = {
+    "REVIEWKD": {
+        "LOSS_WEIGHT": 1.0, "WARMUP_EPOCHS": 0.0, "MID_CHANNELS": 0, "STUDENT_TAPS": (),
+        "TEACHER_TAPS": (), "STUDENT_ACTIVATION": "before", "TEACHER_ACTIVATION": "before",
+        "POOLED": True, "NORM": "BN", "FUSION": "attention", "POOL_SIZES": (4, 2, 1),
+        "TEACHER_SCALE": "none",
+    },
+    "KD": {"LOSS_WEIGHT": 1.0, "WARMUP_EPOCHS": 0.0, "TEMPERATURE": 4.0},
+    "DKD": {
+        "LOSS_WEIGHT": 1.0, "WARMUP_EPOCHS": 0.0, "ALPHA": 1.0, "BETA": 8.0, "TEMPERATURE": 4.0,
+    },
+    "FITNET": {"LOSS_WEIGHT": 100.0, "LEVELS": (1,)},
+    "AT": {"LOSS_WEIGHT": 1000.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        (detection_config().MODEL.DISTILL, DETECTION),
+        (classification_config().DISTILL, CLASSIFICATION),
+    ],
+    ids=["detection", "classification"],
+)
+def test_the_defaults_are_those_of_earlier_versions_and_the_published_ones(section, expected):
+    for node, values in expected.items():
+        assert {key: section[node][key] for key in values} == values
+    for node in ("REVIEWKD", "DKD"):
+        assert set(section[node]) == set(expected[node])
+
+
+def test_every_method_has_a_node_with_every_setting_for_both_customers():
+    for name, method in registered_methods().items():
+        fields = {field.name.upper() for field in dataclasses.fields(method.Settings)}
+        for section, warmup in (
+            (detection_config().MODEL.DISTILL, "WARMUP_ITERS"),
+            (classification_config().DISTILL, "WARMUP_EPOCHS"),
+        ):
+            assert fields | {warmup} <= set(section[name.upper()]), name
+
+
+@pytest.mark.parametrize(
+    ("uses", "weight"), [(TWO_STAGE, 6.0), (ONE_STAGE, 10.0), (CUSTOMER.uses, 6.0)]
+)
+def test_a_default_may_depend_on_what_is_trained(uses, weight):
+    method = find_method("PKD")
+    assert read_settings(method, {"loss_weight": None}, uses, "KEY").loss_weight == weight
+    assert read_settings(method, {"loss_weight": 2}, uses, "KEY").loss_weight == 2.0
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"loss_weight": "big"}, "KEY.LOSS_WEIGHT must be of type float; got big"),
+        ({"levels": (0, -1)}, r"KEY.LEVELS must not be negative; got \(0, -1\)"),
+        ({"levels": (0.5,)}, r"KEY.LEVELS must hold integers; got \(0.5,\)"),
+        ({"lossweight": 2.0}, "KEY must have keys of its method, LOSS_WEIGHT, LEVELS; got lossw"),
+        ({"loss_weight": True}, "KEY.LOSS_WEIGHT must be of type float; got True"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_its_key(values, words):
+    with pytest.raises(ValueError, match=words):
+        read_settings(find_method("PKD"), values, TWO_STAGE, "KEY")
+
+
+def test_a_list_is_taken_for_a_tuple():
+    settings = read_settings(find_method("AT"), {"levels": [0, 2]}, TWO_STAGE, "KEY")
+    assert settings.levels == (0, 2)
+
+
+def test_a_key_without_a_single_default_takes_a_number_from_a_file_and_back(tmp_path):
+    cfg = CfgNode()
+    declare_methods(cfg, [ONE_STAGE, TWO_STAGE], "WARMUP_ITERS")
+    (tmp_path / "dump.yaml").write_text(cfg.dump())
+    cfg.merge_from_file(str(tmp_path / "dump.yaml"))
+    assert cfg.PKD.LOSS_WEIGHT is None
+    cfg.merge_from_list(["PKD.LOSS_WEIGHT", "3.5"])
+    assert cfg.PKD.LOSS_WEIGHT == 3.5

@@ -1,0 +1,156 @@
+"""What every registered method keeps to; the next one is tested by being registered."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from reviewkd_det.core import Need, SettingError, Truth, View, registered_methods
+from tests.core.methods import samples
+from tests.core.methods.naive import NAIVE
+
+METHODS = registered_methods()
+PYRAMIDS = {"other channels": samples.SAME_SIZES, "smaller": samples.SMALLER, "same": samples.SAME}
+HALF = [torch.bfloat16, torch.float16]
+
+every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+each_pyramid = pytest.mark.parametrize("teacher", PYRAMIDS.values(), ids=PYRAMIDS)
+
+
+def learning(view):
+    return View(
+        [level.requires_grad_() for level in view.levels], view.logits.clone().requires_grad_()
+    )
+
+
+@every_method
+@each_pyramid
+def test_student_and_adapters_get_gradients_and_the_teacher_none(method, teacher):
+    built = samples.make(method, teacher=teacher).train()
+    student, taught = learning(samples.view(samples.STUDENT, 1)), samples.view(teacher, 2)
+    samples.total(built(student, taught, samples.truth())).backward()
+    inputs = student.levels if Need.LEVELS in method.needs else [student.logits]
+    for x in [*inputs, *built.parameters()]:
+        assert x.grad is not None
+        assert x.grad.isfinite().all()
+    assert all(level.grad.any() for level in inputs)
+    assert not any(x.requires_grad for x in (*taught.levels, taught.logits))
+
+
+@every_method
+@each_pyramid
+def test_the_loss_is_that_of_a_naive_second_implementation(method, teacher, request):
+    name = request.node.callspec.id.split("-")[1]
+    built = samples.make(method, teacher=teacher).double().train()
+    student, taught = (
+        samples.view(levels, seed, dtype=torch.float64)
+        for levels, seed in ((samples.STUDENT, 1), (teacher, 2))
+    )
+    with torch.no_grad():
+        expected = NAIVE[name](built, student, taught, samples.truth())
+    found = samples.total(built(student, taught, samples.truth())).detach()
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_each_method_has_a_naive_second_implementation():
+    assert set(NAIVE) == set(METHODS)
+
+
+@every_method
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_half_precision_stays_finite(method, dtype, scale):
+    built = samples.make(method).train()
+    student, taught = (
+        samples.view(levels, seed, scale=scale, dtype=dtype)
+        for levels, seed in ((samples.STUDENT, 1), (samples.SAME_SIZES, 2))
+    )
+    student = learning(student)
+    with torch.autocast("cpu", dtype):
+        parts = built(student, taught, samples.truth())
+    assert all(x.dtype == torch.float32 for x in parts.values())
+    samples.total(parts).backward()
+    assert all(x.isfinite() for x in parts.values())
+    assert all(p.grad.isfinite().all() for p in built.parameters())
+
+
+@every_method
+def test_the_order_of_the_batch_does_not_matter(method):
+    built = samples.make(method).double().train()
+    student, taught = (
+        samples.view(levels, seed, dtype=torch.float64)
+        for levels, seed in ((samples.STUDENT, 1), (samples.SAME_SIZES, 2))
+    )
+    order = torch.tensor([2, 0, 1])
+    turned = [View([x[order] for x in v.levels], v.logits[order]) for v in (student, taught)]
+    truth = samples.truth()
+    torch.testing.assert_close(
+        samples.total(built(*turned, Truth(truth.target[order]))),
+        samples.total(built(student, taught, truth)),
+    )
+
+
+@every_method
+def test_a_state_dict_brings_back_the_method(method):
+    inputs = samples.view(samples.STUDENT, 1), samples.view(samples.SAME_SIZES, 2), samples.truth()
+    first = samples.make(method).train()
+    first(*inputs)
+    torch.manual_seed(3)
+    second = method(first.settings, *map(samples.side, (samples.STUDENT, samples.SAME_SIZES)))
+    second.load_state_dict(first.state_dict())
+    for built in (first, second):
+        built.eval()
+    torch.testing.assert_close(first(*inputs), second(*inputs), rtol=0, atol=0)
+
+
+@every_method
+def test_one_cell_and_one_image_are_handled(method):
+    cells = ((4, (1, 1)), (6, (1, 1)))
+    built = samples.make(method, student=cells, teacher=cells).eval()
+    views = [View([x[:1] for x in v.levels], v.logits[:1])
+             for v in (samples.view(cells, 1), samples.view(cells, 2))]  # fmt: skip
+    parts = built(*views, Truth(samples.truth().target[:1]))
+    assert all(x.isfinite() and x >= 0 for x in parts.values())
+
+
+@every_method
+def test_parts_are_named_by_their_levels(method):
+    inputs = samples.view(samples.STUDENT, 1), samples.view(samples.SAME_SIZES, 2), samples.truth()
+    parts = samples.make(method)(*inputs)
+    assert list(parts) == (["fine", "coarse"] if Need.LEVELS in method.needs else [""])
+    assert all(x.shape == () for x in parts.values())
+
+
+@every_method
+def test_settings_have_a_meaning_and_refuse_what_is_out_of_range(method):
+    for field in dataclasses.fields(method.Settings):
+        assert field.metadata["meaning"].endswith(".")
+        assert field.metadata["meaning"][0].isupper() or field.metadata["meaning"][0] == '"'
+        with pytest.raises(SettingError, match=f"{field.name} must be of type"):
+            method.Settings(**{field.name: object()})
+    with pytest.raises(SettingError, match=r"loss_weight must not be negative; got -1.0"):
+        method.Settings(loss_weight=-1.0)
+
+
+@every_method
+def test_a_float_may_be_a_whole_number(method):
+    assert method.Settings(loss_weight=3).loss_weight == 3
+
+
+WIDE = ((32, (8, 12)), (32, (4, 6)))  # which groups of 32 divide
+OTHER = {"norm": "GN", "fusion": "sum", "teacher_scale": "rms", "pool_sizes": (2,), "levels": (1,)}
+
+
+@every_method
+def test_every_setting_changes_the_loss(method):
+    def loss(**settings):
+        built = samples.make(method, teacher=WIDE, **settings)
+        views = samples.view(samples.STUDENT, 1), samples.view(WIDE, 2)
+        return samples.total(built(*views, samples.truth())).item() * settings.get("loss_weight", 1)
+
+    common = {"mid_channels": 32} if hasattr(method.Settings(), "mid_channels") else {}
+    plain = loss(**common)
+    for field in dataclasses.fields(method.Settings):
+        value = getattr(method.Settings(**common), field.name)
+        other = OTHER[field.name] if field.name in OTHER else 2 * value
+        assert loss(**{**common, field.name: other}) != pytest.approx(plain, rel=1e-6), field.name
