@@ -1,17 +1,21 @@
 """What the documentation says is true: error sentences, keys, numbers and the figure."""
 
 import ast
+import html
 import re
 import runpy
 from functools import cache
 
 import pytest
-from detectron2.config import CfgNode
+from detectron2.config import get_cfg
 from detectron2.engine import DefaultTrainer
 
 import classification.config
-from reviewkd_det.core import LevelScale
-from reviewkd_det.d2 import add_distill_config, load_config, meta_arch
+from classification.config_checks import ALIASES as OLD_NAMES
+from reviewkd_det.common.distill import ratio
+from reviewkd_det.core import LevelScale, find_method
+from reviewkd_det.d2 import load_config
+from reviewkd_det.d2.config import ALIASES, get_config
 from tests.docs_commands import ROOT, blocks
 
 DOCS = ROOT / "docs"
@@ -59,8 +63,9 @@ def test_a_sentence_that_the_code_does_not_say_is_noticed(said):
 
 def test_the_weight_page_has_the_codes_numbers_and_advice():
     page = (DOCS / "weight.md").read_text(encoding="utf-8")
-    assert f"above {meta_arch.HIGHEST_RATIO:g} or below {meta_arch.LOWEST_RATIO:g}" in page
-    assert f"change {meta_arch.WEIGHT_KEYS['loss_reviewkd']}\n" in page
+    assert f"above {ratio.HIGHEST:g} or below {ratio.LOWEST:g}" in page
+    advice = f"MODEL.DISTILL.REVIEWKD.LOSS_WEIGHT, or {find_method('ReviewKD').remedy}"
+    assert f"change {advice}\n" in page
     assert LevelScale(1).batches == 10
     assert "over the first ten batches" in page
 
@@ -73,7 +78,7 @@ def values(cfg, prefix=""):
     """Every key of a config with its value."""
     found = {}
     for key, value in cfg.items():
-        if isinstance(value, CfgNode.__mro__[1]):
+        if isinstance(value, dict):
             found |= values(value, f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = value
@@ -81,27 +86,25 @@ def values(cfg, prefix=""):
 
 
 def test_the_configuration_page_has_every_key_with_its_default():
-    hook = configuration()
-    ours = CfgNode({"MODEL": CfgNode(), "DATASETS": CfgNode(), "SOLVER": CfgNode(),
-                    "TEST": CfgNode()})  # fmt: skip
-    add_distill_config(ours)
-    known = {
-        "Detection": values(ours),
-        "Classification": values(classification.config.get_config()),
-    }
-    for title, path, function in hook["SOURCES"]:
-        meanings = hook["read_meanings"]((ROOT / path).read_text(encoding="utf-8"), function)
-        read = {key: ast.literal_eval(x) for meaning in meanings for key, x in meaning.keys.items()}
-        assert read == known[title]
-        assert all(meaning.text for meaning in meanings)
-        page = hook["make_page"]()
-        assert all(f"`{key}`" in page for key in read)
+    page = html.unescape(configuration()["make_page"]()).replace("\\_", "_")
+    rows = {}
+    for keys, defaults in re.findall(r"^\| (`.*?`) \| (`.*?`) \| .+ \|$", page, re.MULTILINE):
+        each = (cell.replace("`", "").split("<br>") for cell in (keys, defaults))
+        rows |= dict(zip(*each, strict=True))
+    stock = values(get_cfg())
+    known = {key: x for key, x in values(get_config()).items() if key not in stock}
+    known |= values(classification.config.get_config())
+    for old in (*ALIASES, *OLD_NAMES):
+        known.pop(old)
+    assert set(rows) == set(known)
+    for key, value in known.items():
+        assert ast.literal_eval(rows[key]) == value, key
 
 
 def test_a_key_without_a_comment_is_refused():
     source = "def f():\n    # Of a.\n    cfg.A = 1\n    cfg.B = 2\n\n    cfg.C = 3\n"
     read = configuration()["read_meanings"]
-    assert read(source.replace("\n\n", "\n"), "f") == [("Of a.", {"A": "1", "B": "2", "C": "3"})]
+    assert read(source.replace("\n\n", "\n"), "f") == [("Of a.", ["A", "B", "C"])]
     with pytest.raises(ValueError, match=r"must have a comment above it; got C without"):
         read(source, "f")
 

@@ -1,19 +1,21 @@
 """The examples of extending.md, as they stand there."""
 
 import csv
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from PIL import Image
 
-import reviewkd_det.d2.config
-from reviewkd_det.d2 import load_config, meta_arch
+from classification.config import load_config as load_classification
+from reviewkd_det.core import registry
+from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.data import check_evaluable, register_coco_format
+from tests.classification import distilling
 from tests.d2 import tiny
 from tests.docs_commands import ROOT, blocks
 
@@ -27,37 +29,56 @@ def examples():
 @pytest.fixture(scope="module")
 def backbone(examples):
     """The backbone's example, registered once."""
-    exec(compile(examples["reviewkd_det/d2/backbone/plain.py"], "plain.py", "exec"), {})
+    exec(compile(examples["my_backbones/plain.py"], "plain.py", "exec"), {})
 
 
-def distilled(folder, **settings):
+@pytest.fixture
+def methods(examples, tmp_path, monkeypatch):
+    """The files of the methods' examples, and a registry that forgets them."""
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    paths = {}
+    for name in ("cosine", "confidence"):
+        paths[name] = tmp_path / f"{name}.py"
+        paths[name].write_text(examples[f"my_methods/{name}.py"])
+    yield {name: str(path) for name, path in paths.items()}
+    for name in paths:
+        sys.modules.pop(name, None)
+
+
+def distilled(folder, opts=(), **settings):
     tiny.save_teacher(folder)
     student = tiny.save_student(folder, **settings)
     torch.manual_seed(0)
-    model = build_model(load_config(student)).train()
+    model = build_model(load_config(student, opts, import_code=True)).train()
     with EventStorage(0):
         return model, model(tiny.batch())
 
 
-def test_the_example_of_a_method_trains_a_student(tmp_path, monkeypatch, examples):
-    names = {"METHODS": dict(meta_arch.METHODS), "CfgNode": CfgNode}
-    exec(examples["reviewkd_det/d2/imitation.py"], names)
-    exec(examples["reviewkd_det/d2/meta_arch.py"], names)
-    monkeypatch.setattr(meta_arch, "METHODS", names["METHODS"])
-    declare = reviewkd_det.d2.config.add_distill_config
-
-    def declare_more(cfg):
-        declare(cfg)
-        exec(examples["reviewkd_det/d2/config.py"], {"cfg": cfg, "CfgNode": CfgNode})
-
-    monkeypatch.setattr(reviewkd_det.d2.config, "add_distill_config", declare_more)
-    settings = {"METHODS": ["Imitation"], "IMITATION": {"LOSS_WEIGHT": 2.0}}
-    model, losses = distilled(tmp_path, distill=settings)
-    losses["loss_imitation"].backward()
+def test_the_example_of_a_method_trains_a_detector(tmp_path, methods):
+    opts = ["MODULES", str([*methods.values()]), "MODEL.DISTILL.COSINE.POWER", "2.0"]
+    model, losses = distilled(tmp_path, opts, distill={"METHODS": ["Cosine", "Confidence"]})
+    (losses["loss_cosine"] + losses["loss_confidence"]).backward()
     assert all(x.grad is not None for x in model.methods.parameters())
     assert next(model.student.backbone.parameters()).grad.any()
-    assert len(model.methods["Imitation"].adapters) == 5
+    assert len(model.methods["Cosine"].adapters) == 5
+    assert model.weighted["Cosine"].loss_weight == 5.0
     assert "methods" not in "".join(model.state_dict())
+
+
+def test_the_example_of_a_method_trains_a_classifier(tmp_path, methods):
+    (tmp_path / "run.yaml").write_text("{}")
+    distilling.config(tmp_path)  # writes the teacher's weights
+    cfg = load_classification(tmp_path / "run.yaml", [
+        "MODULES", str([*methods.values()]), "DISTILL.METHODS", "('Cosine', 'Confidence')",
+        "MODEL.NAME", "resnet8", "INPUT.SIZE", "16", "TEACHER.NAME", "resnet14",
+        "TEACHER.WEIGHTS", str(tmp_path / "teacher.pth"),
+    ])  # fmt: skip
+    model, _ = distilling.build(cfg)
+    losses = model.train()(distilling.IMAGES, distilling.TARGET, 1)
+    sum(losses.values()).backward()
+    assert list(losses) == ["loss_ce", "loss_cosine", "loss_confidence"]
+    assert all(x.grad is not None for x in model.methods.parameters())
+    assert model.weighted["Cosine"].loss_weight == 2.0
 
 
 @pytest.mark.usefixtures("backbone")
@@ -65,7 +86,7 @@ def test_the_example_of_a_backbone_is_distilled(tmp_path):
     tree = tiny.merged(tiny.R_CNN, {"BACKBONE": {"NAME": "PlainBackbone"}})
     model, losses = distilled(tmp_path, model=tree)
     assert type(model.student.backbone).__name__ == "PlainBackbone"
-    assert model.methods["ReviewKD"].in_features == ("p2", "p3", "p4", "p5", "p6")
+    assert model.levels == ("p2", "p3", "p4", "p5", "p6")
     assert losses["loss_reviewkd"] > 0
 
 

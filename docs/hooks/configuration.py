@@ -1,19 +1,21 @@
-"""MkDocs hook: the page `configuration.md`, made from the source of the two config modules.
+"""MkDocs hook: the page `configuration.md`, from the two config modules and the methods' settings.
 
 A key is an assignment `cfg.SECTION.KEY = default`; its meaning is the comment right above it, which
 also holds for the keys that follow it line by line without a comment of their own.
 """
 
 import ast
+import dataclasses
 import html
 import re
+from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
-    ("Detection", "reviewkd_det/d2/config.py", "add_distill_config"),
-    ("Classification", "classification/config.py", "get_config"),
+    ("Detection", "reviewkd_det/d2/config.py", ("add_distill_config", "add_run_config")),
+    ("Classification", "classification/config.py", ("get_config",)),
 ]
 PAGE = """# Configuration
 
@@ -29,10 +31,10 @@ For detection these stand beside [Detectron2's own keys][d2], such as `SOLVER.BA
 
 
 class Meaning(NamedTuple):
-    """A comment, and the keys with their defaults that it explains."""
+    """A comment, and the keys that it explains."""
 
     text: str
-    keys: dict[str, str]
+    keys: list[str]
 
 
 def read_meanings(source: str, function: str) -> list[Meaning]:
@@ -53,15 +55,14 @@ def read_meanings(source: str, function: str) -> list[Meaning]:
     for node in declares.body:
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Attribute):
             continue
-        default = ast.get_source_segment(source, node.value) or ""
-        if default == "CfgNode()":
+        if ast.get_source_segment(source, node.value) == "CfgNode()":
             continue
         key = ast.unparse(node.targets[0]).removeprefix("cfg.")
         if text := _comment_above(lines, node.lineno):
-            found.append(Meaning(text, {}))
+            found.append(Meaning(text, []))
         elif last_line != node.lineno - 1:
             raise ValueError(f"config key must have a comment above it; got {key} without")
-        found[-1].keys[key] = default
+        found[-1].keys.append(key)
         last_line = node.end_lineno or node.lineno
     return found
 
@@ -75,18 +76,79 @@ def _comment_above(lines: list[str], line_number: int) -> str:
     return " ".join(comment)
 
 
+def method_rows(uses: Any, section: str, warmup: Meaning) -> list[str]:
+    """The rows of the methods' own nodes, from their settings.
+
+    Args:
+        uses: which defaults are the customer's, as `declare_methods` takes them.
+        section: the config section that holds the nodes.
+        warmup: unit and meaning of the warm-up.
+    """
+    from reviewkd_det.common.config.methods import declared_fields
+    from reviewkd_det.core import registered_methods
+
+    rows = []
+    for name, method in registered_methods().items():
+        defaults = declared_fields(method.Settings, uses)
+        fields = {x.name: x.metadata["meaning"] for x in dataclasses.fields(method.Settings)}
+        for field, default in defaults.items():
+            each = ", ".join(
+                f"{method.Settings.default(field, use)} ({use[0].replace('_', ' ')})"
+                for use in uses
+            )
+            meaning = fields[field] + (f" By default {each}." if default is None else "")
+            key = f"{section}.{name.upper()}.{field.upper()}"
+            rows.append(_row([key], [repr(default)], meaning))
+        rows.append(_row([f"{section}.{name.upper()}.WARMUP_{warmup.keys[0]}"], ["0"], warmup.text))
+    return rows
+
+
 def make_page() -> str:
     """The whole page, in Markdown."""
+    from classification.config import get_config as classification_config
+    from classification.config_checks import CUSTOMER
+    from reviewkd_det.d2.config import USES
+    from reviewkd_det.d2.config import get_config as detection_config
+
+    text = "{} over which the weight grows linearly from 0."
+    customers = {
+        "Detection": (
+            detection_config(),
+            USES,
+            "MODEL.DISTILL",
+            Meaning(text.format("Iterations"), ["ITERS"]),
+        ),
+        "Classification": (
+            classification_config(),
+            [CUSTOMER.uses],
+            "DISTILL",
+            Meaning(text.format("Epochs"), ["EPOCHS"]),
+        ),
+    }
     parts = [PAGE]
-    for title, path, function in SOURCES:
-        meanings = read_meanings((ROOT / path).read_text(encoding="utf-8"), function)
-        rows = [
-            f"| {_code(keys)} | {_code(keys.values())} | {_escaped(text)} |"
-            for text, keys in meanings
-        ]
-        table = "\n".join(["| key | default | meaning |", "|---|---|---|", *rows])
-        parts.append(f"## {title}\n\nDeclared in `{path}`.\n\n{table}\n")
+    for title, path, functions in SOURCES:
+        config, uses, section, warmup = customers[title]
+        source = (ROOT / path).read_text(encoding="utf-8")
+        meanings = [meaning for name in functions for meaning in read_meanings(source, name)]
+        rows = [_row(keys, [_value(config, key) for key in keys], text) for text, keys in meanings]
+        parts.append(f"## {title}\n\nDeclared in `{path}`.\n\n{_table(rows)}\n")
+        parts.append(
+            f"### {title}: the methods\n\nDeclared by the settings of each method, in "
+            f"`reviewkd_det/core/methods`.\n\n{_table(method_rows(uses, section, warmup))}\n"
+        )
     return "\n".join(parts)
+
+
+def _value(config: Any, key: str) -> str:
+    return repr(reduce(lambda node, part: node[part], key.split("."), config))
+
+
+def _table(rows: list[str]) -> str:
+    return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows])
+
+
+def _row(keys: Any, defaults: Any, text: str) -> str:
+    return f"| {_code(keys)} | {_code(defaults)} | {_escaped(text)} |"
 
 
 def _code(words: Any) -> str:

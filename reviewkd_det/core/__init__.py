@@ -15,6 +15,7 @@ from reviewkd_det.core.methods.pkd import correlation_loss
 from reviewkd_det.core.methods.reviewkd import ReviewDistiller
 from reviewkd_det.core.pairing import pair_by_name, pair_from_coarsest
 from reviewkd_det.core.registry import default_method, find_method, register, registered_methods
+from reviewkd_det.core.rows import RowMethod
 from reviewkd_det.core.settings import SettingError, Settings, setting
 from reviewkd_det.core.weighted import Weighted, warmup_factor
 from reviewkd_det.core.widen import widen
@@ -31,6 +32,7 @@ __all__ = [
     "Need",
     "ReviewDistiller",
     "ReviewPath",
+    "RowMethod",
     "SettingError",
     "Settings",
     "Side",
