@@ -8,9 +8,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from reviewkd_det.report.commands import command
-from reviewkd_det.report.groups import spread
 from reviewkd_det.report.runs import CLASSIFIER, Run
+from reviewkd_det.report.tables import spread
 
 __all__ = ["METRICS", "read_records", "record", "seeds_table"]
 
@@ -46,7 +45,7 @@ def record(run: Run, *, timed: bool = True) -> Record:
     over_steps = run.series("top1" if is_classifier else "bbox/AP")
     return {
         "row": run.name,
-        "command": command(run).replace(f"{Path.cwd()}{os.sep}", ""),
+        "command": run.command.replace(f"{Path.cwd()}{os.sep}", ""),
         "seed": run.config.get(run.kind.seed),
         "scores": {name: round(score, 2) for name, score in scores.items()},
         "parameters": run.summary["parameters"],

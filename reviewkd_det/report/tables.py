@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -43,11 +44,11 @@ class Table(NamedTuple):
 
 def spread(values: Sequence[float | None], form: str) -> str:
     """The mean of the known values, and the standard deviation of several, as text."""
-    known = pd.Series(list(values), dtype=float).dropna()
-    if known.empty:
+    known = [x for x in values if not pd.isna(x)]
+    if not known:
         return ""
-    text = f"{known.mean():{form}}"
-    return f"{text} ± {known.std():{form}}" if len(known) > 1 else text
+    text = f"{mean(known):{form}}"  # exact, so the last digit does not depend on rounding errors
+    return f"{text} ± {stdev(known):{form}}" if len(known) > 1 else text
 
 
 def name_scores(values: pd.DataFrame) -> dict[str, str]:

@@ -8,13 +8,19 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
-import reviewkd_det
 from reviewkd_det.common.runs.files import replace_file
 
 __all__ = ["RECORD", "start_command", "write_run_record"]
 
 RECORD = "run.json"
-PACKAGES = ("torch", "torchvision", "numpy", "accelerate", "timm")  # where installed
+PACKAGES = (
+    "reviewkd_det",
+    "torch",
+    "torchvision",
+    "numpy",
+    "accelerate",
+    "timm",
+)  # where installed
 FLAGS = ("--resume", "--overwrite")  # of one start, not of the run
 
 
@@ -36,7 +42,7 @@ def write_run_record(
         "command": start_command(argv, processes),
         "processes": processes,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "versions": {"reviewkd_det": reviewkd_det.__version__, **_versions()},
+        "versions": _versions(),
     }
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
