@@ -9,11 +9,13 @@ Weights are random and images synthetic: nothing is downloaded.
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 
 from reviewkd_det.common import check_config_file, one_sentence_errors
 
-CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = Path(os.path.relpath(ROOT / "configs"))
 
 
 def parse() -> argparse.Namespace:
@@ -59,6 +61,7 @@ def main() -> None:
     check(args)
     import torch
 
+    sys.path.append(str(ROOT))  # benchmarks are not installed
     from benchmarks.speed import Settings, benchmark, comparison_table
 
     if args.threads is not None:
