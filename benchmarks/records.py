@@ -22,9 +22,8 @@ def record(run: Run, *, timed: bool = True) -> Record:
     """A finished run as plain data.
 
     Args:
-        run: of `tools/train_net.py` or `classification/train.py`, evaluated; its name is that of
-            its row of the table, whose runs differ in their seed.
-        timed: whether its seconds mean anything; False leaves them out.
+        run: evaluated run, named as its row of the table, whose runs differ in their seed.
+        timed: whether the seconds of the run mean anything; False leaves them out.
 
     Raises:
         ValueError: it is not finished, or a detector that was not evaluated on boxes.

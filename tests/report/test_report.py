@@ -19,6 +19,7 @@ from reviewkd_det.report.tables import (
     result_table,
     speed_table,
 )
+from tests.classification.running import train as train_classifier
 from tests.d2.test_scripts import call, prepare
 
 COMMAND = "python tools/train_net.py --config-file 'my student.yaml' --num-gpus 2 SEED 1"
@@ -389,3 +390,14 @@ def test_a_real_run_is_read_whole(tmp_path, request, monkeypatch):
     assert table["seeds"] == "4"
     assert all(table[name] for name in ("taught by", "parameters", "iterations", "train seconds"))
     write_page([run], tmp_path / "page.html", tmp_path / "page.png")
+
+
+def test_a_real_classifier_is_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["classification/train.py", "--overwrite", "SEED", "4"])
+    train_classifier(tmp_path / "run", "SOLVER.EPOCHS", 1, "SEED", 4)
+    run = read_run(tmp_path / "run")
+    assert run.command == "python classification/train.py SEED 4"
+    assert run.record["processes"] == 1
+    table = rows(shown(result_table, [run]))["run"]
+    assert (table["seeds"], table["epochs"]) == ("4", "1")
+    assert all(table[name] for name in ("parameters", "top-1", "train seconds"))
