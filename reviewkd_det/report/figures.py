@@ -7,6 +7,7 @@ from textwrap import fill
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ __all__ = ["draw_levels", "draw_losses", "draw_scores", "draw_speed", "draw_summ
 
 LOSSES, LEVELS = r"total_loss|loss[^/]*", r"loss[^/]*/.+"
 PANEL = (4.4, 3.1)  # inches
+POINTS = 200  # of a smoothed curve; more would be neither seen nor quickly drawn
 DASHES = ("", (4, 1.5), (1, 1), (3, 1.25, 1.5, 1.25))  # a group past the tenth colour has the next
 # Other figures share the process: what is set for the report stays in it.
 STYLE: Any = {
@@ -119,12 +121,12 @@ def draw_speed(groups: Groups, values: pd.DataFrame) -> Figure | None:
 
 
 def draw_summary(groups: Groups, values: pd.DataFrame) -> Figure:
-    """Draw the first score, its course, and the main losses in one picture."""
-    scores = list(_main_scores(values).items())[:1]
-    first = next(iter(groups.values()))[0]
-    values = values[values["unit"] == first.kind.unit] if not scores else values
-    methods = [f"loss_{x.lower()}" for runs in groups.values() for x in runs[0].methods]
+    """Draw the first score, its course, and the main losses of the first kind of run."""
+    unit = next(iter(groups.values()))[0].kind.unit
+    values = values[values["unit"] == unit]
     keys = set(values["key"])
+    scores = list(_main_scores(values).items())[:1]
+    methods = [f"loss_{x.lower()}" for runs in groups.values() for x in runs[0].methods]
     losses = [x for x in dict.fromkeys(["total_loss", *methods, "loss_ce"]) if x in keys]
     panels = 2 * len(scores) + len(losses)
     rows = max(1, -(-panels // 2))
@@ -133,10 +135,8 @@ def draw_summary(groups: Groups, values: pd.DataFrame) -> Figure:
     for key, name in scores:
         _draw_score(axes, groups, values[values["key"] == key], name)
     for axis, key in zip(axes[2 * len(scores) :], losses, strict=False):
-        shown = values[(values["key"] == key) & (values["unit"] == first.kind.unit)]
-        if len(shown):
-            _draw_loss(axis, groups, shown, key)
-    for unused in (axis for axis in axes if not axis.has_data()):
+        _draw_loss(axis, groups, values[values["key"] == key], key)
+    for unused in axes[panels:]:
         unused.remove()
     return figure
 
@@ -189,13 +189,15 @@ def _draw_curves(axis: Axes, values: pd.DataFrame, looks: dict[str, Any]) -> dic
         What a legend shows of each curve, by its name; the panel has no legend of its own.
     """
     values = _common_steps(values)
-    smoothed = values.groupby(["run", "key"])["value"].transform(_smooth)
-    curves = {"x": "step", "ax": axis, **looks}
-    pale = {"errorbar": None, "alpha": 0.25, "lw": 0.8, "legend": False}
-    sns.lineplot(values, y="value", **curves, **pale)
-    sns.lineplot(
-        values.assign(value=smoothed), y="value", errorbar="sd", err_kws={"lw": 0}, **curves
-    )
+    curves = {"x": "step", "y": "value", "ax": axis, **looks}
+    means = values.groupby([looks["hue"], "step"], as_index=False)["value"].mean()
+    pale = {"estimator": None, "alpha": 0.25, "lw": 0.8, "legend": False}
+    sns.lineplot(means, **curves, **pale)
+    by_curve = values.groupby(["run", "key"])["value"]
+    smoothed = values.assign(value=by_curve.transform(_smooth))
+    every = -(-by_curve.transform("size") // POINTS)
+    shown = smoothed[by_curve.cumcount(ascending=False) % every == 0]  # the last one is among them
+    sns.lineplot(shown, errorbar="sd", err_kws={"lw": 0}, **curves)
     axis.set_xlabel(values["unit"].iloc[0])
     handles, names = axis.get_legend_handles_labels()
     if legend := axis.get_legend():
@@ -210,8 +212,12 @@ def _common_steps(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def _smooth(values: pd.Series) -> pd.Series:
-    """The mean over about a fifteenth of the values around each."""
-    return values.rolling(2 * (len(values) // 30) + 1, center=True, min_periods=1).mean()
+    """The mean over about a fifteenth of the values around each; over fewer near the ends."""
+    place = np.arange(len(values))
+    half = np.minimum(np.minimum(place, place[::-1]), len(values) // 30)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    means = (total[place + half + 1] - total[place - half]) / (2 * half + 1)
+    return pd.Series(means, index=values.index)
 
 
 def _looks(groups: Groups, values: pd.DataFrame) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Table(NamedTuple):
 
 def spread(values: Sequence[float | None], form: str) -> str:
     """The mean of the known values, and the standard deviation of several, as text."""
-    known = [x for x in values if not pd.isna(x)]
+    known = [x for x in values if x is not None and not pd.isna(x)]
     if not known:
         return ""
     text = f"{mean(known):{form}}"  # exact, so the last digit does not depend on rounding errors

@@ -286,10 +286,10 @@ def test_gates_are_drawn_from_0_to_1_and_their_absence_is_said(tmp_path):
     assert coarser == pytest.approx(own, rel=0.05)
 
 
-def test_each_image_has_its_pictures_and_the_same_ones_again(distilled, plain, tmp_path):
+def test_an_image_has_its_pictures_and_the_same_ones_again(distilled, plain, tmp_path):
     runs = {"plain": plain, "kd": distilled}
-    written = draw_pictures(runs, tmp_path / "a", count=2, min_score=0.4)
-    names = ["predictions_0", "levels_kd_0", "predictions_1", "levels_kd_1"]
+    written = draw_pictures(runs, tmp_path / "a", count=1, min_score=0.4)
+    names = ["predictions_0", "levels_kd_0"]
     assert [path.name for path in written] == [f"{name}.png" for name in names]
     assert sorted(written) == sorted((tmp_path / "a").iterdir())
     for path in draw_pictures(runs, tmp_path / "b", count=1, min_score=0.4):

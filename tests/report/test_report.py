@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from reviewkd_det.report import read_run, write_page
-from reviewkd_det.report.figures import draw_levels, draw_losses, draw_scores
+from reviewkd_det.report.figures import draw_levels, draw_losses, draw_scores, draw_summary
 from reviewkd_det.report.groups import group_runs, name_teacher, tidy_values
 from reviewkd_det.report.tables import (
     class_table,
@@ -264,6 +264,9 @@ def test_a_classifier_stands_beside_detectors(tmp_path):
     assert rows(shown(speed_table, runs))["classifier"]["images/s"] == "80"
     panels = {x.get_title(): x.get_xlabel() for x in shown(draw_losses, runs).axes}
     assert panels == {"total_loss": "iteration", "loss_ce": "epoch"}
+    assert [x.get_title() for x in shown(draw_summary, runs).axes] == [
+        "AP at the end", "AP over iterations", "total_loss",
+    ]  # fmt: skip
     assert runs[1].command.startswith("python classification/train.py --config-file ")
     write_page(runs, tmp_path / "page.html", tmp_path / "page.png")
 
@@ -307,6 +310,20 @@ def test_a_curve_is_the_mean_of_the_seeds_where_all_have_a_value(tmp_path):
     runs[1] = read_run(tmp_path / "run2")
     curve = shown(draw_scores, runs).axes[1].lines[0]
     assert curve.get_xydata().tolist() == [[40, 15]]
+
+
+def test_the_curves_of_a_long_run_have_few_points_and_reach_its_end(tmp_path):
+    lines = [{"iteration": i, "total_loss": 5.0 + i} for i in range(1500)]
+    runs = [
+        read_run(write_run(tmp_path / f"{x}", config(tmp_path, seed=x, iterations=1500), lines))
+        for x in (1, 2)
+    ]
+    recorded, smoothed = shown(draw_losses, runs).axes[0].lines[:2]
+    assert len(recorded.get_xdata()) == 1500
+    assert 100 < len(smoothed.get_xdata()) <= 200
+    assert smoothed.get_xydata()[-1].tolist() == [1500, 1504]
+    middle = smoothed.get_xydata()[90]
+    assert middle[1] == pytest.approx(middle[0] + 4)  # a straight line stays one
 
 
 def test_the_values_of_all_runs_are_one_table(tmp_path):
