@@ -39,9 +39,11 @@ setup(
         "jinja2",
         "matplotlib>=3.10",
         "numpy",
+        "pandas>=2.1",
         "Pillow",
         "PyYAML",
         "pycocotools>=2.0.11",  # 2.0.9 and 2.0.10 fail on files without "info"
+        "seaborn>=0.13",
         "tensorboard",
         "tqdm",
         "yacs",

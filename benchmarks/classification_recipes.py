@@ -21,19 +21,15 @@ TITLES = {
     "cifar100_224": "CIFAR-100 at 224 pixels",
 }
 PUBLISHED = "# Top-1, published, not ours: "
-# Who reached it: none is named in the header of a network by itself.
-SCORE = re.compile(r"(?:(teacher|student|ReviewKD) )?(\d+\.\d+)")
-COLUMNS = [
-    "teacher -> student", "config", "weight", "published teacher", "published student",
-    "published ReviewKD", "ours",
-]  # fmt: skip
+# Who reached it, then the score: nobody is named in the header of a network by itself.
+SCORE = re.compile(r"(?:(\w+) )?(\d+\.\d+)")
 
 
 def published_top1(path: Path) -> dict[str, str]:
     """Read the published scores in a recipe's header.
 
     Returns:
-        Of `teacher`, `student` and `ReviewKD` those that are known; "" for a network by itself.
+        The known scores by `teacher`, `student` and the method; "" for a network by itself.
     """
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith(PUBLISHED):
@@ -46,26 +42,28 @@ def recipes_tables(configs: Path = CONFIGS) -> str:
     sections = []
     for folder, title in TITLES.items():
         rows = [row for path in sorted((configs / folder).glob("*.yaml")) if (row := _row(path))]
-        table = tabulate(rows, COLUMNS, tablefmt="github", disable_numparse=True)
+        table = tabulate(rows, "keys", tablefmt="github", disable_numparse=True)
         sections.append(f"## {title}\n\n{table}")
     return "\n\n".join(sections)
 
 
-def _row(path: Path) -> list[str]:
-    """Nothing for a recipe without a teacher."""
+def _row(path: Path) -> dict[str, str]:
+    """The cells by their headers; none for a recipe without a teacher."""
     cfg = load_config(path)
     if not cfg.DISTILL.METHODS:
-        return []
+        return {}
+    method = cfg.DISTILL.METHODS[0]
     teacher, student = (name.rpartition("/")[2] for name in (cfg.TEACHER.NAME, cfg.MODEL.NAME))
     guessed = "# Weight not published" in path.read_text(encoding="utf-8")
+    weight = cfg.DISTILL[method.upper()].LOSS_WEIGHT
     known = published_top1(path)
-    return [
-        f"{teacher} -> {student}",
-        f"{path.parent.name}/{path.name}",
-        f"{cfg.DISTILL.REVIEWKD.LOSS_WEIGHT:g}{', not published' if guessed else ''}",
-        *(known.get(who, "-") for who in ("teacher", "student", "ReviewKD")),
-        "not run",
-    ]
+    return {
+        "teacher -> student": f"{teacher} -> {student}",
+        "config": f"{path.parent.name}/{path.name}",
+        "weight": f"{weight:g}{', not published' if guessed else ''}",
+        **{f"published {who}": known.get(who, "-") for who in ("teacher", "student", method)},
+        "ours": "not run",
+    }
 
 
 def main() -> None:

@@ -8,9 +8,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from reviewkd_det.report.commands import command
-from reviewkd_det.report.groups import spread
 from reviewkd_det.report.runs import CLASSIFIER, Run
+from reviewkd_det.report.tables import spread
 
 __all__ = ["METRICS", "read_records", "record", "seeds_table"]
 
@@ -23,9 +22,8 @@ def record(run: Run, *, timed: bool = True) -> Record:
     """A finished run as plain data.
 
     Args:
-        run: of `tools/train_net.py` or `classification/train.py`, evaluated; its name is that of
-            its row of the table, whose runs differ in their seed.
-        timed: whether its seconds mean anything; False leaves them out.
+        run: evaluated run, named as its row of the table, whose runs differ in their seed.
+        timed: whether the seconds of the run mean anything; False leaves them out.
 
     Raises:
         ValueError: it is not finished, or a detector that was not evaluated on boxes.
@@ -46,7 +44,7 @@ def record(run: Run, *, timed: bool = True) -> Record:
     over_steps = run.series("top1" if is_classifier else "bbox/AP")
     return {
         "row": run.name,
-        "command": command(run).replace(f"{Path.cwd()}{os.sep}", ""),
+        "command": run.command.replace(f"{Path.cwd()}{os.sep}", ""),
         "seed": run.config.get(run.kind.seed),
         "scores": {name: round(score, 2) for name, score in scores.items()},
         "parameters": run.summary["parameters"],

@@ -1,6 +1,6 @@
-"""The method as the paper's formulas read: what our own faster code is compared with.
+"""The method as the paper's formulas read: what our own faster code is checked and timed against.
 
-Nothing is fused, reordered or shared here, and nothing trains with it but the benchmark.
+Nothing is fused, reordered or shared here, and nothing of `reviewkd_det` is used.
 
 Shapes: N images, H x W cells; the student's level has Cs channels, the teacher's Ct, and M channels
 are shared by all levels. Level lists run from high to low resolution.
@@ -18,7 +18,7 @@ __all__ = ["TextbookDetector", "TextbookReview", "textbook_hcl"]
 
 
 class TextbookReview(nn.Module):
-    """ReviewKD with the state dict and the call of `reviewkd_det.core.ReviewDistiller`.
+    """The method with the state dict and the call of `reviewkd_det.core.ReviewDistiller`.
 
     Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021, section 3.
 
@@ -59,13 +59,30 @@ class TextbookReview(nn.Module):
         Returns:
             The hierarchical context loss of each level, shape () each.
         """
-        levels = zip(self.path["levels"].children(), student_levels, teacher_levels, strict=True)
-        losses: list[Tensor] = []
+        outputs = self.fuse(student_levels, [teacher.shape[-2:] for teacher in teacher_levels])
+        return [
+            textbook_hcl(x, teacher) for x, teacher in zip(outputs, teacher_levels, strict=True)
+        ]
+
+    def fuse(
+        self, student_levels: Sequence[Tensor], teacher_sizes: Sequence[Sequence[int]]
+    ) -> list[Tensor]:
+        """Fuse all levels, from coarse to fine.
+
+        Args:
+            student_levels: (N, Cs, Hs, Ws) each.
+            teacher_sizes: (Ht, Wt) each.
+
+        Returns:
+            The outputs to compare with the teacher's levels, (N, Ct, Ht, Wt) each.
+        """
+        levels = zip(self.path["levels"].children(), student_levels, teacher_sizes, strict=True)
+        outputs: list[Tensor] = []
         residual = None
-        for fusion, student, teacher in reversed(list(levels)):
-            output, residual = fusion(student, residual, teacher.shape[-2:])
-            losses.insert(0, textbook_hcl(output, teacher))
-        return losses
+        for fusion, student, size in reversed(list(levels)):
+            output, residual = fusion(student, residual, size)
+            outputs.insert(0, output)
+        return outputs
 
 
 class _Fusion(nn.Module):
@@ -133,10 +150,10 @@ class TextbookDetector:
         student: a Detectron2 detector with a `backbone`.
         teacher: the teacher's backbone; it is put in eval mode, its gradients are left as built.
         mean: the teacher's pixel mean, (3, 1, 1).
-        std: its pixel std, likewise.
+        std: the teacher's pixel standard deviation, (3, 1, 1).
         reverse_channels: whether the student's channel order is the reverse of the teacher's.
-        review: the method.
-        names: the levels compared, from high to low resolution.
+        review: fusions and loss.
+        names: names of the levels compared, from high to low resolution.
         loss_weight: factor of the summed loss.
     """
 
@@ -168,7 +185,7 @@ class TextbookDetector:
         ).tensor
 
     def __call__(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """The student's losses and `loss_reviewkd`."""
+        """The student's losses and `loss_distillation`."""
         levels: dict[str, Tensor] = {}
         hook = self.student.backbone.register_forward_hook(
             lambda _, __, output: levels.update(output)
@@ -180,5 +197,5 @@ class TextbookDetector:
         distilled = self.review(
             [levels[name] for name in self.names], [targets[name] for name in self.names]
         )
-        losses["loss_reviewkd"] = self.loss_weight * torch.stack(distilled).sum()
+        losses["loss_distillation"] = self.loss_weight * torch.stack(distilled).sum()
         return losses

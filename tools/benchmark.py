@@ -1,7 +1,7 @@
 """Measure what distillation costs: a plain step, ours, and the same method written plainly.
 
 python tools/benchmark.py [--config-file configs/RECIPE.yaml] [--size 256 384] [--batch 2]
-    [--repeats 5] [--json FILE] [--growth FILE.png] [KEY VALUE ...]
+    [--repeats 5] [--json FILE] [KEY VALUE ...]
 
 Weights are random and images synthetic: nothing is downloaded.
 """
@@ -9,11 +9,13 @@ Weights are random and images synthetic: nothing is downloaded.
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 
 from reviewkd_det.common import check_config_file, one_sentence_errors
 
-CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = Path(os.path.relpath(ROOT / "configs"))
 
 
 def parse() -> argparse.Namespace:
@@ -22,25 +24,19 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--config-file", default=str(CONFIGS / "faster_rcnn_r50_r18.yaml"))
     parser.add_argument("--size", nargs=2, type=int, default=(256, 384), help="height and width")
     parser.add_argument("--batch", type=int, default=2, help="images in a step")
-    parser.add_argument("--repeats", type=int, default=5, help="counted calls of each part")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each part")
     parser.add_argument("--threads", type=int, help="of the CPU; PyTorch's choice by default")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument(
         "--memory",
-        default="own",
-        help="on a CPU: own (the textbook's stock, all others kept), kept or stock",
+        default="kept",
+        help="freed memory on a CPU: kept, as in a training run, or stock",
     )
     parser.add_argument(
         "--precision", default="float32", help="float32, or automatic float16 or bfloat16"
     )
     parser.add_argument("--json", type=Path, help="file to write all numbers into")
     parser.add_argument("--markdown", action="store_true", help="print tables in Markdown")
-    parser.add_argument(
-        "--growth", type=Path, help="also measure how the cost grows; the picture to write"
-    )
-    parser.add_argument(
-        "--growth-size", nargs=2, type=int, help="largest images there; --size by default"
-    )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes to the config")
     return parser.parse_args()
 
@@ -53,10 +49,8 @@ def check(args: argparse.Namespace) -> None:
         ValueError: there is to be no thread.
     """
     check_config_file(args.config_file)
-    for name in ("json", "growth"):
-        path = getattr(args, name)
-        if path is not None and not path.parent.is_dir():
-            raise FileNotFoundError(f"--{name} must be in a folder that exists; got '{path}'")
+    if args.json is not None and not args.json.parent.is_dir():
+        raise FileNotFoundError(f"--json must be in a folder that exists; got '{args.json}'")
     if args.threads is not None and args.threads < 1:
         raise ValueError(f"--threads must be at least 1; got {args.threads}")
 
@@ -67,7 +61,8 @@ def main() -> None:
     check(args)
     import torch
 
-    from benchmarks.speed import Settings, benchmark, comparison_table, measure_growth
+    sys.path.append(str(ROOT))  # benchmarks are not installed
+    from benchmarks.speed import Settings, benchmark, comparison_table
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)
@@ -83,10 +78,6 @@ def main() -> None:
     )
     results = benchmark(settings)
     print(comparison_table(results, markdown=args.markdown))
-    if args.growth:
-        size = tuple(args.growth_size or args.size)
-        results["growth"] = measure_growth(settings._replace(size=size), str(args.growth))
-        print(f"Growth: {args.growth}")
     if args.json:
         args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 

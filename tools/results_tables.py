@@ -10,6 +10,7 @@ the page, and `<!-- end -->`.
 import argparse
 import json
 import re
+import sys
 from pathlib import Path
 
 from reviewkd_det.common import one_sentence_errors, split_named_folder
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=PAGE, help="with the tables to write")
     parser.add_argument("runs", nargs="*", metavar="[ROW=]FOLDER", help="output folders of runs")
     args = parser.parse_args()
+    sys.path.append(str(ROOT))  # benchmarks are not installed
     if bool(args.save) != bool(args.runs):
         parser.error("--save and the folders of runs must be given together")
     if args.save:

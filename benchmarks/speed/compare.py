@@ -1,7 +1,5 @@
 """What distillation costs: a plain step, ours and the textbook's, and their parts."""
 
-from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +9,6 @@ from benchmarks.speed.measure import extra_memory, interleaved
 from benchmarks.speed.models import Models, build_models, synthetic_batch
 from benchmarks.speed.parts import Step, parts
 from benchmarks.speed.settings import Settings, checked_config, device_name
-from benchmarks.speed.stock_process import stock_process
 from reviewkd_det.common import keep_freed_memory
 
 __all__ = ["MEMORY", "benchmark"]
@@ -30,10 +27,8 @@ MEMORY = {
 def benchmark(settings: Settings) -> dict[str, Any]:
     """Measure a recipe with random weights on synthetic images.
 
-    Seconds are medians over the repeats, in which all parts take turns. A step's peak memory is
-    what its models and optimiser hold between two steps plus `extra_memory` of a step. On a CPU
-    our memory management is among what is compared, so the textbook's parts are timed in a process
-    of their own; `Settings.memory` can have them in this one.
+    Seconds are medians over all turns of a part. A step's peak memory is what its models and
+    optimiser hold between two steps plus `extra_memory` of a step.
 
     Returns:
         The seconds of each part by name, `spread` (least and most), the memory in MB, the ratios,
@@ -41,18 +36,13 @@ def benchmark(settings: Settings) -> dict[str, Any]:
     """
     cfg = checked_config(settings)
     device = torch.device(cfg.MODEL.DEVICE)
-    if device.type == "cpu" and settings.memory != "stock":
+    if device.type == "cpu" and settings.memory == "kept":
         keep_freed_memory()
     batch = synthetic_batch(settings.size, settings.batch)
     models = build_models(cfg, batch)
     losses = _losses(models, batch)
     calls: dict[str, Any] = parts(models, batch, settings.precision)
-    with ExitStack() as stack:
-        timed = dict(calls)
-        if device.type == "cpu" and settings.memory == "own":
-            run = stack.enter_context(stock_process(settings))
-            timed |= {name: partial(run, name) for name in calls if name.startswith("textbook")}
-        times = interleaved(timed, settings.repeats, device)
+    times = interleaved(calls, settings.repeats)
     memory = {}
     for part, name in MEMORY.items():
         calls[part]()  # after which an optimiser has its state
@@ -61,7 +51,7 @@ def benchmark(settings: Settings) -> dict[str, Any]:
     steps = {name: call for name, call in calls.items() if isinstance(call, Step)}
     return {
         **{name: seconds.median for name, seconds in times.items()},
-        "spread": {name: [seconds.least, seconds.most] for name, seconds in times.items()},
+        "spread": {name: [min(x.times), max(x.times)] for name, x in times.items()},
         **{
             name.replace("step", "images_per_s"): settings.batch / times[name].median
             for name in steps
@@ -81,9 +71,8 @@ def _losses(models: Models, batch: list[dict[str, Any]]) -> dict[str, float]:
     torch.backends.cudnn.allow_tf32 = False
     try:
         with EventStorage(start_iter=1):
-            ours, textbook = (
-                float(model(batch)["loss_reviewkd"]) for model in (models.ours, models.textbook)
-            )
+            ours = float(models.ours(batch)[models.loss])
+            textbook = float(models.textbook(batch)["loss_distillation"])
     finally:
         torch.backends.cudnn.allow_tf32 = allowed
     return {

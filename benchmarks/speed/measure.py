@@ -1,63 +1,46 @@
 """Time taken and memory allocated, measured in one process, on the CPU as on a GPU."""
 
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
-from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd.profiler import profile
+from torch.utils.benchmark import Measurement, Timer
 
-__all__ = ["MEGABYTE", "Seconds", "extra_memory", "interleaved", "resident_memory"]
+__all__ = ["MEGABYTE", "extra_memory", "interleaved", "resident_memory"]
 
 MEGABYTE = 2**20
+TURN = 0.05  # least seconds of a part's turn: one call, or several of what is shorter
 Part = Callable[[], object]
 
 
-class Seconds(NamedTuple):
-    """What the repeats of one part took."""
-
-    median: float
-    least: float
-    most: float
-
-
-def interleaved(
-    parts: Mapping[str, Part], repeats: int, device: str | torch.device = "cpu"
-) -> dict[str, Seconds]:
+def interleaved(parts: Mapping[str, Part], repeats: int) -> dict[str, Measurement]:
     """Time some parts in turns, so that a slow moment of the machine meets all of them.
 
-    After a round that is not counted, each repeat calls every part once; each begins with another.
+    Each repeat gives every part a turn, which a call begins that is not counted; each repeat
+    begins with another part.
 
     Args:
-        parts: what is timed, by name.
-        repeats: calls of each that count.
-        device: where they run; on a GPU each is waited for.
+        parts: functions to time, by name.
+        repeats: number of turns of each.
+
+    Returns:
+        Every counted call of each part.
     """
+    threads = torch.get_num_threads()
+    timers = {
+        name: Timer("part()", globals={"part": part}, num_threads=threads, description=name)
+        for name, part in parts.items()
+    }
+    measured: dict[str, list[Measurement]] = {name: [] for name in parts}
     names = list(parts)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for name in names:
-        _timed(parts[name], device)
     for repeat in range(repeats):
         first = repeat % len(names)
         for name in names[first:] + names[:first]:
-            seconds[name].append(_timed(parts[name], device))
-    return {name: Seconds(median(x), min(x), max(x)) for name, x in seconds.items()}
-
-
-def _timed(part: Part, device: str | torch.device) -> float:
-    _wait(device)
-    start = time.perf_counter()
-    part()
-    _wait(device)
-    return time.perf_counter() - start
-
-
-def _wait(device: str | torch.device) -> None:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
+            measured[name].append(timers[name].blocked_autorange(min_run_time=TURN))
+    return {name: next(iter(Measurement.merge(turns))) for name, turns in measured.items()}
 
 
 def extra_memory(part: Part, device: str | torch.device = "cpu") -> float:
@@ -69,11 +52,11 @@ def extra_memory(part: Part, device: str | torch.device = "cpu") -> float:
     what an allocator keeps for later. Freeing what was allocated before the call does not count.
     """
     if torch.device(device).type == "cuda":
-        _wait(device)
+        torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         part()
-        _wait(device)
+        torch.cuda.synchronize(device)
         return (torch.cuda.max_memory_allocated(device) - before) / MEGABYTE
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it looks for a GPU and says there is none
     with profile(profile_memory=True) as recorded:

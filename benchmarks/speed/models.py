@@ -10,21 +10,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.layers import get_norm
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, PolygonMasks
+from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from benchmarks.textbook import TextbookDetector, TextbookReview
-from reviewkd_det.d2.meta_arch import DistilledDetector
+from reviewkd_det.core import ReviewDistiller
 from reviewkd_det.d2.reading.images import normalize_and_pad, size_for
+from reviewkd_det.d2.reading.taps import only_call, tapped
 from reviewkd_det.d2.teacher.source import TeacherSource, read_teacher
 
-__all__ = ["Models", "build_models", "synthetic_batch"]
+__all__ = [
+    "Built", "Models", "build_distilled", "build_models", "find_distiller", "name_levels",
+    "synthetic_batch",
+]  # fmt: skip
 
 OBJECTS = 8  # in each image
 SEED = 5
@@ -32,21 +37,54 @@ SEED = 5
 
 @dataclass(frozen=True)
 class Models:
-    """What is compared; the three students have equal weights and share none."""
+    """What is compared; the three students have equal weights and share none.
+
+    Args:
+        plain: student by itself.
+        ours: `DistilledDetector`.
+        textbook: the same method, written plainly.
+        loss: name of the distillation loss of ours.
+    """
 
     plain: Any
-    ours: Any  # a DistilledDetector
+    ours: Any
     textbook: TextbookDetector
+    loss: str
+
+
+class Built(NamedTuple):
+    """A recipe's `DistilledDetector`, and its teacher as stock Detectron2 has it."""
+
+    model: Any
+    source: TeacherSource
+    teacher: Any
 
 
 def build_models(cfg: CfgNode, batch: Sequence[Mapping[str, Any]]) -> Models:
-    """Build what a recipe compares, with random weights, on `cfg.MODEL.DEVICE`, in training mode.
+    """Build what is compared, with random weights, on `cfg.MODEL.DEVICE`, in training mode.
 
-    ReviewKD is used alone, with its full weight from the start and unscaled teacher levels, as the
-    paper has it.
+    The method is used alone, with its full weight from the start and unscaled teacher levels, as
+    its paper has it.
 
     Args:
-        cfg: the recipe's config.
+        cfg: config of the recipe.
+        batch: images to calibrate with.
+
+    Raises:
+        ValueError: the config does not distil, or by no method that fuses levels.
+    """
+    cfg, name = _alone(cfg)
+    built = build_distilled(cfg, batch)
+    textbook = _textbook(cfg, built, cfg.MODEL.DISTILL[name.upper()], batch)
+    plain = copy.deepcopy(built.model.student)
+    return Models(plain, built.model, textbook, f"loss_{name.lower()}")
+
+
+def build_distilled(cfg: CfgNode, batch: Sequence[Mapping[str, Any]]) -> Built:
+    """Build a recipe's detector in training mode; all weights are random and calibrated.
+
+    Args:
+        cfg: config of the recipe.
         batch: images to calibrate with.
 
     Raises:
@@ -57,64 +95,94 @@ def build_models(cfg: CfgNode, batch: Sequence[Mapping[str, Any]]) -> Models:
             "MODEL.META_ARCHITECTURE must be DistilledDetector, as in a distillation recipe; got "
             f"{cfg.MODEL.META_ARCHITECTURE}"
         )
-    cfg, settings = _alone(cfg)
+    cfg = _thawed(cfg)
     images = [x["image"] for x in batch]
     torch.manual_seed(SEED)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "teacher.pth")
-        teacher = settings.TEACHER
+        teacher = cfg.MODEL.DISTILL.TEACHER
         source = read_teacher(teacher.CONFIG_FILE, str(path), teacher.OPTS)
         holder = nn.Module()
         holder.backbone = source.build_backbone()
-        mean, std = (torch.tensor(x).view(-1, 1, 1) for x in (source.pixel_mean, source.pixel_std))
-        _calibrate(holder.backbone, images, mean, std)
+        _calibrate(holder.backbone, images, *_pixels(source))
         torch.save({"model": holder.state_dict()}, path)
         teacher.WEIGHTS = str(path)
-        ours = build_model(cfg).train()
-    student = ours.student
+        model = build_model(cfg).train()
+    student = model.student
     _calibrate(student.backbone, images, student.pixel_mean, student.pixel_std)
-    textbook = _textbook(cfg, ours, source, holder.backbone)
-    return Models(copy.deepcopy(student), ours, textbook)
+    return Built(model, source, holder.backbone)
 
 
-def _alone(cfg: CfgNode) -> tuple[CfgNode, CfgNode]:
+def find_distiller(model: Any) -> ReviewDistiller:
+    """The module of a `DistilledDetector` that fuses levels and compares them."""
+    return next(x for x in model.methods.modules() if isinstance(x, ReviewDistiller))
+
+
+@torch.no_grad()
+def name_levels(model: Any, batch: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of the levels that the distiller is given, from high to low resolution."""
+    distiller = find_distiller(model)
+    given: list[Tensor] = []
+    hook = distiller.register_forward_pre_hook(lambda _, args: given.extend(args[0]))
+    with tapped(model.student, ["backbone"]) as calls, EventStorage(start_iter=1):
+        model(batch)
+    hook.remove()
+    levels = only_call(calls, "backbone").output
+    return [name for level in given for name, value in levels.items() if value is level]
+
+
+def _alone(cfg: CfgNode) -> tuple[CfgNode, str]:
+    """The config with one method, which fuses levels as its paper has it, and its name."""
+    cfg = _thawed(cfg)
+    distill = cfg.MODEL.DISTILL
+    names = [name for name in distill.METHODS if "FUSION" in distill.get(name.upper(), {})]
+    if cfg.MODEL.META_ARCHITECTURE == "DistilledDetector" and not names:
+        raise ValueError(
+            "MODEL.DISTILL.METHODS must name a method that fuses levels, which the textbook has; "
+            f"got {', '.join(distill.METHODS)}"
+        )
+    for name in names[:1]:
+        settings = distill[name.upper()]
+        settings.WARMUP_ITERS, settings.TEACHER_SCALE = 0, "none"
+        settings.FUSION, settings.POOL_SIZES = "attention", (4, 2, 1)
+    distill.METHODS = tuple(names[:1])
+    return cfg, "".join(names[:1])
+
+
+def _thawed(cfg: CfgNode) -> CfgNode:
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.DISTILL.METHODS = ("ReviewKD",)
-    cfg.MODEL.DISTILL.REVIEWKD.WARMUP_ITERS = 0
-    cfg.MODEL.DISTILL.REVIEWKD.TEACHER_SCALE = "none"
-    cfg.MODEL.DISTILL.REVIEWKD.FUSION = "attention"
-    cfg.MODEL.DISTILL.REVIEWKD.POOL_SIZES = (4, 2, 1)
-    return cfg, cfg.MODEL.DISTILL
+    return cfg
+
+
+def _pixels(source: TeacherSource) -> list[Tensor]:
+    """The teacher's pixel mean and standard deviation, (3, 1, 1) each."""
+    return [torch.tensor(x).view(-1, 1, 1) for x in (source.pixel_mean, source.pixel_std)]
 
 
 def _textbook(
-    cfg: CfgNode, ours: DistilledDetector, source: TeacherSource, backbone: Any
+    cfg: CfgNode, built: Built, settings: CfgNode, batch: Sequence[Mapping[str, Any]]
 ) -> TextbookDetector:
     """The textbook's detector, its student and fusions with the weights of ours."""
     device = torch.device(cfg.MODEL.DEVICE)
-    settings = cfg.MODEL.DISTILL.REVIEWKD
-    method: Any = ours.methods["ReviewKD"]
-    student_channels, teacher_channels = (
-        [model.output_shape()[name].channels for name in method.in_features]
-        for model in (ours.student.backbone, backbone)
-    )
+    distiller = find_distiller(built.model)
+    names = name_levels(built.model, batch)
     review = TextbookReview(
-        student_channels,
-        teacher_channels,
+        distiller.path.student_channels,
+        distiller.teacher_channels,
         settings.MID_CHANNELS,
         norm=partial(get_norm, settings.NORM),
     ).to(device)
-    review.load_state_dict(method.distiller.state_dict())
-    mean, std = (torch.tensor(x).view(-1, 1, 1) for x in (source.pixel_mean, source.pixel_std))
+    review.load_state_dict(distiller.state_dict())
+    mean, std = (x.to(device) for x in _pixels(built.source))
     return TextbookDetector(
-        copy.deepcopy(ours.student),
-        backbone.to(device),
-        mean.to(device),
-        std.to(device),
-        reverse_channels=source.input_format != cfg.INPUT.FORMAT,
+        copy.deepcopy(built.model.student),
+        built.teacher.to(device),
+        mean,
+        std,
+        reverse_channels=built.source.input_format != cfg.INPUT.FORMAT,
         review=review,
-        names=method.in_features,
+        names=names,
         loss_weight=settings.LOSS_WEIGHT,
     )
 
@@ -147,8 +215,8 @@ def synthetic_batch(size: tuple[int, int], images: int) -> list[dict[str, Any]]:
     """Detectron2's training input: random pixels, with 8 boxes and box-shaped masks in each.
 
     Args:
-        size: (H, W).
-        images: how many.
+        size: height and width, in pixels.
+        images: number of images.
     """
     generator = torch.Generator().manual_seed(SEED)
     height, width = size

@@ -9,7 +9,7 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from benchmarks.speed.measure import resident_memory
-from benchmarks.speed.models import Models
+from benchmarks.speed.models import Models, find_distiller
 from benchmarks.textbook import textbook_hcl
 from reviewkd_det.core import hierarchical_context_loss
 from reviewkd_det.d2.reading.taps import only_call, tapped
@@ -146,7 +146,7 @@ def parts(models: Models, batch: Batch, precision: str) -> dict[str, Callable[[]
         with autocast(device, precision):
             ours.teacher(own_images, levels.padded_size)
 
-    distiller = ours.methods["ReviewKD"].distiller
+    distiller = find_distiller(ours)
     both = levels.student, levels.teacher, precision
     return {
         "plain_step": Step(models.plain, [models.plain], [], batch, precision),

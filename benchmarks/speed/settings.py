@@ -26,9 +26,8 @@ class Settings(NamedTuple):
         repeats: calls of each part that count.
         precision: float32, float16 or bfloat16.
         device: cpu, cuda, or auto: a GPU where there is one.
-        memory: on a CPU, kept: freed memory is used again, as a training run of ours does; stock:
-            it is given back and faulted in again, as PyTorch does by itself; or own: the textbook's
-            parts stock, all others kept.
+        memory: use of freed memory on a CPU: kept for the next step, as in a training run, or
+            stock, given back and faulted in again, as PyTorch does by itself.
     """
 
     config_file: str
@@ -38,7 +37,7 @@ class Settings(NamedTuple):
     repeats: int = 5
     precision: str = "float32"
     device: str = "auto"
-    memory: str = "own"
+    memory: str = "kept"
 
 
 def checked_config(settings: Settings) -> CfgNode:
@@ -60,8 +59,8 @@ def checked_config(settings: Settings) -> CfgNode:
         raise ValueError(f"--precision must be {', '.join(PRECISIONS)}; got {settings.precision}")
     if settings.device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"--device must be auto, cpu or cuda; got {settings.device}")
-    if settings.memory not in ("own", "kept", "stock"):
-        raise ValueError(f"--memory must be own, kept or stock; got {settings.memory}")
+    if settings.memory not in ("kept", "stock"):
+        raise ValueError(f"--memory must be kept or stock; got {settings.memory}")
     has_gpu = torch.cuda.is_available()
     if settings.device == "cuda" and not has_gpu:
         raise ValueError("--device must be cpu where PyTorch finds no GPU; got cuda")

@@ -23,6 +23,7 @@ from classification.runs.stopping import StopRequest, resume_command
 from classification.runs.summary import describe, final_block
 from classification.runs.trainer import Trainer
 from reviewkd_det.common import catch_interruption, keep_freed_memory, replace_file
+from reviewkd_det.common.runs.record import write_run_record
 
 __all__ = ["evaluate_main", "train_main"]
 
@@ -58,6 +59,7 @@ def train_main(args: argparse.Namespace) -> int:
         _keep_log(waiting, run.path / "log.txt")
         text = cfg.dump()
         replace_file(run.path / "config.yaml", lambda part: part.write_text(text, encoding="utf-8"))
+        write_run_record(run.path, sys.argv, accelerator.num_processes, resume=args.resume)
     accelerator.init_trackers("classification", config=_flat(cfg))
     logger.info("%s", data.description)
     logger.info("%s", describe(cfg, trainer.plain, accelerator))

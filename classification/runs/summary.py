@@ -18,6 +18,7 @@ from reviewkd_det.common.console.commands import (
 )
 from reviewkd_det.common.distill.cost import IMAGES, distillation_cost
 from reviewkd_det.common.distill.describe import describe_methods, describe_parameters
+from reviewkd_det.common.tensors.memory import max_gpu_memory
 from reviewkd_det.core import Truth, View
 
 __all__ = ["describe", "final_block", "summarize"]
@@ -76,6 +77,7 @@ def summarize(
         "last": progress["last"],
         "best": progress["best"],
         "parameters": sum(p.numel() for p in student.parameters()),
+        "max_memory_mb": max_gpu_memory(),
         "train_seconds": round(progress["train_seconds"], 2),
         "wall_seconds": round(progress["wall_seconds"], 2),
         "images_per_second": round(
@@ -101,7 +103,7 @@ def final_block(cfg: CfgNode, summary: dict[str, Any], folder: Path) -> str:
         for kind, at in (("last", summary["last"]), ("best", summary["best"]))
     } | {
         "evaluate it:": script_command("classification/evaluate.py", *config, *weights),
-        "compare it, with Detectron2:": comparison_command(folder, teacher_file),
+        "compare it:": comparison_command(folder, teacher_file),
     }
     title = (
         f"Done: {summary['model']}, {summary['epochs']} epochs with seed {summary['seed']} in "

@@ -26,18 +26,18 @@ def draw_pictures(
     count: int = 4,
     min_score: float = 0.5,
 ) -> list[Path]:
-    """Draw what runs detect and, for each with ReviewKD, its levels beside its teacher's.
+    """Draw what runs detect and, for each that fuses levels, these beside its teacher's.
 
     Nothing is written before all runs and images have been read.
 
     Args:
-        folders: the runs' output folders, by name.
+        folders: output folders of the runs, by name.
         output: folder for the pictures; it is made if absent.
-        dataset: its first images are drawn, with ground truth; "" means the first of the first
-            run's `DATASETS.TEST`, which also names the classes for `images`.
+        dataset: data set whose first images are drawn, with ground truth; "" means the first of
+            the first run's `DATASETS.TEST`, which also names the classes for `images`.
         images: files and folders to draw instead.
-        count: how many images.
-        min_score: of the detections that are drawn.
+        count: number of images.
+        min_score: least score of the detections that are drawn.
 
     Returns:
         The files written: `predictions_IMAGE.png` and, by run, `levels_RUN_IMAGE.png`.

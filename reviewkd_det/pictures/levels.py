@@ -13,8 +13,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from reviewkd_det.pictures.captured import Fusion, LevelMaps
 from reviewkd_det.pictures.predictions import DPI, WIDTH
-from reviewkd_det.pictures.runs import LevelMaps, View
+from reviewkd_det.pictures.runs import View
 
 __all__ = ["draw_levels"]
 
@@ -28,7 +29,13 @@ TITLES = (
     "gate of the\ncoarser level",
     "difference\nthat remains",
 )
-NO_GATES = ("no gate:\ntaken\nwhole", "no gate:\nnothing\ncoarser")
+WHOLE = "no gate:\ntaken\nwhole"
+# What stands in the place of the two gates.
+NO_GATES = {
+    Fusion.SUM: (WHOLE, WHOLE),
+    Fusion.COARSEST: (WHOLE, "no gate:\nnothing\ncoarser"),
+    Fusion.NONE: (WHOLE, "no fusion:\ncompared\nby itself"),
+}
 NOTE = (
     "Maps: root mean square over channels, one scale for the three of a level. HCL: the level's "
     "loss on this image.\nGates: how much each cell takes of its own level and of the coarser one."
@@ -43,9 +50,9 @@ def draw_levels(view: View, title: str, path: Path) -> None:
     """Draw one row per level: the image, both sides' maps, the gates and the difference.
 
     Args:
-        view: what a run with ReviewKD sees.
-        title: of the picture.
-        path: the PNG file to write.
+        view: what a run with fused levels sees.
+        title: title of the picture.
+        path: PNG file to write.
     """
     height, width = view.image.shape[:2]
     figure_height = len(view.levels) * PANEL * height / width + REST
@@ -55,10 +62,11 @@ def draw_levels(view: View, title: str, path: Path) -> None:
         _draw_row(row, view.image, level)
     for axis, column in zip(axes[0], TITLES, strict=True):
         axis.set_title(column, fontsize=9)
-    gates = ScalarMappable(cmap=GATE_COLORS)
-    gates.set_clim(0, 1)
-    bar = figure.colorbar(gates, ax=axes[:, 3:5], location="bottom", aspect=18, pad=0.02)
-    bar.set_ticks([0, 0.5, 1], labels=["0: nothing", "0.5", "1: all"], fontsize=8)
+    if any(level.gates is not None for level in view.levels):
+        gates = ScalarMappable(cmap=GATE_COLORS)
+        gates.set_clim(0, 1)
+        bar = figure.colorbar(gates, ax=axes[:, 3:5], location="bottom", aspect=18, pad=0.02)
+        bar.set_ticks([0, 0.5, 1], labels=["0: nothing", "0.5", "1: all"], fontsize=8)
     figure.suptitle(title, fontsize=11)
     figure.supxlabel(NOTE, fontsize=8, x=0.02, horizontalalignment="left")
     figure.savefig(path, dpi=DPI)
@@ -83,7 +91,7 @@ def _draw_row(axes: np.ndarray, image: np.ndarray, level: LevelMaps) -> None:
     bar.ax.locator_params(nbins=4)
 
     if level.gates is None:
-        for axis, words in zip(axes[3:5], NO_GATES, strict=True):
+        for axis, words in zip(axes[3:5], NO_GATES[level.fusion], strict=True):
             axis.text(0.5, 0.5, words, transform=axis.transAxes, ha="center", va="center")
         return
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}

@@ -1,29 +1,36 @@
 """Detections of several runs and the ground truth, side by side.
 
-Drawn with Matplotlib: Detectron2's `Visualizer` needs OpenCV, which nothing else here does, and its
-outlines let half of the image through, which changes the colours.
+torchvision draws; Detectron2's `Visualizer` needs OpenCV, which nothing else here does.
 """
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import torch
 from detectron2.structures import Instances
-from matplotlib import color_sequences
-from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, to_hex
+from matplotlib import color_sequences, font_manager
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
+from torch import Tensor
+from torchvision.transforms.functional import InterpolationMode, resize
+from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from reviewkd_det.pictures.scenes import Scene
 
-__all__ = ["DPI", "WIDTH", "color_of", "draw_predictions"]
+__all__ = ["DPI", "WIDTH", "color_of", "draw_objects", "draw_predictions"]
 
 WIDTH, DPI = 10.0, 160  # inches, and pixels in each: text of 9 points is 12 pixels high at 1000
 MOST_COLUMNS = 4
 COLORS = [to_hex(color) for color in color_sequences["petroff10"]]  # safe for colour-blind readers
+FONT_SIZE = 18  # pixels
+# The font comes with Matplotlib. Before torchvision 0.23 there is no background.
+TEXT: Any = {"font": font_manager.findfont("DejaVu Sans"), "font_size": FONT_SIZE, "width": 0}
+HAS_BACKGROUND = "fill_labels" in inspect.signature(draw_bounding_boxes).parameters
 # Of the figure's heights, in inches: of the title, of a panel's title and of a row of the legend.
 TITLE, PANEL_TITLE, LEGEND_ROW, LEGEND_COLUMNS = 0.3, 0.22, 0.25, 10
 
@@ -43,11 +50,11 @@ def draw_predictions(
     """Draw the ground truth, where there is one, and each run's detections.
 
     Args:
-        scene: the image.
-        found: by run, what it detects in the image.
-        classes: their names; None writes their numbers.
-        min_score: of the detections, for the title.
-        path: the PNG file to write.
+        scene: image and its ground truth.
+        found: detections in the image, by run.
+        classes: names of the classes; None writes their numbers.
+        min_score: least score of the detections, for the title.
+        path: PNG file to write.
     """
     panels = [] if scene.truth is None else [("ground truth", scene.truth)]
     panels += found.items()
@@ -64,7 +71,11 @@ def draw_predictions(
         axis.set_axis_off()
         if panel is not None:
             axis.set_title(panel[0], fontsize=11)
-            _draw_panel(axis, scene.image, panel[1], classes, with_masks=with_masks)
+            image = torch.from_numpy(scene.image).permute(2, 0, 1)
+            image = resize(image, _panel_size(scene, width / columns), antialias=True)
+            labels = _labels(panel[1], classes)
+            drawn = draw_objects(image, panel[1], labels, with_masks=with_masks)
+            axis.imshow(drawn.permute(1, 2, 0))
     title = f"{scene.name}: detections with a score of {min_score:.0%} or more, coloured by class"
     figure.suptitle(title, fontsize=11)
     handles = [Patch(color=color_of(label), label=_name(label, classes)) for label in present]
@@ -81,44 +92,58 @@ def draw_predictions(
     figure.savefig(path, dpi=DPI)
 
 
-def _draw_panel(
-    axis: Axes,
-    image: np.ndarray,
-    instances: Instances,
-    classes: Sequence[str] | None,
-    *,
-    with_masks: bool,
-) -> None:
-    height, width = image.shape[:2]
-    extent = (0, width, height, 0)
-    axis.set(xlim=(0, width), ylim=(height, 0))
-    axis.imshow(image, extent=extent)
-    boxes, labels = instances.pred_boxes.tensor.tolist(), instances.pred_classes.tolist()
-    scores = instances.scores.tolist() if instances.has("scores") else []
-    masks = instances.pred_masks if with_masks and instances.has("pred_masks") else []
-    objects = list(zip_longest(boxes, labels, scores, masks))
-    for box, label, score, mask in reversed(objects):  # of detections, the surest comes to the top
-        left, top, right, bottom = box
-        color = color_of(label)
-        for edge, line_width in (("black", 3.2), (color, 1.8)):
-            frame = Rectangle((left, top), right - left, bottom - top, fill=False)
-            frame.set(edgecolor=edge, linewidth=line_width)
-            axis.add_patch(frame)
-        if mask is not None:
-            inside = np.ma.masked_equal(np.asarray(mask, dtype=float), 0)
-            axis.imshow(inside, cmap=ListedColormap([color]), alpha=0.5, extent=extent)
-        has_room_above = top > 0.07 * height
-        text = _name(label, classes) + (f" {score:.0%}" if score is not None else "")
-        axis.text(
-            left,
-            top,
-            text,
-            color="black" if _is_light(color) else "white",
-            fontsize=8,
-            verticalalignment="bottom" if has_room_above else "top",
-            bbox={"facecolor": color, "edgecolor": "none", "pad": 1},
-            clip_on=True,
-        )
+def draw_objects(
+    image: Tensor, instances: Instances, labels: Sequence[str], *, with_masks: bool
+) -> Tensor:
+    """Draw boxes in the colours of their classes, labels above them, and masks.
+
+    Args:
+        image: (3, h, w) in uint8, of any size; it shows all of what the instances lie in.
+        instances: objects to draw; of detections, the surest first.
+        labels: text of each object.
+        with_masks: whether masks are drawn where there are some.
+
+    Returns:
+        A new image, (3, h, w).
+    """
+    if len(instances) == 0:
+        return image
+    scale = image.shape[-1] / instances.image_size[1]
+    order = list(range(len(instances)))[::-1]  # the surest comes to the top
+    boxes = scale * instances.pred_boxes.tensor[order].cpu()
+    colors = [color_of(x) for x in instances.pred_classes[order].tolist()]
+    if with_masks and instances.has("pred_masks"):
+        masks = torch.as_tensor(instances.pred_masks)[order].cpu()
+        masks = resize(masks, list(image.shape[-2:]), InterpolationMode.NEAREST)
+        image = draw_segmentation_masks(image, masks, alpha=0.5, colors=colors)
+    for width, color in ((5, "black"), (3, colors)):
+        image = draw_bounding_boxes(image, boxes, colors=color, width=width)
+    # The labels by themselves, at the corners of boxes without a frame, above those that are seen.
+    above = boxes[:, 1] - 1.4 * FONT_SIZE
+    boxes[:, 1] = torch.where(above > 0, above, boxes[:, 1])
+    text_colors: list[str] = colors
+    background = {}
+    if HAS_BACKGROUND:
+        text_colors = ["black" if _is_light(color) else "white" for color in colors]
+        background = {"fill_labels": True}
+    texts = [labels[i] for i in order]
+    return draw_bounding_boxes(
+        image, boxes, texts, colors, label_colors=text_colors, **TEXT, **background
+    )
+
+
+def _panel_size(scene: Scene, width: float) -> list[int]:
+    """Pixels, (h, w), of an image that is so many inches wide, so that all text has one size."""
+    height, columns = scene.image.shape[:2]
+    return [round(width * DPI * height / columns), round(width * DPI)]
+
+
+def _labels(instances: Instances, classes: Sequence[str] | None) -> list[str]:
+    names = [_name(label, classes) for label in instances.pred_classes.tolist()]
+    if not instances.has("scores"):
+        return names
+    pairs = zip(names, instances.scores.tolist(), strict=True)
+    return [f"{name} {score:.0%}" for name, score in pairs]
 
 
 def _name(label: int, classes: Sequence[str] | None) -> str:

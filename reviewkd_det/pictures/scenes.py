@@ -66,8 +66,8 @@ def read_scenes(records: Sequence[dict], count: int) -> list[Scene]:
     """Read the first images; the names of all are different.
 
     Args:
-        records: Detectron2's image dictionaries, with annotations or without.
-        count: how many.
+        records: image dictionaries of Detectron2, with annotations or without.
+        count: number of images.
 
     Raises:
         ValueError: an image cannot be read, or has not its annotated size.

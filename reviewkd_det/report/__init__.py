@@ -1,4 +1,7 @@
-"""A page and a picture of any number of runs, from what each wrote into its output folder."""
+"""A page and a picture of any number of runs, from what each wrote into its output folder.
+
+Importing it is quick: pandas, seaborn and matplotlib are imported when a report is made.
+"""
 
 from reviewkd_det.report.page import write_page
 from reviewkd_det.report.reading import read_run

@@ -1,181 +1,246 @@
-"""The report's figures."""
+"""The report's figures, made of the table of all values; None where nothing is to be drawn."""
 
-from collections.abc import Iterable, Sequence
-from statistics import mean, median, stdev
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from itertools import cycle
 from textwrap import fill
 from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from reviewkd_det.report.groups import Group
-from reviewkd_det.report.tables import matching, score_keys
+from reviewkd_det.report.groups import Groups
+from reviewkd_det.report.tables import name_scores
 
-__all__ = ["LEVELS", "draw_levels", "draw_losses", "draw_scores", "draw_speed", "draw_summary"]
+__all__ = ["draw_levels", "draw_losses", "draw_scores", "draw_speed", "draw_summary", "style"]
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, the faint yellow left out.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#D55E00")
-LINES = ("-", "--", ":", "-.")
 LOSSES, LEVELS = r"total_loss|loss[^/]*", r"loss[^/]*/.+"
 PANEL = (4.4, 3.1)  # inches
-Style = dict[str, Any]
+POINTS = 200  # of a smoothed curve; more would be neither seen nor quickly drawn
+DASHES = ("", (4, 1.5), (1, 1), (3, 1.25, 1.5, 1.25))  # a group past the tenth colour has the next
+# Other figures share the process: what is set for the report stays in it.
+STYLE: Any = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": "medium",
+    "figure.constrained_layout.h_pad": 0.1,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "svg.hashsalt": "reviewkd_det",  # the same runs give the same figures
+}
 
 
-def draw_scores(groups: Sequence[Group]) -> Figure | None:
-    """Each score of the runs, seed by seed, and over their steps; None without evaluations."""
-    scores = _main_scores(groups)
+def style() -> AbstractContextManager[Any]:
+    """The looks of all figures, while the context lasts."""
+    return matplotlib.rc_context(STYLE)
+
+
+def draw_scores(groups: Groups, values: pd.DataFrame) -> Figure | None:
+    """Draw each score of the runs, seed by seed, and over their steps."""
+    scores = _main_scores(values)
     if not scores:
         return None
     height = max(PANEL[1], 1 + 0.42 * len(groups)) * len(scores)
-    figure = _figure(2 * len(scores), 2, height=height, width=3 * PANEL[0])
+    figure = Figure(figsize=(3 * PANEL[0], height), layout="constrained")
     axes = figure.subplots(len(scores), 2, squeeze=False, width_ratios=[1, 1.4])
     for row, (key, name) in zip(axes, scores.items(), strict=True):
-        _score_dots(row[0], groups, key, name)
-        _score_curves(row[1], groups, key, name)
+        _draw_score(row, groups, values[values["key"] == key], name)
     return figure
 
 
-def draw_losses(groups: Sequence[Group]) -> Figure | None:
-    """A panel per loss, the total first; None where no run has one."""
-    units = dict.fromkeys(group.first.kind.unit for group in groups)
-    panels = [(key, _of_unit(groups, unit)) for unit in units
-              for key in sorted(matching(_of_unit(groups, unit), LOSSES), key=_order)]  # fmt: skip
-    if not panels:
+def draw_losses(groups: Groups, values: pd.DataFrame) -> Figure | None:
+    """Draw a panel per loss, the total first."""
+    losses = values[values["key"].str.fullmatch(LOSSES)]
+    if losses.empty:
         return None
-    figure = _figure(len(panels), 3)
-    for axis, (key, members) in zip(_axes(figure, len(panels), 3), panels, strict=True):
-        _loss_panel(axis, members, groups, key)
-    _legend(figure, groups, [group for group in groups if matching([group], LOSSES)])
+    panels = losses[["unit", "key"]].drop_duplicates()
+    is_part = panels["key"] != "total_loss"
+    panels = panels.assign(is_part=is_part).sort_values(["unit", "is_part", "key"])
+    figure, axes = _panels(len(panels))
+    lines: dict[str, Any] = {}
+    for axis, (unit, key, _) in zip(axes, panels.itertuples(index=False), strict=True):
+        shown = losses[(losses["unit"] == unit) & (losses["key"] == key)]
+        lines |= _draw_loss(axis, groups, shown, key)
+    names = [name for name in groups if name in lines]
+    handles = [lines[name] for name in names]
+    figure.legend(handles, names, loc="outside lower center", ncols=3)
     return figure
 
 
-def draw_levels(groups: Sequence[Group]) -> Figure | None:
-    """A panel per distilled group, a line per level; None where no run recorded its levels."""
-    distilled = [group for group in groups if matching([group], LEVELS)]
-    if not distilled:
+def draw_levels(groups: Groups, values: pd.DataFrame) -> Figure | None:
+    """Draw a panel per distilled group, with a line for each level."""
+    shown = values[values["key"].str.fullmatch(LEVELS)]
+    if shown.empty:
         return None
-    figure = _figure(len(distilled), 3)
-    axes = _axes(figure, len(distilled), 3)
-    keys = sorted(matching(distilled, LEVELS))
-    shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(keys)))
-    for axis, group in zip(axes, distilled, strict=True):
-        for number, (key, shade) in enumerate(zip(keys, shades, strict=True)):
-            style = {"color": matplotlib.colors.to_hex(shade), "linestyle": LINES[number % 4]}
-            _curve(axis, group, key, style, key.partition("/")[2])
-        axis.set_title(fill(group.name, 48))
-        axis.set_xlabel(group.first.kind.unit)
-    handles = [line for line in axes[0].lines if not str(line.get_label()).startswith("_")]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
-    limits = [limit for axis in axes for limit in axis.get_ylim()]
-    for axis in axes:
-        axis.set_ylim(min(limits), max(limits))
-        _log_scale(axis)
+    parts = shown["key"].str.split("/", n=1, expand=True)
+    # Several methods may share the levels.
+    named = parts[1] if parts[0].nunique() == 1 else parts[0] + " " + parts[1]
+    shown = shown.assign(level=named)
+    order = sorted(named.unique())
+    names = [name for name in groups if name in set(shown["group"])]
+    figure, axes = _panels(len(names), sharey=True)
+    for axis, name in zip(axes, names, strict=True):
+        own = shown[shown["group"] == name]
+        looks = {"hue": "level", "hue_order": order, "palette": "viridis"}
+        lines = _draw_curves(axis, own, {**looks, "style": "level", "style_order": order})
+        axis.set(title=fill(name, 48), ylabel="")
+        _set_log_scale(axis)
+    handles, ncols = list(lines.values()), min(8, len(lines))
+    figure.legend(handles, list(lines), loc="outside lower center", ncols=ncols)
     return figure
 
 
-def draw_speed(groups: Sequence[Group]) -> Figure | None:
-    """A bar per group: its step, and the waiting for data in it; None where no run timed them."""
-    timed = [group for group in groups if group.first.series("time")]
-    if not timed:
+def draw_speed(groups: Groups, values: pd.DataFrame) -> Figure | None:
+    """Draw a bar per group: its step, and the waiting for data in it."""
+    shown = values[values["key"].isin(["time", "data_time"])]
+    if "time" not in set(shown["key"]):
         return None
-    figure = _figure(1, 1, height=1.1 + 0.4 * len(timed), width=9)
+    medians = 1000 * shown.groupby(["group", "run", "key"])["value"].median()
+    bars = medians.groupby(["group", "key"]).mean().unstack()
+    bars = bars.reindex(columns=["data_time", "time"]).fillna({"data_time": 0})
+    bars = bars.loc[[name for name in groups if name in bars.index]]
+    bars["rest"] = (bars["time"] - bars["data_time"]).clip(lower=0)
+    figure = Figure(figsize=(9, 1.1 + 0.4 * len(bars)), layout="constrained")
     axis = figure.subplots()
-    step, data = ([1000 * mean(median(run.series(key).values()) for run in group.runs
-                               if run.series(key)) for group in timed]
-                  for key in ("time", "data_time"))  # fmt: skip
-    names = [fill(group.name, 24) for group in timed]
-    axis.barh(names, data, color="#E69F00", label="waiting for data")
-    rest = [max(0.0, x - y) for x, y in zip(step, data, strict=True)]
-    bars = axis.barh(names, rest, left=data, color="#56B4E9", label="the rest of the step")
-    axis.bar_label(bars, [f"{x:.0f}" for x in step], padding=4)
+    names = [fill(name, 24) for name in bars.index]
+    axis.barh(names, bars["data_time"], color="#E69F00", label="waiting for data")
+    rest = {"left": bars["data_time"], "color": "#56B4E9", "label": "the rest of the step"}
+    drawn = axis.barh(names, bars["rest"], **rest)
+    axis.bar_label(drawn, [f"{x:.0f}" for x in bars["time"]], padding=4)
     axis.invert_yaxis()
     axis.set_xlabel("ms per step, median")
     axis.margins(x=0.12)
-    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
-def draw_summary(groups: Sequence[Group]) -> Figure:
-    """The first score, its course, and the total and the distillation loss in one picture."""
-    scores = list(_main_scores(groups).items())[:1]
-    unit = groups[0].first.kind.unit
-    members = _of_unit(groups, unit)
-    losses = [key for key in ("total_loss", "loss_reviewkd", "loss_ce") if matching(members, key)]
-    figure = _figure(2 * len(scores) + len(losses), 2, height=3.6 * (len(scores) + 1), width=13)
-    axes = _axes(figure, 2 * len(scores) + len(losses), 2)
+def draw_summary(groups: Groups, values: pd.DataFrame) -> Figure:
+    """Draw the first score, its course, and the main losses of the first kind of run."""
+    unit = next(iter(groups.values()))[0].kind.unit
+    values = values[values["unit"] == unit]
+    keys = set(values["key"])
+    scores = list(_main_scores(values).items())[:1]
+    methods = [f"loss_{x.lower()}" for runs in groups.values() for x in runs[0].methods]
+    losses = [x for x in dict.fromkeys(["total_loss", *methods, "loss_ce"]) if x in keys]
+    panels = 2 * len(scores) + len(losses)
+    rows = max(1, -(-panels // 2))
+    figure = Figure(figsize=(13, 3.6 * rows), layout="constrained")
+    axes = list(figure.subplots(rows, 2, squeeze=False).ravel())
     for key, name in scores:
-        _score_dots(axes[0], groups, key, name)
-        _score_curves(axes[1], groups, key, name)
-    for axis, key in zip(axes[2 * len(scores) :], losses, strict=True):
-        _loss_panel(axis, members, groups, key)
+        _draw_score(axes, groups, values[values["key"] == key], name)
+    for axis, key in zip(axes[2 * len(scores) :], losses, strict=False):
+        _draw_loss(axis, groups, values[values["key"] == key], key)
+    for unused in axes[panels:]:
+        unused.remove()
     return figure
 
 
-def _main_scores(groups: Sequence[Group]) -> dict[str, str]:
-    """Without the scores that are parts of others."""
-    scores = score_keys(groups)
-    return {key: scores[key] for key in scores if key.endswith(("/AP", "top1"))}
+def _main_scores(values: pd.DataFrame) -> dict[str, str]:
+    """The scores that are no part of another."""
+    return {x: name for x, name in name_scores(values).items() if x.endswith(("/AP", "top1"))}
 
 
-def _score_dots(axis: Axes, groups: Sequence[Group], key: str, name: str) -> None:
-    members = [group for group in groups if group.values(lambda run: run.last.get(key))]
-    for row, group in enumerate(members):
-        values = group.values(lambda run: run.last.get(key))
-        color = _style(group, groups)["color"]
-        axis.barh(row, mean(values), color=color, alpha=0.35)
-        axis.plot(values, [row] * len(values), "o", color=color)
-        spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-        text = f"{mean(values):.1f}{spread}"
-        axis.annotate(text, (max(values), row), (7, 0), textcoords="offset points", va="center")
-    axis.set_yticks(range(len(members)), [fill(group.name, 24) for group in members])
-    axis.invert_yaxis()
-    axis.margins(x=0.25)
-    axis.set_xlim(left=0)
-    axis.set_title(f"{name} at the end")
+def _draw_score(axes: Sequence[Axes], groups: Groups, scores: pd.DataFrame, name: str) -> None:
+    """A bar and dots for the last values, left; curves of all values, right."""
+    looks = _looks(groups, scores)
+    last = scores.groupby("run", sort=False).last()
+    order = looks.pop("hue_order")
+    bars = {"data": last, "x": "value", "y": "group", "order": order, "ax": axes[0]}
+    bars |= {"hue": "group", "palette": looks["palette"], "legend": False}
+    sns.barplot(**bars, errorbar=None, alpha=0.35, saturation=1)
+    sns.stripplot(**bars, jitter=False, size=6)
+    for row, group in enumerate(order):
+        own = last.loc[last["group"] == group, "value"]
+        text = f"{own.mean():.1f}" + (f" ± {own.std():.1f}" if len(own) > 1 else "")
+        end = (own.max(), row)
+        axes[0].annotate(text, end, (7, 0), textcoords="offset points", va="center")
+    axes[0].set_yticks(range(len(order)), [fill(group, 24) for group in order])
+    axes[0].margins(x=0.25)
+    axes[0].set_xlim(left=0)
+    axes[0].set(title=f"{name} at the end", xlabel="", ylabel="")
+    marker = "o" if scores.groupby("run")["step"].size().max() < 30 else None
+    curves = {"x": "step", "y": "value", "ax": axes[1], "errorbar": "sd", "err_kws": {"lw": 0}}
+    shown = _common_steps(scores)
+    sns.lineplot(shown, **curves, **looks, hue_order=order, marker=marker, markersize=4, mew=0)
+    unit = scores["unit"].iloc[0]
+    axes[1].set(title=f"{name} over {unit}s", xlabel=unit, ylabel="")
+    axes[1].set_xlim(left=0)
+    axes[1].set_ylim(bottom=0)
+    sns.move_legend(axes[1], "best", title=None, fontsize="small")
 
 
-def _score_curves(axis: Axes, groups: Sequence[Group], key: str, name: str) -> None:
-    unit = ""
-    for group in groups:
-        if not (series := group.series(key)):
-            continue
-        unit, style = group.first.kind.unit, _style(group, groups)
-        centers = np.array([mean(values) for values in series.values()])
-        size = 4 if len(series) < 30 else 0
-        axis.plot(list(series), centers, marker="o", markersize=size, label=group.name, **style)
-        if len(group.runs) > 1:
-            spread = np.array([stdev(values) for values in series.values()])
-            low, high = centers - spread, centers + spread
-            axis.fill_between(list(series), low, high, color=style["color"], alpha=0.15, lw=0)
-    axis.set_xlabel(unit)
-    axis.set_ylim(bottom=0)
-    axis.set_xlim(left=0)
-    axis.set_title(f"{name} over {unit}s")
-    axis.legend(frameon=False, fontsize="small")
+def _draw_loss(axis: Axes, groups: Groups, losses: pd.DataFrame, key: str) -> dict[str, Any]:
+    lines = _draw_curves(axis, losses, _looks(groups, losses))
+    axis.set(title=key, ylabel="")
+    _set_log_scale(axis)
+    return lines
 
 
-def _loss_panel(axis: Axes, members: Sequence[Group], groups: Sequence[Group], key: str) -> None:
-    for group in members:
-        _curve(axis, group, key, _style(group, groups), group.name)
-    axis.set_title(key)
-    axis.set_xlabel(members[0].first.kind.unit)
-    _log_scale(axis)
+def _draw_curves(axis: Axes, values: pd.DataFrame, looks: dict[str, Any]) -> dict[str, Any]:
+    """The mean over the seeds: as recorded, pale; and lightly smoothed, with their spread.
+
+    Returns:
+        What a legend shows of each curve, by its name; the panel has no legend of its own.
+    """
+    values = _common_steps(values)
+    curves = {"x": "step", "y": "value", "ax": axis, **looks}
+    means = values.groupby([looks["hue"], "step"], as_index=False)["value"].mean()
+    pale = {"estimator": None, "alpha": 0.25, "lw": 0.8, "legend": False}
+    sns.lineplot(means, **curves, **pale)
+    by_curve = values.groupby(["run", "key"])["value"]
+    smoothed = values.assign(value=by_curve.transform(_smooth))
+    every = -(-by_curve.transform("size") // POINTS)
+    shown = smoothed[by_curve.cumcount(ascending=False) % every == 0]  # the last one is among them
+    sns.lineplot(shown, errorbar="sd", err_kws={"lw": 0}, **curves)
+    axis.set_xlabel(values["unit"].iloc[0])
+    handles, names = axis.get_legend_handles_labels()
+    if legend := axis.get_legend():
+        legend.remove()
+    return dict(zip(names, handles, strict=True))
 
 
-def _curve(axis: Axes, group: Group, key: str, style: Style, label: str) -> None:
-    """The mean over the seeds, and lightly smoothed over the steps."""
-    series = group.series(key)
-    if not series:
-        return
-    steps, values = list(series), np.array([mean(x) for x in series.values()])
-    axis.plot(steps, values, color=style["color"], alpha=0.25, lw=0.8)
-    axis.plot(steps, _smoothed(values), label=label, **style)
+def _common_steps(values: pd.DataFrame) -> pd.DataFrame:
+    """The steps that all runs of a group have: a mean over others would jump where one ends."""
+    known = values.groupby(["group", "key", "step"])["run"].transform("size")
+    return values[known == values.groupby(["group", "key"])["run"].transform("nunique")]
 
 
-def _log_scale(axis: Axes) -> None:
+def _smooth(values: pd.Series) -> pd.Series:
+    """The mean over about a fifteenth of the values around each; over fewer near the ends."""
+    place = np.arange(len(values))
+    half = np.minimum(np.minimum(place, place[::-1]), len(values) // 30)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    means = (total[place + half + 1] - total[place - half]) / (2 * half + 1)
+    return pd.Series(means, index=values.index)
+
+
+def _looks(groups: Groups, values: pd.DataFrame) -> dict[str, Any]:
+    """Colours that colour-blind readers can tell apart, the same for a group in all figures."""
+    colors = sns.color_palette("colorblind", 10)
+    dashes = {name: DASHES[i // 10 % len(DASHES)] for i, name in enumerate(groups)}
+    order = [name for name in groups if name in set(values["group"])]
+    palette = dict(zip(groups, cycle(colors), strict=False))
+    looks = {"hue": "group", "hue_order": order, "palette": {x: palette[x] for x in order}}
+    return {**looks, "style": "group", "dashes": dashes}
+
+
+def _panels(count: int, **shared: Any) -> tuple[Figure, list[Axes]]:
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, list(axes[:count])
+
+
+def _set_log_scale(axis: Axes) -> None:
     """A logarithmic scale with plain numbers, also where it spans less than a decade."""
     axis.set_yscale("log")
     low, high = axis.get_ylim()
@@ -183,45 +248,3 @@ def _log_scale(axis: Axes) -> None:
     axis.yaxis.set_major_locator(wide if high > 10 * low else narrow)
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _smoothed(values: np.ndarray) -> np.ndarray:
-    """The mean over about a fifteenth of the values around each; over fewer near the ends."""
-    last = len(values) - 1
-    halves = [min(i, last - i, len(values) // 30) for i in range(len(values))]
-    return np.array([values[i - half : i + half + 1].mean() for i, half in enumerate(halves)])
-
-
-def _figure(panels: int, columns: int, height: float = PANEL[1], width: float = 0) -> Figure:
-    rows = -(-panels // columns)
-    size = (width or PANEL[0] * min(panels, columns), height if width else height * rows)
-    return Figure(figsize=size, layout="constrained")
-
-
-def _axes(figure: Figure, panels: int, columns: int) -> list[Axes]:
-    columns = min(panels, columns)
-    axes = figure.subplots(-(-panels // columns), columns, squeeze=False).ravel()
-    for unused in axes[panels:]:
-        unused.remove()
-    return list(axes[:panels])
-
-
-def _legend(figure: Figure, groups: Sequence[Group], shown: Iterable[Group]) -> None:
-    """One legend for all panels, below them."""
-    styles = {group.name: _style(group, groups) for group in shown}
-    handles = [matplotlib.lines.Line2D([], [], **style) for style in styles.values()]
-    figure.legend(handles, list(styles), loc="outside lower center", ncols=3, frameon=False)
-
-
-def _style(group: Group, groups: Sequence[Group]) -> Style:
-    number = groups.index(group)
-    line = LINES[number // len(COLORS) % len(LINES)]
-    return {"color": COLORS[number % len(COLORS)], "linestyle": line}
-
-
-def _of_unit(groups: Sequence[Group], unit: str) -> list[Group]:
-    return [group for group in groups if group.first.kind.unit == unit]
-
-
-def _order(key: str) -> tuple[bool, str]:
-    return key != "total_loss", key

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from reviewkd_det.common.runs.record import RECORD
 from reviewkd_det.report.runs import CLASSIFIER, DETECTOR, LAZY_DETECTOR, Kind, Run
 
 __all__ = ["read_run"]
@@ -18,8 +19,8 @@ def read_run(folder: Path, name: str = "") -> Run:
     """Read a run's files.
 
     Args:
-        folder: its output folder.
-        name: as the report calls it; empty takes the folder's.
+        folder: output folder of the run.
+        name: name in the report; empty for that of the folder.
 
     Raises:
         FileNotFoundError: the folder does not hold a run's config and metrics.
@@ -43,10 +44,12 @@ def read_run(folder: Path, name: str = "") -> Run:
         kind = CLASSIFIER
     else:
         kind = LAZY_DETECTOR if LAZY_DETECTOR.length in config else DETECTOR
-    summary_file = folder / "summary.json"
-    summary = _read_json(summary_file)[0] if summary_file.is_file() else {}
+    summary, record = (
+        _read_json(path)[0] if path.is_file() else {}
+        for path in (folder / "summary.json", folder / RECORD)
+    )
     history = _history(_read_json(metrics, lines=True), kind, config.get(kind.length, math.inf))
-    return Run(name, folder, kind, config, history, summary)
+    return Run(name, folder, kind, config, history, summary, record)
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -104,10 +107,10 @@ def _history(
     """Values by step; of steps that a resumed run repeated, the last values."""
     history: dict[int, dict[str, float]] = {}
     for point in points:
-        if kind.step not in point:
-            raise ValueError(f"{kind.metrics} must name the {kind.step} in each line; got {point}")
+        if kind.unit not in point:
+            raise ValueError(f"{kind.metrics} must name the {kind.unit} in each line; got {point}")
         # Detectron2 evaluates for the last time when its counter is already past the end.
-        step = int(min(point[kind.step] + 1 - kind.first_step, length))
+        step = int(min(point[kind.unit] + 1 - kind.first_step, length))
         values = {key: x for key, x in point.items() if isinstance(x, int | float)}
         finite = {key: float(x) for key, x in values.items() if math.isfinite(x)}
         history.setdefault(step, {}).update(finite)

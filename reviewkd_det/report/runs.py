@@ -4,7 +4,7 @@ A step is what the run counts: an iteration of a detector, an epoch of a classif
 counted from 1: the values of step 20 are those after 20 steps.
 """
 
-import re
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,23 +18,21 @@ class Kind:
     """What writes a run, and under which keys its config says what.
 
     Args:
-        script: trains it.
-        unit: of its steps.
-        metrics: the file of its values over its steps.
-        step: the key of a step there.
-        first_step: the first one's number there.
-        length: the config key of the number of steps.
-        folder: of its output folder.
-        seed: of its seed.
-        batch: of the images in a step.
-        methods: of its distillation methods.
-        teacher: of its teacher's name or weights, the first that is not empty.
+        script: script that trains it.
+        unit: name of a step, which is also its key in the metrics.
+        metrics: file of the values over the steps.
+        first_step: number of the first step in that file.
+        length: config key of the number of steps.
+        folder: config key of the output folder.
+        seed: config key of the seed.
+        batch: config key of the number of images in a step.
+        methods: config key of the distillation methods.
+        teacher: config keys of the teacher's weights and name; the first that is not empty counts.
     """
 
     script: str
     unit: str
     metrics: str
-    step: str
     first_step: int
     length: str
     folder: str
@@ -48,7 +46,6 @@ DETECTOR = Kind(
     script="tools/train_net.py",
     unit="iteration",
     metrics="metrics.json",
-    step="iteration",
     first_step=0,
     length="SOLVER.MAX_ITER",
     folder="OUTPUT_DIR",
@@ -61,7 +58,6 @@ LAZY_DETECTOR = Kind(
     script="tools/lazyconfig_train_net.py",
     unit="iteration",
     metrics="metrics.json",
-    step="iteration",
     first_step=0,
     length="train.max_iter",
     folder="train.output_dir",
@@ -74,7 +70,6 @@ CLASSIFIER = Kind(
     script="classification/train.py",
     unit="epoch",
     metrics="metrics.jsonl",
-    step="epoch",
     first_step=1,
     length="SOLVER.EPOCHS",
     folder="OUTPUT_DIR",
@@ -90,12 +85,13 @@ class Run:
     """One training, whole or interrupted.
 
     Args:
-        name: as the report calls it.
-        folder: its output folder.
+        name: name in the report.
+        folder: output folder.
         kind: what wrote it.
-        config: every key that means something to it, dotted, and its value.
-        history: per step its values by name, all finite.
-        summary: what its `summary.json` holds; empty where there is none.
+        config: value of every config key that means something to the run; keys are dotted.
+        history: finite values by name, for each step.
+        summary: content of `summary.json`; empty where there is none.
+        record: content of `run.json`; empty where there is none.
     """
 
     name: str
@@ -104,9 +100,10 @@ class Run:
     config: dict[str, Any]
     history: dict[int, dict[str, float]]
     summary: dict[str, Any]
+    record: dict[str, Any]
 
     def series(self, key: str) -> dict[int, float]:
-        """A value by step, where it is known."""
+        """Look up a value by step, where it is known."""
         return {step: values[key] for step, values in self.history.items() if key in values}
 
     @cached_property
@@ -130,19 +127,23 @@ class Run:
         return self.steps >= self.length
 
     @property
+    def seed(self) -> str:
+        """The seed as text, or "random"."""
+        seed = self.config.get(self.kind.seed, -1)
+        return "random" if seed is None or seed < 0 else str(seed)
+
+    @property
     def methods(self) -> list[str]:
-        """Its distillation methods by name; none in a plain run."""
+        """The names of its distillation methods; none in a plain run."""
         if named := self.config.get(self.kind.methods):
             return list(named)
         below = f"{self.kind.methods}."  # a Python config has a tree of them
-        names = (
-            key.removeprefix(below).split(".")[0] for key in self.config if key.startswith(below)
-        )
+        names = [x.removeprefix(below).split(".")[0] for x in self.config if x.startswith(below)]
         return [name for name in dict.fromkeys(names) if name != "_target_"]
 
     @property
     def teacher(self) -> str:
-        """Its teacher's weights or else name, as the config says; empty in a plain run."""
+        """The weights or else the name of its teacher in the config; empty for a plain run."""
         values = (self.config.get(key) for key in self.kind.teacher)
         return next((str(value) for value in values if value), "") if self.methods else ""
 
@@ -154,14 +155,8 @@ class Run:
         unlabeled = self.config.get("SOLVER.UNLABELED_PER_BATCH", 0) if joins else 0
         return None if labeled is None else labeled + unlabeled
 
-    @cached_property
-    def max_memory(self) -> int | None:
-        """The largest GPU memory that the log names, in MB; None where it names none."""
-        found = re.findall(r"max_mem: (\d+)M", self.log)
-        return max(map(int, found), default=None)
-
-    @cached_property
-    def log(self) -> str:
-        """Its `log.txt`; empty where there is none."""
-        path = self.folder / "log.txt"
-        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    @property
+    def command(self) -> str:
+        """The command that started the run; for one without a record, one with its whole config."""
+        whole = ["python", self.kind.script, "--config-file", str(self.folder / "config.yaml")]
+        return self.record.get("command") or shlex.join(whole)

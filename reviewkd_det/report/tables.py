@@ -1,21 +1,21 @@
-"""The report's tables, as text."""
+"""The report's tables: text by group, made of the runs and of the table of all their values."""
 
 import json
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from statistics import mean, median
-from typing import Any
+from collections.abc import Sequence
+from statistics import mean, stdev
+from typing import Any, NamedTuple
 
-from reviewkd_det.report.groups import Group, teacher_name
+import pandas as pd
+
+from reviewkd_det.report.groups import Groups, name_teacher
 from reviewkd_det.report.runs import Run
 
 __all__ = [
-    "Table", "class_table", "difference_tables", "matching", "result_table", "score_keys",
-    "speed_table",
+    "Table", "class_table", "difference_tables", "name_scores", "result_table", "speed_table",
+    "spread",
 ]  # fmt: skip
 
-# What evaluations measure: the end of the key, and what the report calls it. The first that a run
+# What evaluations measure: the end of the key, and its name in the report. The first that a run
 # has is its score.
 SCORES = {
     "bbox/AP": "AP",
@@ -25,31 +25,37 @@ SCORES = {
     "top1": "top-1",
     "top5": "top-5",
 }
+CLASS_KEY = r"^(?:(?P<data>.*)/)?(?P<kind>bbox|segm)/AP-(?P<name>.+)$"
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under headers; the first cell of a row is its own header.
+class Table(NamedTuple):
+    """Text in rows and columns.
 
     Args:
-        headers: of all columns.
-        rows: as many cells each.
-        shades: for each cell but the first of each row how dark it is, 0 to 1; may be empty.
+        cells: text of each cell; the name of the index is the header of the first column.
+        shades: darkness of each cell, 0 to 1; None for no shades.
         caption: what the table says beyond its headers.
     """
 
-    headers: list[str]
-    rows: list[list[str]]
-    shades: list[list[float]] = field(default_factory=list)
+    cells: pd.DataFrame
+    shades: pd.DataFrame | None = None
     caption: str = ""
 
 
-def score_keys(groups: Iterable[Group]) -> dict[str, str]:
-    """The keys of the scores that any run has, and what the report calls them."""
+def spread(values: Sequence[float | None], form: str) -> str:
+    """The mean of the known values, and the standard deviation of several, as text."""
+    known = [x for x in values if x is not None and not pd.isna(x)]
+    if not known:
+        return ""
+    text = f"{mean(known):{form}}"  # exact, so the last digit does not depend on rounding errors
+    return f"{text} ± {stdev(known):{form}}" if len(known) > 1 else text
+
+
+def name_scores(values: pd.DataFrame) -> dict[str, str]:
+    """The keys of the scores that any run has, and their names in the report."""
     found = {}
-    keys = dict.fromkeys(key for group in groups for run in group.runs for key in run.last)
     for end, name in SCORES.items():
-        for key in keys:
+        for key in values["key"].unique():
             if key == end:
                 found[key] = name
             elif key.endswith(f"/{end}"):  # one of several data sets
@@ -57,163 +63,138 @@ def score_keys(groups: Iterable[Group]) -> dict[str, str]:
     return found
 
 
-def matching(groups: Iterable[Group], pattern: str) -> list[str]:
-    """The keys of values that match a pattern whole, in the order of their first run."""
-    runs = [run for group in groups for run in group.runs]
-    return list(
-        dict.fromkeys(key for run in runs for key in run.last if re.fullmatch(pattern, key))
-    )
-
-
-def result_table(groups: Sequence[Group]) -> Table:
+def result_table(groups: Groups, values: pd.DataFrame) -> Table:
     """A row per group: what it is, what it reached, what it cost."""
-    units = dict.fromkeys(f"{group.first.kind.unit}s" for group in groups)
-    columns: dict[str, Callable[[Group], str]] = {
-        "run": lambda group: group.name,
-        "seeds": lambda group: ", ".join(map(_seed, group.runs)),
-        "taught by": lambda group: _taught_by(group, groups),
-        "parameters": _parameters,
-        " / ".join(units): _length,
-        **{name: _score(key) for key, name in score_keys(groups).items()},
-        "train seconds": lambda group: group.spread(_seconds, 0),
-        "relative time": lambda group: _relative(group, groups),
-        "GPU memory, MB": lambda group: group.spread(lambda run: run.max_memory, 0),
+    facts = _facts(groups, values)
+    by_group = facts.groupby("run", sort=False)
+    units = " / ".join(dict.fromkeys(f"{x.kind.unit}s" for runs in groups.values() for x in runs))
+    columns = {
+        "seeds": by_group["seed"].agg(", ".join),
+        "taught by": by_group["taught by"].first(),
+        "parameters": by_group["parameters"].agg(_different),
+        units: by_group["length"].agg(_different),
+        **{name: by_group[key].agg(spread, ".1f") for key, name in name_scores(values).items()},
+        "train seconds": by_group["train_seconds"].agg(spread, ",.0f"),
+        "relative time": _relative_time(facts),
+        "GPU memory, MB": by_group["max_memory_mb"].agg(spread, ",.0f"),
     }
-    return _filled(groups, columns)
+    return _filled(columns, groups)
 
 
-def speed_table(groups: Sequence[Group]) -> Table:
+def speed_table(groups: Groups, values: pd.DataFrame) -> Table:
     """A row per group: the medians of what a step takes."""
-    columns: dict[str, Callable[[Group], str]] = {
-        "run": lambda group: group.name,
-        "images per step": lambda group: str(group.first.batch or ""),
-        "ms per step": _median("time", 0),
-        "of it for data": _median("data_time", 1),
-        "images/s": lambda group: group.spread(_images_per_second, 0),
-        "train seconds": lambda group: group.spread(_seconds, 0),
-        "seconds left": lambda group: group.spread(_seconds_left, 0),
+    by_group = _facts(groups, values).groupby("run", sort=False)
+    columns = {
+        "images per step": by_group["batch"].agg(_different),
+        "ms per step": by_group["step_ms"].agg(spread, ",.0f"),
+        "of it for data": by_group["data_ms"].agg(spread, ",.1f"),
+        "images/s": by_group["images_per_second"].agg(spread, ",.0f"),
+        "train seconds": by_group["train_seconds"].agg(spread, ",.0f"),
+        "seconds left": by_group["seconds_left"].agg(spread, ",.0f"),
     }
-    return _filled(groups, columns)
+    return _filled(columns, groups)
 
 
-def class_table(groups: Sequence[Group]) -> Table:
+def class_table(groups: Groups, values: pd.DataFrame) -> Table:
     """A row per class: its AP in each group, the mean over the seeds."""
-    pattern = r"(?:(.*)/)?(bbox|segm)/AP-(.+)"
-    groups = [group for group in groups if matching([group], pattern)]
-    keys = matching(groups, pattern)
-    values = [[_mean(group, key) for group in groups] for key in keys]
-    highest = max((x for row in values for x in row if x is not None), default=0) or 1
-    rows = []
-    for key, row in zip(keys, values, strict=True):
-        match = re.fullmatch(pattern, key)
-        assert match
-        dataset, kind, name = match.groups()
-        name += ", mask" if kind == "segm" else ""
-        name += f", {dataset}" if dataset else ""
-        rows.append([name, *("" if x is None else f"{x:.1f}" for x in row)])
-    shades = [[(x or 0) / highest for x in row] for row in values]
-    return Table(["class", *(group.name for group in groups)], rows, shades)
+    parts = values["key"].str.extract(CLASS_KEY)
+    if parts["name"].isna().all():
+        return Table(pd.DataFrame())
+    named = parts["name"] + parts["kind"].map({"bbox": "", "segm": ", mask"})
+    named += (", " + parts["data"]).fillna("")
+    last = values.assign(name=named).dropna(subset="name").groupby(["run", "group", "name"])
+    scores = last["value"].last().groupby(["name", "group"]).mean().unstack()
+    order = named.dropna().unique()
+    scores = scores.reindex(index=order, columns=[x for x in groups if x in scores])
+    cells = scores.map(lambda x: "" if pd.isna(x) else f"{x:.1f}").rename_axis("class")
+    return Table(cells, (scores / (scores.max(axis=None) or 1)).fillna(0))
 
 
-def difference_tables(groups: Sequence[Group]) -> list[Table]:
+def difference_tables(groups: Groups) -> list[Table]:
     """For each kind of run a row per config key whose value differs between runs that have it."""
     tables = []
-    for kind in dict.fromkeys(group.first.kind for group in groups):
-        same_kind = [group for group in groups if group.first.kind == kind]
-        keys = dict.fromkeys(key for group in same_kind for key in group.first.config)
-        rows = [[key, *(_setting(group, key) for group in same_kind)]
-                for key in sorted(keys) if key not in (kind.seed, kind.folder)]  # fmt: skip
-        rows = [row for row in rows if len({cell for cell in row[1:] if cell}) > 1]
-        first = [next(cell for cell in row[1:] if cell) for row in rows]
-        shades = [[float(cell not in ("", x)) for cell in row[1:]]
-                  for row, x in zip(rows, first, strict=True)]  # fmt: skip
-        if rows:
-            headers = ["key", *(group.name for group in same_kind)]
-            tables.append(Table(headers, rows, shades, f"Configs of {kind.script}"))
+    for kind in dict.fromkeys(runs[0].kind for runs in groups.values()):
+        same_kind = {name: runs for name, runs in groups.items() if runs[0].kind == kind}
+        rows = {name: _settings(runs) for name, runs in same_kind.items()}
+        texts = pd.DataFrame(rows).drop(index=[kind.seed, kind.folder], errors="ignore")
+        texts = texts[texts.nunique(axis=1) > 1].sort_index().rename_axis("key")
+        if len(texts):
+            first = texts.bfill(axis=1).iloc[:, 0]
+            shades = (texts.notna() & texts.ne(first, axis=0)).astype(float)
+            tables.append(Table(texts.fillna(""), shades, f"Configs of {kind.script}"))
     return tables
 
 
-def _mean(group: Group, key: str) -> float | None:
-    values = group.values(lambda run: run.last.get(key))
-    return mean(values) if values else None
+def _facts(groups: Groups, values: pd.DataFrame) -> pd.DataFrame:
+    """A row per run: what the tables say of it, numbers as numbers; "run" is its group."""
+    by_key = values.groupby(["run", "key"])["value"]
+    last, medians = by_key.last().unstack(), by_key.median().unstack()
+    rows = [
+        {
+            "folder": str(run.folder),
+            "run": name,
+            "seed": run.seed,
+            "taught by": ", ".join(filter(None, [name_teacher(run, groups), *_methods(run)])),
+            "is_plain": not run.methods,
+            "length": _length(run),
+            "batch": run.batch,
+            "is_finished": run.is_finished,
+            **{x: run.summary.get(x) for x in ("parameters", "train_seconds", "max_memory_mb")},
+        }
+        for name, members in groups.items()
+        for run in members
+    ]
+    facts = pd.DataFrame(rows).set_index("folder").join(last[list(name_scores(values))])
+    seconds, waiting, counted, left = (
+        medians.get(key, pd.Series(dtype=float)).reindex(facts.index)
+        for key in ("time", "data_time", "images_per_second", "eta_seconds")
+    )
+    facts["images_per_second"] = counted.fillna(pd.to_numeric(facts["batch"]) / seconds)
+    facts["seconds_left"] = last.get("eta_seconds", left).where(~facts["is_finished"])
+    return facts.assign(step_ms=1000 * seconds, data_ms=1000 * waiting)
 
 
-def _filled(groups: Sequence[Group], columns: dict[str, Callable[[Group], str]]) -> Table:
+def _filled(columns: dict[str, Any], groups: Groups) -> Table:
     """The columns that say something of at least one group."""
-    cells = {header: [column(group) for group in groups] for header, column in columns.items()}
-    cells = {header: column for header, column in cells.items() if any(column)}
-    return Table(list(cells), [list(row) for row in zip(*cells.values(), strict=True)])
+    cells = pd.DataFrame(columns).reindex(list(groups)).fillna("").rename_axis("run")
+    return Table(cells.loc[:, (cells != "").any()])
 
 
-def _seed(run: Run) -> str:
-    seed = run.config.get(run.kind.seed, -1)
-    return "random" if seed is None or seed < 0 else str(seed)
+def _different(values: pd.Series) -> str:
+    """All different values, as text."""
+    known = values.dropna().unique()
+    return " or ".join(x if isinstance(x, str) else f"{x:,.0f}" for x in known)
 
 
-def _taught_by(group: Group, groups: Sequence[Group]) -> str:
-    methods = " + ".join(group.first.methods)
-    return f"{teacher_name(group.first, groups)}, {methods}".lstrip(", ") if methods else ""
+def _methods(run: Run) -> list[str]:
+    return [" + ".join(run.methods)] if run.methods else []
 
 
-def _parameters(group: Group) -> str:
-    return " or ".join(f"{x:,}" for x in dict.fromkeys(group.values(_size)))
+def _length(run: Run) -> str:
+    whole = f"{run.length:,}"
+    return whole if run.is_finished else f"{run.steps:,} of {whole}: interrupted"
 
 
-def _size(run: Run) -> int | None:
-    return run.summary.get("parameters")
+def _relative_time(facts: pd.DataFrame) -> pd.Series:
+    """Training time in that of the first plain group of as many parameters; empty for that one."""
+    by_group = facts.groupby("run", sort=False)
+    seconds = pd.to_numeric(facts["train_seconds"]).groupby(facts["run"], sort=False).mean()
+    sizes, plain = by_group["parameters"].first(), by_group["is_plain"].first()
+    ratios = {}
+    for name, size in sizes.items():
+        same_size = sizes[(sizes == size) & plain].index
+        if len(same_size) and same_size[0] != name:
+            ratios[name] = seconds[name] / seconds[same_size[0]]
+    texts = {name: f"{ratio:.2f}" for name, ratio in ratios.items() if pd.notna(ratio)}
+    return pd.Series(texts, dtype=object)
 
 
-def _length(group: Group) -> str:
-    whole = f"{group.first.length:,}"
-    if group.first.is_finished:
-        return whole
-    done = dict.fromkeys(f"{run.steps:,}" for run in group.runs)
-    return f"{', '.join(done)} of {whole}: interrupted"
-
-
-def _score(key: str) -> Callable[[Group], str]:
-    return lambda group: group.spread(lambda run: run.last.get(key), 1)
-
-
-def _seconds(run: Run) -> float | None:
-    return run.summary.get("train_seconds")
-
-
-def _relative(group: Group, groups: Sequence[Group]) -> str:
-    """Training time in that of the first plain run of as many parameters; empty for that run."""
-    size = _size(group.first)
-    plain = [x for x in groups if not x.first.methods and _size(x.first) == size]
-    if size is None or not plain or plain[0] is group:
-        return ""
-    seconds = [x.values(_seconds) for x in (group, plain[0])]
-    return f"{mean(seconds[0]) / mean(seconds[1]):.2f}" if all(seconds) else ""
-
-
-def _median(key: str, digits: int) -> Callable[[Group], str]:
-    """The column of a time's median over the steps, in ms."""
-
-    def milliseconds(run: Run) -> float | None:
-        values = run.series(key).values()
-        return 1000 * median(values) if values else None
-
-    return lambda group: group.spread(milliseconds, digits)
-
-
-def _images_per_second(run: Run) -> float | None:
-    if counted := run.series("images_per_second").values():
-        return median(counted)
-    seconds = run.series("time").values()
-    return run.batch / median(seconds) if run.batch and seconds else None
-
-
-def _seconds_left(run: Run) -> float | None:
-    return None if run.is_finished else run.last.get("eta_seconds")
-
-
-def _setting(group: Group, key: str) -> str:
-    values = dict.fromkeys(_written(run.config[key]) for run in group.runs if key in run.config)
-    return "; ".join(values)
-
-
-def _written(value: Any) -> str:
-    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+def _settings(runs: Sequence[Run]) -> dict[str, str]:
+    """The value of each config key of a group's runs, as text."""
+    found: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for key, value in run.config.items():
+            is_text = isinstance(value, str) and value
+            text = value if is_text else json.dumps(value, ensure_ascii=False)
+            found.setdefault(key, {})[text] = None
+    return {key: "; ".join(texts) for key, texts in found.items()}

@@ -3,31 +3,22 @@
 import json
 import runpy
 import sys
-from contextlib import contextmanager
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from benchmarks import speed as package
-from benchmarks.speed import (
-    Point,
-    Pyramid,
-    Settings,
-    benchmark,
-    compare,
-    comparison_table,
-    growth,
-)
-from benchmarks.speed.growth import fit_slope
+from benchmarks.speed import Settings, benchmark, comparison_table
 from benchmarks.speed.measure import extra_memory, interleaved, resident_memory
-from benchmarks.speed.models import build_models, synthetic_batch
+from benchmarks.speed.models import build_models, name_levels, synthetic_batch
 from benchmarks.speed.parts import parts
-from benchmarks.speed.stock_process import stock_process
 from tests.d2 import tiny
 
+TURN = 0.06  # seconds, longer than `measure.TURN`
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "benchmark.py"
 SECONDS = [
     "plain_step", "teacher_backbone", "teacher", "distilled_step", "textbook_step",
@@ -62,7 +53,7 @@ def call(monkeypatch, *arguments):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     config = recipe(tmp_path_factory.mktemp("recipe"))
-    return benchmark(Settings(config, size=(64, 96), repeats=2, device="cpu", memory="kept"))
+    return benchmark(Settings(config, size=(64, 96), repeats=2, device="cpu"))
 
 
 def test_every_number_is_there_and_positive(results):
@@ -163,46 +154,38 @@ def test_mixed_precision_is_measured(tmp_path):
         repeats=1,
         precision="bfloat16",
         device="cpu",
-        memory="kept",
     )
     results = benchmark(settings)
     assert results["distilled_step"] > 0
     assert results["settings"]["precision"] == "bfloat16"
 
 
-def test_the_textbook_alone_runs_in_a_process_of_its_own(tmp_path, monkeypatch):
-    called = []
-
-    @contextmanager
-    def here(settings):
-        yield called.append
-
-    monkeypatch.setattr(compare, "stock_process", here)
-    benchmark(Settings(recipe(tmp_path, tiny.RETINANET), size=(64, 96), repeats=1, device="cpu"))
-    assert set(called) == {"textbook_step", "textbook_distillation", "textbook_hcl"}
-
-
-def test_a_part_that_fails_in_the_other_process_fails_here(tmp_path):
-    settings = Settings(recipe(tmp_path, tiny.RETINANET), size=(64, 96), device="cpu")
-    with stock_process(settings) as run:
-        run("textbook_hcl")
-        with pytest.raises(KeyError, match="no_such_part"):
-            run("no_such_part")
-
-
-def test_parts_take_turns_and_each_is_called_so_often():
+def test_parts_take_turns_and_each_repeat_begins_with_another():
     calls = []
-    parts = {name: lambda name=name: calls.append(name) for name in "abc"}
-    seconds = interleaved(parts, repeats=4)
-    assert "".join(calls) == "abc" + "abc" + "bca" + "cab" + "abc"
-    assert list(seconds) == list("abc")
-    assert all(0 <= s.least <= s.median <= s.most for s in seconds.values())
+
+    def part(name):
+        calls.append(name)
+        time.sleep(TURN)  # so a turn is one call that counts, and one before that does not
+
+    seconds = interleaved({name: partial(part, name) for name in "abc"}, repeats=4)
+    assert "".join(calls[::2]) == "".join(calls[1::2]) == "abc" + "bca" + "cab" + "abc"
+    assert {name: len(x.times) for name, x in seconds.items()} == {"a": 4, "b": 4, "c": 4}
+    assert all(x.median == pytest.approx(TURN, rel=0.5) for x in seconds.values())
 
 
-def test_the_first_round_does_not_count(monkeypatch):
-    clock = iter([0, 100, 200, 201, 300, 303, 400, 402])
-    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    assert interleaved({"a": lambda: None}, repeats=3)["a"] == (2, 1, 3)
+def test_the_levels_are_named_as_the_recipe_names_them(tmp_path):
+    distill = {"REVIEWKD": {"IN_FEATURES": ["p3", "p5"]}}
+    settings = Settings(recipe(tmp_path, tiny.RETINANET, distill), device="cpu")
+    batch = synthetic_batch((64, 96), 2)
+    models = build_models(package.checked_config(settings), batch)
+    assert name_levels(models.ours, batch) == ["p3", "p5"]
+    assert models.textbook.names == ("p3", "p5")
+
+
+def test_a_recipe_whose_method_fuses_no_levels_is_refused(tmp_path):
+    settings = Settings(recipe(tmp_path, distill={"METHODS": ["DKD"]}), device="cpu")
+    with pytest.raises(ValueError, match=r"METHODS must name a method that fuses levels.* got DKD"):
+        build_models(package.checked_config(settings), synthetic_batch((64, 96), 2))
 
 
 def test_extra_memory_is_the_most_held_at_once():
@@ -236,53 +219,17 @@ def test_resident_memory_is_parameters_buffers_and_momentum():
     assert resident_memory([model, model]) == pytest.approx(2 + buffers)
 
 
-@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0, 2.0])
-def test_the_slope_of_a_power_law_is_found(exponent):
-    values = [3, 12, 40]
-    assert fit_slope(values, [0.07 * x**exponent for x in values]) == pytest.approx(exponent)
-
-
-def test_growth_varies_one_thing_at_a_time():
-    pyramid = Pyramid((6, 8), (5, 7), (4, 8))
-    measured = growth(pyramid, Point((48, 72), 2, 4, 2), repeats=1)
-    assert [row["values"] for row in measured.values()] == [
-        [12 * 18, 24 * 36, 48 * 72],
-        [1, 2],
-        [64, 128, 256],
-        [1, 2, 4],
-    ]
-    for name, row in measured.items():
-        for kind in ("ours", "textbook"):
-            assert len(row[kind]) == len(row["values"])
-            assert min(row[kind]) > 0
-            assert (f"{kind}_slope" in row) == (name != "levels")
-
-
-def test_growth_needs_two_cells():
-    with pytest.raises(
-        ValueError, match="cells of stride 64 or more in 1 image of 16 x 32; got 64 128"
-    ):
-        growth(Pyramid((6,), (5,), (64,)), Point((64, 128), 1, 4, 1), repeats=1)
-
-
-def test_the_script_writes_numbers_and_picture(tmp_path, monkeypatch, capsys):
-    numbers, picture = tmp_path / "b.json", tmp_path / "growth.png"
+def test_the_script_prints_the_table_and_writes_the_numbers(tmp_path, monkeypatch, capsys):
+    numbers = tmp_path / "b.json"
     arguments = [
         "--config-file", recipe(tmp_path, tiny.RETINANET), "--size", 64, 96, "--repeats", 1,
-        "--device", "cpu", "--json", numbers, "--growth", picture, "--growth-size", 32, 520,
-        "MODEL.DISTILL.REVIEWKD.MID_CHANNELS", 8,
+        "--device", "cpu", "--json", numbers, "MODEL.DISTILL.REVIEWKD.MID_CHANNELS", 8,
     ]  # fmt: skip
     assert call(monkeypatch, *arguments) == 0
     results = json.loads(numbers.read_text())
     assert {*SECONDS, *MEMORY, *EXTRA_MEMORY, *RATIOS, *RATES} <= set(results)
-    assert results["growth"]["base"]["size"] == [32, 520]
-    assert results["growth"]["base"]["mid_channels"] == 8
-    assert results["growth"]["levels"]["values"] == [1, 2, 3, 4, 5]
-    with Image.open(picture) as image:
-        assert image.width > 1000
-    out = capsys.readouterr().out
-    assert "student alone" in out
-    assert str(picture) in out
+    assert results["settings"]["memory"] == "kept"
+    assert "student alone" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -294,7 +241,7 @@ def test_the_script_writes_numbers_and_picture(tmp_path, monkeypatch, capsys):
         (["--size", 16, 96], "--size must be at least 32 32; got 16 96"),
         (["--precision", "int8"], "must be float32, float16, bfloat16; got int8"),
         (["--device", "tpu"], "--device must be auto, cpu or cuda; got tpu"),
-        (["--memory", "none"], "--memory must be own, kept or stock; got none"),
+        (["--memory", "own"], "--memory must be kept or stock; got own"),
         (["--json", "/no/such/b.json"], "--json must be in a folder that exists; got '/no/such"),
         (["--config-file", "no.yaml"], "config file must exist; got 'no.yaml'"),
         (["MODEL.DEPHT", 3], "config key must be known; got MODEL.DEPHT"),

@@ -1,6 +1,7 @@
 """What the pictures show, against what the models compute; and the files that are written."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from detectron2.data.detection_utils import read_image
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from PIL import Image
 
 from reviewkd_det.core import hierarchical_context_loss
@@ -16,9 +17,10 @@ from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.data import register_coco_format
 from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer
 from reviewkd_det.pictures import draw_pictures
+from reviewkd_det.pictures.captured import Fusion, LevelMaps
 from reviewkd_det.pictures.levels import draw_levels
 from reviewkd_det.pictures.predictions import color_of, draw_predictions
-from reviewkd_det.pictures.runs import LevelMaps, View, load_run, look
+from reviewkd_det.pictures.runs import View, load_run, look
 from reviewkd_det.pictures.scenes import Scene, image_records, read_scenes
 from tests.d2 import scenes, tiny
 
@@ -117,10 +119,20 @@ def test_gates_are_named_after_what_they_let_through(config, scene):
 
     run = load_run("x", save_run(config.parent / "fixed", load_config(config), change=fix))
     *others, coarsest = look(run, scene).levels
-    assert coarsest.gates is None
+    assert (coarsest.gates, coarsest.fusion) == (None, Fusion.COARSEST)
     for level in others:
+        assert level.fusion is Fusion.GATED
         np.testing.assert_allclose(level.gates[0], 0.9, rtol=1e-5)
         np.testing.assert_allclose(level.gates[1], 0.2, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("fusion", "kind"), [("sum", Fusion.SUM), ("none", Fusion.NONE)])
+def test_what_takes_the_place_of_gates_is_known(config, scene, fusion, kind):
+    cfg = load_config(config, ["MODEL.DISTILL.REVIEWKD.FUSION", fusion])
+    run = load_run("x", save_run(config.parent / f"fusion_{fusion}", cfg))
+    *others, coarsest = look(run, scene).levels
+    assert all((level.gates, level.fusion) == (None, kind) for level in others)
+    assert coarsest.fusion is Fusion.COARSEST
 
 
 def test_the_detections_are_the_models_own(distilled, plain, scene):
@@ -234,11 +246,11 @@ def shown(view, tmp_path, colors, value):
     return int(pixels(tmp_path / "levels.png", color).sum())
 
 
-def level(teacher, fused, difference, gates=None):
+def level(teacher, fused, difference, gates=None, fusion=Fusion.COARSEST):
     maps = [np.full((4, 6), float(value)) for value in (teacher, fused, difference)]
     if gates:
         gates = np.stack([np.full((4, 6), gate) for gate in gates])
-    return LevelMaps("p4", 16, *maps, gates, 0.5)
+    return LevelMaps("p4", 16, *maps, gates, 0.5, fusion)
 
 
 def test_the_maps_of_a_level_share_one_scale(tmp_path):
@@ -246,6 +258,24 @@ def test_the_maps_of_a_level_share_one_scale(tmp_path):
     full, none = (shown(view, tmp_path, "viridis", value) for value in (1.0, 0.0))
     assert none > 10_000
     assert full == pytest.approx(2 * none, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("fusion", "words"),
+    [
+        (Fusion.SUM, ["whole", "whole"]),
+        (Fusion.COARSEST, ["whole", "nothing"]),
+        (Fusion.NONE, ["whole", "itself"]),
+    ],
+)
+def test_the_picture_says_what_takes_the_place_of_gates(tmp_path, fusion, words):
+    image = np.full((60, 90, 3), 128, dtype=np.uint8)
+    with rc_context({"svg.fonttype": "none"}):  # words stay words
+        view = View(image, None, [level(3, 3, 1, fusion=fusion)])
+        draw_levels(view, "title", tmp_path / "levels.svg")
+    text = (tmp_path / "levels.svg").read_text()
+    said = re.findall(r">[^<>]*\b(whole|nothing|itself)\b[^<>]*</", text)
+    assert said == words
 
 
 def test_gates_are_drawn_from_0_to_1_and_their_absence_is_said(tmp_path):
@@ -256,13 +286,13 @@ def test_gates_are_drawn_from_0_to_1_and_their_absence_is_said(tmp_path):
     assert coarser == pytest.approx(own, rel=0.05)
 
 
-def test_each_image_has_its_pictures_and_the_same_ones_again(distilled, plain, tmp_path):
+def test_an_image_has_its_pictures_and_the_same_ones_again(distilled, plain, tmp_path):
     runs = {"plain": plain, "kd": distilled}
-    written = draw_pictures(runs, tmp_path / "a", count=2, min_score=0.4)
-    names = ["predictions_0", "levels_kd_0", "predictions_1", "levels_kd_1"]
+    written = draw_pictures(runs, tmp_path / "a", count=1, min_score=0.4)
+    names = ["predictions_0", "levels_kd_0"]
     assert [path.name for path in written] == [f"{name}.png" for name in names]
     assert sorted(written) == sorted((tmp_path / "a").iterdir())
-    for path in draw_pictures(runs, tmp_path / "b", count=2, min_score=0.4):
+    for path in draw_pictures(runs, tmp_path / "b", count=1, min_score=0.4):
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
         with Image.open(path) as picture:
             assert picture.width == pytest.approx(1600, abs=2)

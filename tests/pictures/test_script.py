@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from detectron2.modeling import build_model
 
+from reviewkd_det.commands.visualize import named_runs
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer
 from tests.d2 import scenes, tiny
@@ -69,11 +70,10 @@ def test_bad_arguments_are_found_before_anything_heavy_is_imported(run, tmp_path
     subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.DEVNULL)
 
 
-def test_a_folder_is_called_by_its_own_name_or_a_given_one(run, tmp_path, monkeypatch):
+def test_a_folder_is_called_by_its_own_name_or_a_given_one(run, tmp_path):
     equal = tmp_path / "lr=0.1"
     equal.mkdir()
     (equal / "config.yaml").touch()
-    named_runs = runpy.run_path(str(SCRIPT))["named_runs"]
     assert named_runs([f"{run}/", f"my run={run}", str(equal)]) == {
         "run": run,
         "my run": run,

@@ -10,23 +10,19 @@ import yaml
 from PIL import Image
 
 from reviewkd_det.report import read_run, write_page
-from reviewkd_det.report.commands import command
-from reviewkd_det.report.figures import draw_levels, draw_losses, draw_scores
-from reviewkd_det.report.groups import grouped, teacher_name
+from reviewkd_det.report.figures import draw_levels, draw_losses, draw_scores, draw_summary
+from reviewkd_det.report.groups import group_runs, name_teacher, tidy_values
 from reviewkd_det.report.tables import (
     class_table,
     difference_tables,
+    name_scores,
     result_table,
-    score_keys,
     speed_table,
 )
+from tests.classification.running import train as train_classifier
 from tests.d2.test_scripts import call, prepare
 
-LOG = (
-    "[11/21 10:00:00 detectron2]: Command line arguments: Namespace(config_file='my student.yaml', "
-    "resume={resume}, eval_only={eval_only}, num_gpus=2, num_machines=1, machine_rank=0, "
-    "dist_url='tcp://127.0.0.1:1', opts=['SEED', '{seed}'], overwrite=False)\n"
-)
+COMMAND = "python tools/train_net.py --config-file 'my student.yaml' --num-gpus 2 SEED 1"
 
 
 def config(folder, *, seed=1, iterations=40, methods=(), weights="", batch=4, **more):
@@ -52,22 +48,24 @@ def points(average_precision=10.0, *, until=40, levels=()):
     return [*lines, {"iteration": until, "bbox/AP-<dog>": math.nan, **scores}]
 
 
-def write_run(folder, tree, lines, *, summary=None, log=""):
+def write_run(folder, tree, lines, *, summary=None, command=""):
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(tree))
     (folder / "metrics.json").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     if summary:
         (folder / "summary.json").write_text(json.dumps(summary))
-    (folder / "log.txt").write_text(log)
+    if command:
+        record = {"command": command, "started": "2026-11-21", "versions": {"torch": "2.15.0"}}
+        (folder / "run.json").write_text(json.dumps(record))
     return folder
 
 
 def make(
-    folder, average_precision=10.0, *, seconds=50.0, parameters=900, levels=(), log="", **keys
+    folder, average_precision=10.0, *, seconds=50.0, parameters=900, levels=(), command="", **keys
 ):
     tree, lines = config(folder, **keys), points(average_precision, levels=levels)
     summary = {"train_seconds": seconds, "parameters": parameters}
-    return read_run(write_run(folder, tree, lines, summary=summary, log=log))
+    return read_run(write_run(folder, tree, lines, summary=summary, command=command))
 
 
 def make_classifier(folder):
@@ -96,7 +94,13 @@ def make_pair(tmp_path):
 
 
 def rows(table):
-    return {row[0]: dict(zip(table.headers[1:], row[1:], strict=True)) for row in table.rows}
+    return table.cells.to_dict("index")
+
+
+def shown(make_it, runs):
+    """What a function of the groups and of all their values makes of some runs."""
+    groups = group_runs(runs)
+    return make_it(groups, tidy_values(groups))
 
 
 def test_steps_are_counted_from_one_and_end_at_the_last(tmp_path):
@@ -117,19 +121,19 @@ def test_of_repeated_iterations_the_last_values_count(tmp_path):
 def test_what_could_not_be_measured_is_left_out(tmp_path):
     run = make(tmp_path / "run")
     assert "bbox/AP-<dog>" not in run.last
-    assert class_table(grouped([run])).rows == [["cat", "30.0"]]
+    assert rows(shown(class_table, [run])) == {"cat": {"run": "30.0"}}
 
 
 def test_an_interrupted_run_says_so_and_is_no_seed_of_a_whole_one(tmp_path):
     whole = make(tmp_path / "whole")
     lines = points(3.0, until=20)
     cut = read_run(write_run(tmp_path / "cut", config(tmp_path / "cut", seed=2), lines))
-    table = rows(result_table(grouped([whole, cut])))
+    table = rows(shown(result_table, [whole, cut]))
     assert table["whole"]["iterations"] == "40"
     assert table["cut"]["iterations"] == "21 of 40: interrupted"
     assert table["cut"]["AP"] == "3.0"
     assert table["cut"]["train seconds"] == ""
-    assert rows(speed_table(grouped([whole, cut])))["cut"]["seconds left"] == "7"
+    assert rows(shown(speed_table, [whole, cut]))["cut"]["seconds left"] == "7"
 
 
 def test_a_line_that_was_cut_short_is_left_out(tmp_path):
@@ -142,19 +146,25 @@ def test_a_line_that_was_cut_short_is_left_out(tmp_path):
 def test_a_run_without_evaluation_has_no_scores(tmp_path):
     tree = config(tmp_path / "run")
     run = read_run(write_run(tmp_path / "run", tree, points()[:-1]))
-    groups = grouped([run])
-    assert not score_keys(groups)
-    assert draw_scores(groups) is None
+    assert not name_scores(tidy_values({"run": [run]}))
+    assert shown(draw_scores, [run]) is None
     write_page([run], tmp_path / "page.html", tmp_path / "page.png")
     assert 'id="scores"' not in (tmp_path / "page.html").read_text()
 
 
+def test_a_run_that_ended_before_its_first_values_has_a_page(tmp_path):
+    runs = [read_run(write_run(tmp_path / "run", config(tmp_path / "run"), []))]
+    write_page(runs, tmp_path / "page.html", tmp_path / "page.png")
+    runs.append(make(tmp_path / "other", methods=["KD"]))
+    write_page(runs, tmp_path / "page.html", tmp_path / "page.png")
+    assert "0 of 40: interrupted" in (tmp_path / "page.html").read_text()
+
+
 def test_runs_that_differ_in_their_seed_are_one_row(tmp_path):
-    groups = grouped(make_pair(tmp_path))
-    assert [(group.name, len(group.runs)) for group in groups] == [
-        ("teacher", 1), ("plain", 2), ("taught", 2),
-    ]  # fmt: skip
-    table = rows(result_table(groups))
+    runs = make_pair(tmp_path)
+    sizes = {name: len(members) for name, members in group_runs(runs).items()}
+    assert sizes == {"teacher": 1, "plain": 2, "taught": 2}
+    table = rows(shown(result_table, runs))
     assert table["plain"]["AP"] == "12.0 ± 2.8"  # 10 and 14: the square root of 2 * 2 * 2
     assert table["plain"]["seeds"] == "1, 2"
     assert table["taught"]["taught by"] == "teacher, ReviewKD"
@@ -175,32 +185,32 @@ def test_students_of_equal_teachers_are_one_row_and_of_others_are_not(tmp_path):
     other = make(tmp_path / "other", iterations=60)
     runs = [*teachers, other]
     runs += [student(f"taught_{i}", teacher) for i, teacher in enumerate(runs)]
-    groups = grouped(runs)
-    assert [len(group.runs) for group in groups] == [2, 1, 2, 1]
-    assert [group.name for group in groups] == ["teacher", "other", "taught", "taught_2"]
-    assert [teacher_name(group.first, groups) for group in groups] == ["", "", "teacher", "other"]
+    groups = group_runs(runs)
+    assert [len(members) for members in groups.values()] == [2, 1, 2, 1]
+    assert list(groups) == ["teacher", "other", "taught", "taught_2"]
+    teachers = [name_teacher(members[0], groups) for members in groups.values()]
+    assert teachers == ["", "", "teacher", "other"]
 
 
 def test_two_groups_of_one_name_are_told_apart_by_their_folders(tmp_path):
     runs = [make(tmp_path / part / "run", iterations=n) for part, n in (("a", 20), ("b", 40))]
-    assert [group.name for group in grouped(runs)] == ["a/run", "b/run"]
+    assert list(group_runs(runs)) == ["a/run", "b/run"]
     runs.append(make(tmp_path / "c" / "a" / "run", iterations=60))
-    names = [group.name for group in grouped(runs)]
-    assert names == [str(runs[0].folder), "b/run", str(runs[2].folder)]
+    assert list(group_runs(runs)) == [str(runs[0].folder), "b/run", str(runs[2].folder)]
 
 
 def test_a_folder_given_twice_is_refused(tmp_path):
     run = make(tmp_path / "run")
     with pytest.raises(ValueError, match=r"a run must be given once; got '.*run' twice"):
-        grouped([run, read_run(tmp_path / "run" / ".." / "run")])
+        group_runs([run, read_run(tmp_path / "run" / ".." / "run")])
 
 
 def test_only_keys_that_differ_are_listed(tmp_path):
-    (table,) = difference_tables(grouped(make_pair(tmp_path)))
+    (table,) = difference_tables(group_runs(make_pair(tmp_path)))
     # DEPTH is of the students alone, and the same in them.
     assert set(rows(table)) == {"MODEL.DISTILL.METHODS", "MODEL.DISTILL.TEACHER.WEIGHTS"}
     assert rows(table)["MODEL.DISTILL.METHODS"]["taught"] == '["ReviewKD"]'
-    assert difference_tables(grouped([make(tmp_path / "run")])) == []
+    assert difference_tables(group_runs([make(tmp_path / "run")])) == []
 
 
 def test_what_a_plain_detector_ignores_is_no_difference(tmp_path):
@@ -209,11 +219,10 @@ def test_what_a_plain_detector_ignores_is_no_difference(tmp_path):
         tree = config(tmp_path / name, methods=methods)
         tree["MODEL"]["META_ARCHITECTURE"] = "GeneralizedRCNN"
         runs.append(read_run(write_run(tmp_path / name, tree, points())))
-    groups = grouped(runs)
-    assert len(groups) == 1
-    assert groups[0].first.methods == []
+    assert len(group_runs(runs)) == 1
+    assert runs[0].methods == []
     runs.append(make(tmp_path / "three", methods=["ReviewKD"]))
-    (table,) = difference_tables(grouped(runs))
+    (table,) = difference_tables(group_runs(runs))
     assert set(rows(table)) == {"MODEL.META_ARCHITECTURE"}
 
 
@@ -224,39 +233,41 @@ def test_unlabelled_images_are_images_of_a_step(tmp_path):
         tree = config(tmp_path / f"run{methods}", methods=methods, **more)
         tree["SOLVER"]["UNLABELED_PER_BATCH"] = 4
         runs.append(read_run(write_run(tmp_path / f"run{methods}", tree, points())))
-    speeds = [row["images/s"] for row in rows(speed_table(grouped(runs))).values()]
+    speeds = [row["images/s"] for row in rows(shown(speed_table, runs)).values()]
     assert speeds == ["20", "40"]  # 4 and 8 images in 0.2 s
 
 
-def test_the_largest_memory_of_the_log_is_shown(tmp_path):
-    run = make(tmp_path / "run", log="iter: 19 max_mem: 900M\niter: 39 max_mem: 1200M\n")
-    assert rows(result_table(grouped([run])))["run"]["GPU memory, MB"] == "1,200"
+def test_the_gpu_memory_is_shown_where_a_run_recorded_it(tmp_path):
+    plain = make(tmp_path / "plain", iterations=20)
+    summary = {"max_memory_mb": 1200}
+    tree = config(tmp_path / "run")
+    run = read_run(write_run(tmp_path / "run", tree, points(), summary=summary))
+    table = rows(shown(result_table, [plain, run]))
+    assert [row["GPU memory, MB"] for row in table.values()] == ["", "1,200"]
+    assert "GPU memory, MB" not in rows(shown(result_table, [plain]))["plain"]
 
 
-def test_the_command_is_the_one_that_began_the_training(tmp_path):
-    states = [(1, False, False), (2, False, False), (3, True, False), (4, False, True)]
-    text = "".join(LOG.format(seed=s, resume=r, eval_only=e) for s, r, e in states)
-    run = make(tmp_path / "run", log=text + LOG[:130])
-    assert command(run) == (
-        "python tools/train_net.py --config-file 'my student.yaml' --num-gpus 2 SEED 2"
-    )
-    run = make(tmp_path / "silent")
-    path = tmp_path / "silent" / "config.yaml"
-    assert command(run) == f"python tools/train_net.py --config-file {path}"
+def test_the_command_is_the_recorded_one_or_one_with_the_whole_config(tmp_path):
+    assert make(tmp_path / "run", command=COMMAND).command == COMMAND
+    path = tmp_path / "old" / "config.yaml"
+    old = make(tmp_path / "old")
+    assert old.command == f"python tools/train_net.py --config-file {path}"
 
 
 def test_a_classifier_stands_beside_detectors(tmp_path):
     runs = [make(tmp_path / "detector"), make_classifier(tmp_path / "classifier")]
-    groups = grouped(runs)
-    table = rows(result_table(groups))
+    table = rows(shown(result_table, runs))
     assert table["classifier"]["iterations / epochs"] == "2"
     assert table["classifier"]["top-1"] == "42.0"
     assert table["classifier"]["AP"] == ""
     assert table["classifier"]["taught by"] == "resnet56, KD"
-    assert rows(speed_table(groups))["classifier"]["images/s"] == "80"
-    titles = [axis.get_title() for axis in draw_losses(groups).axes]
-    assert titles == ["total_loss", "loss_ce"]
-    assert command(runs[1]).startswith("python classification/train.py --config-file ")
+    assert rows(shown(speed_table, runs))["classifier"]["images/s"] == "80"
+    panels = {x.get_title(): x.get_xlabel() for x in shown(draw_losses, runs).axes}
+    assert panels == {"total_loss": "iteration", "loss_ce": "epoch"}
+    assert [x.get_title() for x in shown(draw_summary, runs).axes] == [
+        "AP at the end", "AP over iterations", "total_loss",
+    ]  # fmt: skip
+    assert runs[1].command.startswith("python classification/train.py --config-file ")
     write_page(runs, tmp_path / "page.html", tmp_path / "page.png")
 
 
@@ -274,21 +285,56 @@ def test_a_python_config_is_read_as_data(tmp_path):
     run = read_run(folder)
     assert (run.methods, run.teacher, run.batch, run.length) == (["ReviewKD"], "zoo.yaml", 3, 2)
     assert run.config["model.shape.channels"] == [1, 2]
-    assert command(run).startswith("python tools/lazyconfig_train_net.py ")
+    assert run.command.startswith("python tools/lazyconfig_train_net.py ")
 
 
 def test_several_data_sets_have_a_column_each(tmp_path):
     lines = [{"iteration": 39, "day/bbox/AP": 1.0, "night/bbox/AP": 2.0, "night/bbox/AP-cat": 3.0}]
     run = read_run(write_run(tmp_path / "run", config(tmp_path / "run"), lines))
-    assert list(score_keys(grouped([run])).values()) == ["AP on day", "AP on night"]
-    assert class_table(grouped([run])).rows == [["cat, night", "3.0"]]
+    scores = name_scores(tidy_values({"run": [run]}))
+    assert list(scores.values()) == ["AP on day", "AP on night"]
+    assert rows(shown(class_table, [run])) == {"cat, night": {"run": "3.0"}}
 
 
 def test_the_levels_of_each_distilled_run_have_a_panel(tmp_path):
-    figure = draw_levels(grouped(make_pair(tmp_path)))
+    figure = shown(draw_levels, make_pair(tmp_path))
     assert [axis.get_title() for axis in figure.axes] == ["taught"]
-    assert [line.get_label() for line in figure.axes[0].lines[1::2]] == ["a", "b"]
-    assert draw_levels(grouped([make(tmp_path / "run")])) is None
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    assert shown(draw_levels, [make(tmp_path / "run")]) is None
+
+
+def test_a_curve_is_the_mean_of_the_seeds_where_all_have_a_value(tmp_path):
+    runs = [make(tmp_path / f"run{seed}", 10.0 * seed, seed=seed) for seed in (1, 2)]
+    with (tmp_path / "run2" / "metrics.json").open("a") as file:
+        file.write('{"iteration": 5, "bbox/AP": 1.0}\n')
+    runs[1] = read_run(tmp_path / "run2")
+    curve = shown(draw_scores, runs).axes[1].lines[0]
+    assert curve.get_xydata().tolist() == [[40, 15]]
+
+
+def test_the_curves_of_a_long_run_have_few_points_and_reach_its_end(tmp_path):
+    lines = [{"iteration": i, "total_loss": 5.0 + i} for i in range(1500)]
+    runs = [
+        read_run(write_run(tmp_path / f"{x}", config(tmp_path, seed=x, iterations=1500), lines))
+        for x in (1, 2)
+    ]
+    recorded, smoothed = shown(draw_losses, runs).axes[0].lines[:2]
+    assert len(recorded.get_xdata()) == 1500
+    assert 100 < len(smoothed.get_xdata()) <= 200
+    assert smoothed.get_xydata()[-1].tolist() == [1500, 1504]
+    middle = smoothed.get_xydata()[90]
+    assert middle[1] == pytest.approx(middle[0] + 4)  # a straight line stays one
+
+
+def test_the_values_of_all_runs_are_one_table(tmp_path):
+    values = tidy_values(group_runs([make(tmp_path / f"run{x}", x, seed=x) for x in (1, 2)]))
+    scores = values[values["key"] == "bbox/AP"]
+    columns = ["group", "seed", "unit", "step", "value"]
+    assert scores[columns].values.tolist() == [
+        ["run", "1", "iteration", 40, 1.0],
+        ["run", "2", "iteration", 40, 2.0],
+    ]
+    assert not values["value"].isna().any()
 
 
 def test_the_page_holds_everything_and_asks_for_nothing(tmp_path):
@@ -310,8 +356,7 @@ def test_the_page_holds_everything_and_asks_for_nothing(tmp_path):
 
 def test_what_a_run_names_is_text_on_the_page(tmp_path):
     bad = "<script>alert(1)</script>"
-    run = make(tmp_path / "run", log=LOG.replace("my student.yaml", bad).format(
-        seed=1, resume=False, eval_only=False))  # fmt: skip
+    run = make(tmp_path / "run", command=f"python {bad}")
     run = read_run(run.folder, bad)
     write_page([run], tmp_path / "page.html", tmp_path / "page.png")
     text = (tmp_path / "page.html").read_text()
@@ -340,6 +385,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         ("metrics.json", "{}\n", r"metrics.json must name the iteration in each line; got \{\}"),
         ("metrics.json", "x\n{}\n", r"metrics.json' must hold JSON; got 'x': Expecting"),
         ("summary.json", "{", r"summary.json' must hold JSON; got '\{': Expecting"),
+        ("run.json", "{", r"run.json' must hold JSON; got '\{': Expecting"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, text, sentence):
@@ -356,8 +402,19 @@ def test_a_real_run_is_read_whole(tmp_path, request, monkeypatch):
     assert (run.steps, run.length, run.methods) == (2, 2, ["ReviewKD"])
     levels = [key for key in run.last if key.startswith("loss_reviewkd/")]
     assert sum(run.last[key] for key in levels) == pytest.approx(run.last["loss_reviewkd"])
-    assert command(run) == f"python tools/train_net.py --config-file {student} SEED 4"
-    table = rows(result_table(grouped([run])))["run"]
+    assert run.command.endswith(f"train_net.py --config-file {student} SEED 4")
+    table = rows(shown(result_table, [run]))["run"]
     assert table["seeds"] == "4"
     assert all(table[name] for name in ("taught by", "parameters", "iterations", "train seconds"))
     write_page([run], tmp_path / "page.html", tmp_path / "page.png")
+
+
+def test_a_real_classifier_is_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["classification/train.py", "--overwrite", "SEED", "4"])
+    train_classifier(tmp_path / "run", "SOLVER.EPOCHS", 1, "SEED", 4)
+    run = read_run(tmp_path / "run")
+    assert run.command == "python classification/train.py SEED 4"
+    assert run.record["processes"] == 1
+    table = rows(shown(result_table, [run]))["run"]
+    assert (table["seeds"], table["epochs"]) == ("4", "1")
+    assert all(table[name] for name in ("parameters", "top-1", "train seconds"))

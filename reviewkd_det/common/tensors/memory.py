@@ -1,9 +1,9 @@
-"""Memory of a process that computes on the CPU."""
+"""Memory of a process: what it keeps on the CPU, and what it took of a GPU."""
 
 import ctypes
 import sys
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["keep_freed_memory", "max_gpu_memory"]
 
 # Of mallopt, in glibc's malloc.h.
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
@@ -26,3 +26,10 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, NEVER))
+
+
+def max_gpu_memory() -> int | None:
+    """The most memory that tensors of this process took on its GPU, in MB; None without one."""
+    import torch  # not with the module, which scripts import before they read their arguments
+
+    return torch.cuda.max_memory_allocated() // 2**20 if torch.cuda.is_available() else None

@@ -18,6 +18,7 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import OmegaConf
 
 from reviewkd_det.common import keep_freed_memory
+from reviewkd_det.common.runs.record import write_run_record
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data import register_coco_format, register_image_folder
 from reviewkd_det.d2.runs.launch import passed_to_children
@@ -191,6 +192,8 @@ def started(cfg: Any, args: argparse.Namespace, output_dir: str, device: str) ->
             os.truncate(path, 0)  # the new run has it open already
         else:
             path.unlink()
+    if comm.is_main_process() and not args.eval_only:
+        write_run_record(output_dir, sys.argv, comm.get_world_size(), resume=args.resume)
 
 
 def _seed(seed: int, output_dir: str, *, resume: bool) -> int:

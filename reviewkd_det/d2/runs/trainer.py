@@ -21,6 +21,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from reviewkd_det.common.runs.random_state import restore_random_state
+from reviewkd_det.common.tensors.memory import max_gpu_memory
 from reviewkd_det.d2.data import CheckedDatasetMapper, build_train_loader
 from reviewkd_det.d2.evaluation import FastCOCOEvaluator
 from reviewkd_det.d2.meta_arch import DistilledDetector
@@ -193,6 +194,7 @@ class Trainer(DefaultTrainer):
             "iterations": self.max_iter,
             "train_seconds": round(self.train_seconds, 2),
             "parameters": sum(p.numel() for p in student.parameters()),
+            "max_memory_mb": max_gpu_memory(),
             "results": without_nan(results),
         }
         path = Path(self.cfg.OUTPUT_DIR, "summary.json")

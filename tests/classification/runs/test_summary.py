@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 import torch
+from classification.cost import distillation_cost
 from torch import nn
 
-from classification.cost import distillation_cost
 from classification.distilled import KD, DistilledClassifier, Method, ReviewKD
 from classification.models import create_model
 from classification.reading.taps import Outputs, TappedModel
@@ -123,6 +123,6 @@ def test_the_commands_of_a_run_can_be_pasted(runs):
             f"{folder / f'{kind}.pth'}"
         )
     assert f"{summary['last']['top1']:.2f}" in paste(lines["evaluate it:"])
-    compare = lines["compare it, with Detectron2:"]
+    compare = lines["compare it:"]
     assert f"teacher={runs / 'teacher'}" in compare
     assert "report.html" in paste(compare)
