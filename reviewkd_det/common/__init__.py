@@ -11,7 +11,7 @@ from reviewkd_det.common.console.arguments import (
     run_parser,
     split_named_folder,
 )
-from reviewkd_det.common.console.errors import listed, one_sentence_errors
+from reviewkd_det.common.console.errors import keep_tracebacks_in, listed, one_sentence_errors
 from reviewkd_det.common.console.known_warnings import hide_known_warnings
 from reviewkd_det.common.runs.files import replace_file
 from reviewkd_det.common.runs.interruption import Interruption, catch_interruption, end_with_parent
@@ -24,6 +24,7 @@ __all__ = [
     "end_with_parent",
     "hide_known_warnings",
     "keep_freed_memory",
+    "keep_tracebacks_in",
     "listed",
     "merge_file",
     "merge_options",
