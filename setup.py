@@ -60,6 +60,8 @@ setup(
             "psutil",
             "pre-commit",
             "pytest",
+            "pytest-timeout",
+            "pytest-xdist",
             "ruff",
             "types-PyYAML",
         ],
