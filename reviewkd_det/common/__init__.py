@@ -7,6 +7,7 @@ scripts do so first, in the processes that they start as well.
 from reviewkd_det.common.config.yaml_config import merge_file, merge_options
 from reviewkd_det.common.console.arguments import (
     check_config_file,
+    parse_before_options,
     parse_run_args,
     run_parser,
     split_named_folder,
@@ -29,6 +30,7 @@ __all__ = [
     "merge_file",
     "merge_options",
     "one_sentence_errors",
+    "parse_before_options",
     "parse_run_args",
     "replace_file",
     "run_parser",
