@@ -185,7 +185,7 @@ def test_an_unreadable_file_is_one_sentence_with_its_name(workers, tmp_path):
     (tmp_path / "no_image.png").write_bytes(b"nothing")
     split = Split((str(tmp_path / "no_image.png"),), torch.zeros(1))
     # From a worker, DataLoader puts the worker's traceback before it.
-    words = r"(?m)^(ValueError: )?image file must be readable; .*no_image.png'.*\Z"
+    words = r"(?m)^(ValueError: )?image file must be readable; .*no_image.png'.*\n?\Z"
     with pytest.raises(ValueError, match=words):
         run(build(split, batch_size=1, workers=workers))
 

@@ -1,8 +1,9 @@
 """Errors as a command-line user sees them: a sentence to act on, or where a defect is.
 
-A sentence is what our own packages raise with a `raise` statement, what the system says of a file,
-or the end of a process that was killed. Anything else is a defect, of ours, of a library or of a
-user's own code.
+A sentence is what our own packages raise by a `raise` statement, what the system says of a file, or
+the end of a process that was killed. Anything else is a defect, of ours, of a library or of a
+user's own code. The statement is what tells them apart, not a class of our own: callers get
+Python's own kinds of error, and no sentence can be forgotten.
 """
 
 import os
@@ -70,7 +71,10 @@ def is_sentence(error: Exception) -> bool:
     if _sent_traceback(error) is None and isinstance(error, OSError) and error.errno:
         return True
     origin = _origin(error)
-    return origin is not None and _is_ours(origin.file) and origin.source.startswith("raise ")
+    if origin is None or not _is_ours(origin.file):
+        return False
+    # By its kind: what goes wrong while a sentence is made up has the same line and another one.
+    return origin.source.startswith(f"raise {_summary(error).partition(':')[0]}(")
 
 
 def _is_ours(file: str) -> bool:

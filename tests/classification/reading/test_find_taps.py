@@ -106,11 +106,17 @@ def test_found_stages_are_those_of_the_paper(name):
         model = network(name)
     assert find_taps(model, 64) == tuple(before)
     assert find_taps(model, 64, before_activation=False) == tuple(after)
-    stages = sum(cells > 1 for _, cells in sizes)
-    assert find_taps(model, 64, pooled=False) == tuple(before[:stages])
     shapes = [(channels, cells, cells) for channels, cells in sizes]
     for names in (before, after):
         assert TappedModel(model, names).level_shapes(64) == shapes
+
+
+def test_the_pooled_vector_can_be_left_out():
+    before, after, _ = FOUND["torchvision/resnet18"]
+    with torch.device("meta"):
+        model = network("torchvision/resnet18")
+    assert find_taps(model, 64, pooled=False) == tuple(before[:-1])
+    assert find_taps(model, 64, before_activation=False, pooled=False) == tuple(after[:-1])
 
 
 @pytest.mark.parametrize("training", [True, False])

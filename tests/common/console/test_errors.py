@@ -1,5 +1,6 @@
 """What a command-line user sees of an error: a sentence, or the place of a defect."""
 
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -139,6 +140,17 @@ def test_what_others_raise_is_named_with_its_kind(run_folder, shown, error):
 def test_a_defect_called_by_our_packages_is_none_of_their_sentences(run_folder, shown, tmp_path):
     (tmp_path / "not.pkl").write_bytes(b"\x80\x04junk")
     assert shown(lambda: read_plain_pickle(tmp_path / "not.pkl")).startswith("UnpicklingError: ")
+
+
+def test_a_defect_in_a_sentence_that_is_made_up_is_a_defect(run_folder, shown, monkeypatch):
+    folder = run_folder / "tools"  # one of our packages, in a checkout elsewhere
+    folder.mkdir()
+    (folder / "own.py").write_text("def f(x):\n    raise ValueError(f'x must be 1; got {x[0]}')\n")
+    monkeypatch.setattr(errors, "ROOT", run_folder)
+    monkeypatch.syspath_prepend(folder)
+    own = importlib.import_module("own")
+    assert shown(lambda: own.f([2])) == "x must be 1; got 2"
+    assert shown(lambda: own.f([])).startswith("IndexError: list index out of range (")
 
 
 def test_what_the_system_says_of_a_file_is_a_sentence(run_folder, shown):
