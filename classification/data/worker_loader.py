@@ -34,10 +34,10 @@ class WorkerLoader(EpochLoader):
 
     Args:
         split: the images.
-        batches: the indices of each batch; its seed is that of the transform.
+        batches: indices of each batch, whose seed is the transform's as well.
         transform: turns one picture into (3, S, S) uint8.
         workers: worker processes; 0 works in this one.
-        device: where the batches go.
+        device: device that takes the batches.
 
     Raises:
         ValueError: If the number of workers is negative or the batches are for another number of
