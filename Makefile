@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.reviewkd_det_setup
 DOCS_STAMP := $(VENV)/.reviewkd_det_docs
 
-# A module's tests stay in one worker, which builds their fixtures once.
-PYTEST := $(BIN)/python -m pytest -q --numprocesses 2 --dist loadscope
+# A module stays in one worker, which builds its fixtures once; the last modules are short ones.
+PYTEST := $(BIN)/python -m pytest -q --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 .PHONY: setup demo demo-classification test test-fast test-all docs docs-check lint
 
