@@ -1,11 +1,14 @@
-# make demo | demo-classification | test | test-all | docs | docs-check | lint | setup. VENV=... uses another virtual environment, PYTHON=... another interpreter.
+# make demo | demo-classification | test | test-fast | test-all | docs | docs-check | lint | setup. VENV=... uses another virtual environment, PYTHON=... another interpreter.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.reviewkd_det_setup
 DOCS_STAMP := $(VENV)/.reviewkd_det_docs
 
-.PHONY: setup demo demo-classification test test-all docs docs-check lint
+# A module stays in one worker, which builds its fixtures once; the last modules are short ones.
+PYTEST := $(BIN)/python -m pytest -q --numprocesses 2 --dist loadscope --no-loadscope-reorder
+
+.PHONY: setup demo demo-classification test test-fast test-all docs docs-check lint
 
 setup: $(STAMP)
 	@$(BIN)/python tools/setup_detectron2.py
@@ -22,10 +25,13 @@ demo-classification: setup
 	$(BIN)/python classification/demo.py
 
 test: setup
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
+
+test-fast: setup
+	$(PYTEST) tests/core tests/common $(wildcard tests/*/test_config.py tests/*/config)
 
 test-all: setup
-	$(BIN)/python -m pytest -q -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 $(DOCS_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
@@ -36,7 +42,7 @@ docs: setup $(DOCS_STAMP)
 	@echo site/index.html
 
 docs-check: docs
-	$(BIN)/python -m pytest -q tests/test_docs*.py -m "slow or not slow"
+	$(PYTEST) tests/test_docs*.py -m "slow or not slow"
 
 lint: setup
 	$(BIN)/ruff check .

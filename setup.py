@@ -62,6 +62,8 @@ setup(
             "psutil",
             "pre-commit",
             "pytest",
+            "pytest-timeout",
+            "pytest-xdist",
             "ruff",
             "types-PyYAML",
         ],

@@ -5,7 +5,7 @@ python classification/evaluate.py --config-file output/digits/student/config.yam
 
 import argparse
 
-from reviewkd_det.common import check_config_file, one_sentence_errors
+from reviewkd_det.common import check_config_file, one_sentence_errors, parse_before_options
 
 
 def parse_args() -> argparse.Namespace:
@@ -17,7 +17,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--json", default="", help="also write the accuracy to this file")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs over the config")
-    return parser.parse_args()
+    return parse_before_options(parser)
 
 
 def main() -> None:

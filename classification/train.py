@@ -7,7 +7,7 @@ accelerate launch classification/train.py --config-file ...     # on several GPU
 import argparse
 import sys
 
-from reviewkd_det.common import check_config_file, one_sentence_errors
+from reviewkd_det.common import check_config_file, one_sentence_errors, parse_before_options
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
     start.add_argument("--resume", action="store_true", help="go on with the run in OUTPUT_DIR")
     start.add_argument("--overwrite", action="store_true", help="replace the run in OUTPUT_DIR")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs over the config")
-    return parser.parse_args()
+    return parse_before_options(parser)
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """Checkpoint files of classifiers, read as data only and verified."""
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,18 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from reviewkd_det.common import listed, replace_file
-from reviewkd_det.common.weights.plain_pickle import PLAIN_GLOBALS, refusal_reason
+from reviewkd_det.common.weights.reading import read_checkpoint
 
 __all__ = ["load_weights", "save_weights"]
 
 # Where training scripts keep the weights, and what wrappers put before their names.
 ENTRIES = ("model", "state_dict", "net")
 PREFIXES = ("module.", "_orig_mod.")
-# What published checkpoints hold beside tensors: settings and scores.
-PLAIN_DATA: list[Any] = [
-    argparse.Namespace,
-    *((made, name) for name, made in PLAIN_GLOBALS.items()),
-]
 SHOWN = 3  # names in an error sentence
 
 
@@ -28,25 +22,15 @@ def load_weights(model: nn.Module, path: str | Path, key: str) -> None:
     """Load a checkpoint into a classifier; every weight must be there and fit.
 
     Args:
-        model: changed in place.
-        path: a state dict, or a dict that holds one as `model`, `state_dict` or `net`.
-        key: the config key that names the file, for error sentences.
+        model: classifier, changed in place.
+        path: file of a state dict, or of a dict that holds one as `model`, `state_dict` or `net`.
+        key: config key that names the file, for error sentences.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: it is no checkpoint, or its names, shapes or number of classes differ.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{key} must be a checkpoint file; got '{path}'")
-    try:
-        with torch.serialization.safe_globals(PLAIN_DATA):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever an unpickler raises on bytes that are none of its own
-        raise ValueError(
-            f"{key} must be a checkpoint of weights and plain data; got '{path}': "
-            f"{refusal_reason(error)}"
-        ) from error
-    found = _state_dict(content)
+    found = _state_dict(read_checkpoint(path, key))
     if not found:
         raise ValueError(f"{key} must hold weights by name; got '{path}' with none")
     _check(model, found, path, key)

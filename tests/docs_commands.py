@@ -7,8 +7,10 @@ a training leaves the files that it would leave, so that later commands find wha
 """
 
 import argparse
+import json
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +24,6 @@ from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.config import plain_config
 from reviewkd_det.d2.runs.start import read_lazy_config
 from reviewkd_det.d2.teacher.source import read_teacher
-from reviewkd_det.demo.results import RUNS
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^```(\w*)(?: title=\"(.*?)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -83,8 +84,9 @@ def parsed(script, words):
 
 def lay_out(folder):
     """Fill a folder with what a checkout has, by links."""
-    for name in ("classification", "configs", "docs", "tests", "tools"):
-        (folder / name).symlink_to(ROOT / name)
+    for name in ("benchmarks", "classification", "configs", "demo", "docs", "tests", "tools"):
+        if (ROOT / name).is_dir():
+            (folder / name).symlink_to(ROOT / name)
     activate = folder / ".venv" / "bin" / "activate"
     activate.parent.mkdir(parents=True)
     activate.touch()
@@ -193,8 +195,16 @@ def _show_runs(args):
         assert Path(run.rpartition("=")[2], "config.yaml").is_file(), run
 
 
+def _demo_runs():
+    """The names of the demo's runs, those that docs/results.md has numbers of."""
+    records = json.loads((ROOT / "docs" / "results" / "demo.json").read_text(encoding="utf-8"))
+    for record in records:
+        words = shlex.split(record["command"])
+        yield Path(words[words.index("OUTPUT_DIR") + 1]).name
+
+
 def _demo(args):
-    for name in RUNS:
+    for name in sorted(set(_demo_runs())):
         opts = ["MODEL.DISTILL.METHODS", "()", "OUTPUT_DIR", f"{args.output}/{name}"]
         kind = "teacher" if name == "teacher" else "student"
         _train_detector(parsed("tools/train_net.py",

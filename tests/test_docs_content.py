@@ -34,7 +34,7 @@ def template(node):
 @cache
 def templates():
     found = set()
-    for folder in ("classification", "reviewkd_det", "tools"):
+    for folder in ("benchmarks", "classification", "demo", "reviewkd_det", "tools"):
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 text = isinstance(node, ast.Constant) and isinstance(node.value, str)

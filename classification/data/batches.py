@@ -38,7 +38,7 @@ class EpochBatches:
         length: number of images.
         batch_size: images of a step in this process.
         training: whether the images are shuffled and incomplete steps left out.
-        seed: seed of all epochs, 0 or more.
+        seed: seed of the order of every epoch, 0 or more.
         share: this process.
         micro_batches: consecutive batches that a step is cut into (gradient accumulation).
 

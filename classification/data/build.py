@@ -28,11 +28,11 @@ class DataSettings:
     """What to train on and how to prepare it, the keys of DATA and INPUT.
 
     Args:
-        name: see `load_source`.
-        root: see `load_source`.
+        name: name of a source of `load_source`.
+        root: folder that holds the source's files.
         image_size: side of the images that leave the loaders, in pixels.
         train_images: number of training images; 0 for all.
-        augmentation: see `build_train_transform`.
+        augmentation: name of an augmentation of `build_train_transform`.
         crop_padding: padding of `crop` and `crop_flip`, in pixels.
         loader: `device` keeps all images on the device, `workers` reads them for each batch, `auto`
             decides by name and augmentation.
@@ -75,9 +75,9 @@ def build_loaders(
         batch_size: training images of an optimiser step in this process.
         eval_batch_size: test images of a batch in this process.
         micro_batches: batches that a training step is cut into.
-        seed: of the order and the augmentation.
+        seed: seed of the order and the augmentation.
         share: this process.
-        device: where the batches go.
+        device: device that takes the batches.
 
     Raises:
         KeyError: If a name is unknown.

@@ -30,7 +30,7 @@ class DeviceLoader(EpochLoader):
         batches: the indices of each batch; its seed is that of the draws.
         crop_padding: p; 0 crops nothing.
         flip: whether images are flipped.
-        device: where images and labels are kept; the padding is kept too.
+        device: device that keeps images, their padding and labels.
 
     Raises:
         ValueError: If the images are not (n, 3, H, W) uint8, the labels or batches are for another

@@ -44,7 +44,7 @@ def decode_images(paths: Sequence[str], image_size: int) -> Tensor:
         (n, 3, image_size, image_size), uint8.
 
     Raises:
-        ValueError: see `read_rgb`.
+        ValueError: the file cannot be read as an image.
     """
     images = torch.empty(len(paths), 3, image_size, image_size, dtype=torch.uint8)
 

@@ -98,8 +98,8 @@ def balanced_order(labels: Tensor, seed: int = 0) -> Tensor:
     Among the first k, two classes differ in number by at most 1, unless one has run out.
 
     Args:
-        labels: (n,).
-        seed: seed of the order.
+        labels: class of each image, (n,).
+        seed: seed of the random order.
 
     Returns:
         A permutation of 0 to n - 1, (n,).

@@ -34,10 +34,10 @@ class WorkerLoader(EpochLoader):
 
     Args:
         split: the images.
-        batches: the indices of each batch; its seed is that of the transform.
+        batches: indices of each batch, whose seed is the transform's as well.
         transform: turns one picture into (3, S, S) uint8.
         workers: worker processes; 0 works in this one.
-        device: where the batches go.
+        device: device that takes the batches.
 
     Raises:
         ValueError: If the number of workers is negative or the batches are for another number of
@@ -86,9 +86,7 @@ class WorkerLoader(EpochLoader):
         files = [self.images[index] for index in list(self.batches)[batch - 1].tolist()]
         return f", whose images are {listed([repr(file) for file in files], _NAMED_AT_MOST)}"
 
-    def _to_device(self, batch: tuple[Tensor, Tensor] | ValueError) -> tuple[Tensor, Tensor]:
-        if isinstance(batch, ValueError):
-            raise batch
+    def _to_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         images, labels = (part.to(self.device, non_blocking=True) for part in batch)
         return images, labels
 
@@ -111,13 +109,10 @@ class _TransformedBatches(Dataset):
     def __init__(self, split: Split, transform: Transform, seed: int) -> None:
         self.split, self.transform, self.seed = split, transform, seed
 
-    def __getitem__(self, key: tuple[int, list[int]]) -> tuple[Tensor, Tensor] | ValueError:
+    def __getitem__(self, key: tuple[int, list[int]]) -> tuple[Tensor, Tensor]:
         epoch, indices = key
-        try:
-            with torch.random.fork_rng(devices=[]):
-                images = [self._transform(index, epoch) for index in indices]
-        except ValueError as error:
-            return error  # raised by a worker it would reach the user with a traceback in its text
+        with torch.random.fork_rng(devices=[]):
+            images = [self._transform(index, epoch) for index in indices]
         return torch.stack(images), self.split.labels[indices]
 
     def _transform(self, index: int, epoch: int) -> Tensor:

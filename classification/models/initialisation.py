@@ -12,7 +12,7 @@ def initialise(network: nn.Module, *, classifier_std: float | None = None) -> No
     normalisation keeps PyTorch's weight 1 and bias 0.
 
     Args:
-        network: changed in place.
+        network: network that is changed in place.
         classifier_std: standard deviation of the linear layers' weights, whose bias is then 0;
             None keeps PyTorch's default.
     """

@@ -82,7 +82,7 @@ def load_body(model: nn.Module, state: dict[str, Tensor], *, source: str) -> Non
     """Load a state dict whose class count may differ: the classifier then keeps its own values.
 
     Args:
-        model: changed in place; its last module is the classifier.
+        model: network that is changed in place; its last module is the classifier.
         state: changed in place: entries that are not loaded leave it.
         source: names the state dict in messages.
 

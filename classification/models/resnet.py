@@ -53,8 +53,8 @@ class ResNet(nn.Module):
     by PyTorch's default.
 
     Args:
-        blocks_per_stage: n.
-        channels: of the stem and of each of the three stages.
+        blocks_per_stage: number of blocks in each of the three stages.
+        channels: channels of the stem and of each of the three stages.
         num_classes: K.
     """
 

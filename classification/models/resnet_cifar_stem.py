@@ -27,7 +27,7 @@ class BasicBlock(nn.Module):
     Args:
         in_channels: channels of the input.
         width: channels of both convolutions.
-        stride: of the first convolution and the shortcut, in cells.
+        stride: stride of the first convolution and the shortcut, in cells.
     """
 
     expansion = 1
@@ -55,7 +55,7 @@ class Bottleneck(nn.Module):
     Args:
         in_channels: channels of the input.
         width: channels of the 3x3 convolution.
-        stride: of the 3x3 convolution and the shortcut, in cells.
+        stride: stride of the 3x3 convolution and the shortcut, in cells.
     """
 
     expansion = 4
@@ -98,7 +98,7 @@ class CifarStemResNet(nn.Module):
 
     Args:
         block: the kind of block.
-        blocks: how many in each of the four stages.
+        blocks: number of blocks in each of the four stages.
         num_classes: K.
     """
 

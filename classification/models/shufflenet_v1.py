@@ -64,9 +64,9 @@ class ShuffleNetV1(nn.Module):
     Initialised by PyTorch's default.
 
     Args:
-        channels: of each of the three stages.
-        blocks: how many in each of the three stages, at least 2.
-        groups: of the 1x1 convolutions.
+        channels: channels of each of the three stages.
+        blocks: number of blocks in each of the three stages, at least 2.
+        groups: groups of the 1x1 convolutions.
         num_classes: K.
     """
 

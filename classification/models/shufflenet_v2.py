@@ -87,9 +87,9 @@ class ShuffleNetV2(nn.Module):
     torchvision.
 
     Args:
-        channels: of each of the three stages.
-        blocks: how many in each of the three stages, the one with a stride included.
-        pooled_channels: of the vector that the classifier reads.
+        channels: channels of each of the three stages.
+        blocks: number of blocks in each of the three stages, the one with a stride included.
+        pooled_channels: channels of the vector that the classifier reads.
         num_classes: K.
     """
 

@@ -34,7 +34,7 @@ class VGG(nn.Module):
     0.01 and bias 0.
 
     Args:
-        convolutions: how many in each of the five blocks.
+        convolutions: number of convolutions in each of the five blocks.
         num_classes: K.
     """
 

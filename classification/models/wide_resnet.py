@@ -55,7 +55,7 @@ class WideResNet(nn.Module):
     bias 0.
 
     Args:
-        blocks_per_stage: n.
+        blocks_per_stage: number of blocks in each of the three stages, n.
         widen_factor: multiplies the 16, 32 and 64 channels of the stages.
         num_classes: K.
     """

@@ -22,7 +22,12 @@ from classification.runs.folder import RunFolder
 from classification.runs.stopping import StopRequest, resume_command
 from classification.runs.summary import describe, final_block
 from classification.runs.trainer import Trainer
-from reviewkd_det.common import catch_interruption, keep_freed_memory, replace_file
+from reviewkd_det.common import (
+    catch_interruption,
+    keep_freed_memory,
+    keep_tracebacks_in,
+    replace_file,
+)
 from reviewkd_det.common.runs.record import write_run_record
 
 __all__ = ["evaluate_main", "train_main"]
@@ -56,6 +61,7 @@ def train_main(args: argparse.Namespace) -> int:
     trainer.go_on()
     if accelerator.is_main_process:
         run.path.mkdir(parents=True, exist_ok=True)
+        keep_tracebacks_in(run.path)
         _keep_log(waiting, run.path / "log.txt")
         text = cfg.dump()
         replace_file(run.path / "config.yaml", lambda part: part.write_text(text, encoding="utf-8"))

@@ -6,7 +6,7 @@ python tools/export_student.py --config-file output/RUN/config.yaml --output FOL
 import argparse
 from pathlib import Path
 
-from reviewkd_det.common import check_config_file
+from reviewkd_det.common import check_config_file, parse_before_options
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
         nargs=argparse.REMAINDER,
         help="KEY VALUE pairs; MODEL.WEIGHTS names a checkpoint other than the run's last one",
     )
-    return parser.parse_args()
+    return parse_before_options(parser)
 
 
 def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool = False) -> None:

@@ -7,11 +7,12 @@ scripts do so first, in the processes that they start as well.
 from reviewkd_det.common.config.yaml_config import merge_file, merge_options
 from reviewkd_det.common.console.arguments import (
     check_config_file,
+    parse_before_options,
     parse_run_args,
     run_parser,
     split_named_folder,
 )
-from reviewkd_det.common.console.errors import listed, one_sentence_errors
+from reviewkd_det.common.console.errors import keep_tracebacks_in, listed, one_sentence_errors
 from reviewkd_det.common.console.known_warnings import hide_known_warnings
 from reviewkd_det.common.runs.files import replace_file
 from reviewkd_det.common.runs.interruption import Interruption, catch_interruption, end_with_parent
@@ -24,10 +25,12 @@ __all__ = [
     "end_with_parent",
     "hide_known_warnings",
     "keep_freed_memory",
+    "keep_tracebacks_in",
     "listed",
     "merge_file",
     "merge_options",
     "one_sentence_errors",
+    "parse_before_options",
     "parse_run_args",
     "replace_file",
     "run_parser",

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
 from reviewkd_det.common import one_sentence_errors
+from reviewkd_det.common.console.errors import is_sentence
 
 SEED = 20210419
 SECONDS = 30  # for one case; the slowest takes well under one
@@ -30,6 +31,10 @@ settings.register_profile(
 
 class HangError(BaseException):
     """No `Exception`, so that nothing turns it into a sentence."""
+
+
+class DefectError(BaseException):
+    """What a user cannot mend; no `Exception`, like a hang."""
 
 
 def counts(full: int, fast: int = 100) -> Any:
@@ -57,13 +62,22 @@ def in_bulk(count: int, cases: SearchStrategy[Any], judge: Callable[[Any], str])
 def outcome(call: Callable[[], Any], *folders: Path) -> str:
     """Call as the scripts do: "accepted", or "refused" with one sentence and nothing written.
 
-    Any other exception passes through, and fails the test with the least case that brings it.
+    A defect passes through, and fails the test with the least case that brings it.
     """
     before = [listing(folder) for folder in folders]
     errors = io.StringIO()
+
+    def judged() -> None:
+        try:
+            call()
+        except Exception as error:
+            if not is_sentence(error):
+                raise DefectError from error
+            raise
+
     try:
         with limited_time(), contextlib.redirect_stderr(errors):
-            one_sentence_errors(call)
+            one_sentence_errors(judged)
     except SystemExit as stop:
         if stop.code == 0:  # --help
             return "accepted"
@@ -94,15 +108,17 @@ def listing(folder: Path) -> dict[str, int]:
 
 @contextlib.contextmanager
 def limited_time() -> Any:
-    """Raise where a case hangs."""
+    """Raise where a case hangs; the whole test's time limit, of the same timer, goes on."""
 
     def stop(*_: Any) -> None:
         raise HangError(f"a case must end within {SECONDS} s")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
+    begin = time.monotonic()
+    left, _ = signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
         yield
     finally:
-        signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+        left = left and max(left - (time.monotonic() - begin), 0.001)
+        signal.setitimer(signal.ITIMER_REAL, left)

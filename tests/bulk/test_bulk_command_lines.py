@@ -120,13 +120,22 @@ def test_a_command_line_is_read_or_refused(folder, kind, count, monkeypatch):
     ("path", "words", "code"),
     [
         ("tools/train_net.py", ["--config-file", "v2.yaml", "SEED", "x"], 1),
-        ("tools/train_net.py", ["--config-file", "v2.yaml", "MODEL", "{}"], 1),
-        ("tools/train_net.py", ["--config-file", "empty.yaml"], 1),
         ("tools/train_net.py", ["--num-gpus", "many"], 2),
-        ("tools/export_student.py", ["--config-file", "null2.yaml", "--output", "out"], 1),
         ("classification/train.py", ["--config-file", "null.yaml"], 1),
-        ("classification/evaluate.py", ["--config-file", "own.yaml", "--weights", "other.txt"], 1),
-        ("classification/evaluate.py", [], 2),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("tools/train_net.py", ["--config-file", "v2.yaml", "MODEL", "{}"], 1),
+                ("tools/train_net.py", ["--config-file", "empty.yaml"], 1),
+                ("tools/export_student.py", ["--config-file", "null2.yaml", "--output", "o"], 1),
+                (
+                    "classification/evaluate.py",
+                    ["--config-file", "own.yaml", "--weights", "other.txt"],
+                    1,
+                ),
+                ("classification/evaluate.py", [], 2),
+            )
+        ),
     ],
 )
 def test_a_real_process_says_one_sentence(folder, path, words, code, monkeypatch):

@@ -48,7 +48,7 @@ def test_weights_that_call_something_are_refused(tmp_path, monkeypatch, content,
     # This variable lets torch run what a file says, where the caller has not decided.
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=is_zip)
-    words = r"^TEACHER.WEIGHTS must be a checkpoint of weights and plain data; got '.*w.pth': \S"
+    words = r"^TEACHER.WEIGHTS must be a checkpoint that can be read; got '.*w.pth': \S"
     with pytest.raises(ValueError, match=words) as refused:
         load_weights(Linear(1, 1), tmp_path / "w.pth", "TEACHER.WEIGHTS")
     assert "weights_only" not in str(refused.value)

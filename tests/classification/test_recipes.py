@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 from torchvision.models import get_model_weights
 
 from benchmarks import classification_recipes as recipes_table
@@ -80,6 +81,7 @@ PAIRS = {
     for pair in pairs
 }
 NOT_PUBLISHED = {"vgg13_MobileNetV2", "ResNet50_MobileNetV2"}
+LARGE = ("resnet110", "resnet152", "resnext101")  # teachers that take seconds to trace
 AT_A_LOWER_RATE = ("MobileNetV2", "ShuffleV1", "ShuffleV2")
 
 
@@ -110,7 +112,7 @@ def stated_scores(path):
 
 @pytest.fixture(scope="module")
 def random_model():
-    """A function that builds a network with random weights once."""
+    """A function that builds a network once, of shapes without values."""
     return functools.cache(lambda name, classes: create_model(name, num_classes=classes))
 
 
@@ -249,18 +251,24 @@ def test_a_recipe_has_the_published_schedule(path):
         assert cfg.MODEL.WEIGHTS in known
 
 
-@each_pair
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] * path.stem.startswith(LARGE)) for path in PAIRS],
+    ids=name,
+)
 def test_a_pair_compares_the_published_levels(path, random_model, monkeypatch):
     def without_weights(model_name, weights, num_classes, key):
         return random_model(model_name, num_classes)
 
     monkeypatch.setattr(build, "build_model", without_weights)
     cfg, pair = load_config(path), PAIRS[path]
-    classifier, _ = build.build_classifier(cfg, 1000 if path.parent.name == "imagenet" else 100)
-    student, teacher = (
-        tapped.find_levels(cfg.INPUT.SIZE)
-        for tapped in (classifier.student, classifier.teacher.module)
-    )
+    classes = 1000 if path.parent.name == "imagenet" else 100
+    with torch.device("meta"):
+        classifier, _ = build.build_classifier(cfg, classes)
+        student, teacher = (
+            tapped.find_levels(cfg.INPUT.SIZE)
+            for tapped in (classifier.student, classifier.teacher.module)
+        )
     assert [level.channels for level in student] == pair.student_channels
     assert [level.channels for level in teacher] == pair.teacher_channels
     for levels in (student, teacher):

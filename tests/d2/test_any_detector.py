@@ -153,7 +153,7 @@ def test_a_detector_teaches_one_of_another_task(tmp_path, name):
     check_step(detector, BOXES, R_CNN_LEVELS)
 
 
-@pytest.mark.parametrize("student_pyramid", [64, 128])
+@pytest.mark.parametrize("student_pyramid", [32, pytest.param(128, marks=pytest.mark.slow)])
 def test_pyramids_may_have_different_widths(tmp_path, student_pyramid):
     _, detector = make(tmp_path, tiny.R_CNN, tiny.R_CNN, 256, student_pyramid)
     distiller = detector.methods["ReviewKD"].distiller

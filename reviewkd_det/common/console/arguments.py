@@ -5,7 +5,13 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["check_config_file", "parse_run_args", "run_parser", "split_named_folder"]
+__all__ = [
+    "check_config_file",
+    "parse_before_options",
+    "parse_run_args",
+    "run_parser",
+    "split_named_folder",
+]
 
 EXAMPLES = """examples:
   %(prog)s --config-file CONFIG SOLVER.BASE_LR 0.001
@@ -15,7 +21,7 @@ EXAMPLES = """examples:
 
 
 def run_parser() -> argparse.ArgumentParser:
-    """The arguments of `detectron2.engine.default_argument_parser`, without importing it."""
+    """Make `detectron2.engine.default_argument_parser`, whose import takes seconds."""
     parser = argparse.ArgumentParser(
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -44,11 +50,20 @@ def run_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse_before_options(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse a command line whose rest is `opts`, and refuse a flag that stands among these."""
+    args = parser.parse_args()
+    for word in args.opts:
+        if word.startswith("--") and word != "--":
+            parser.error(f"{word} must stand before all KEY VALUE pairs; got it after one")
+    return args
+
+
 def parse_run_args(*, python_config: bool = False) -> argparse.Namespace:
     """Read Detectron2's arguments for a training script, and --overwrite.
 
     Args:
-        python_config: whether the config is a Python file.
+        python_config: whether the config must be a Python file.
 
     Raises:
         FileNotFoundError: the config file does not exist.
@@ -58,7 +73,7 @@ def parse_run_args(*, python_config: bool = False) -> argparse.Namespace:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the run that the output folder holds"
     )
-    args = parser.parse_args()
+    args = parse_before_options(parser)
     if not args.config_file:
         parser.error("--config-file must name a config file")
     if args.num_gpus < 1:
@@ -81,8 +96,8 @@ def check_config_file(path: str | Path, named_by: str = "") -> None:
     """Check that a config file exists.
 
     Args:
-        path: the file.
-        named_by: where the path is from, for the error sentence.
+        path: path of the file.
+        named_by: end of the error sentence, which says where the path is from.
 
     Raises:
         FileNotFoundError: it does not.

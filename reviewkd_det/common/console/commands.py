@@ -22,8 +22,8 @@ def script_command(script: str, *arguments: str | Path) -> str:
     """The command line that calls a script of this project from the working directory.
 
     Args:
-        script: its path inside the project.
-        arguments: of it.
+        script: path of the script inside the project.
+        arguments: arguments of the script.
     """
     return shlex.join([_python(), shown_path(ROOT / script), *map(str, arguments)])
 
@@ -39,9 +39,9 @@ def comparison_command(folder: str | Path, teacher_file: str) -> str:
     """The command line of a report of a run; other folders can follow.
 
     Args:
-        folder: of the run.
-        teacher_file: its teacher's checkpoint or config, whose run joins where it lies in one's
-            folder; empty for none.
+        folder: output folder of the run.
+        teacher_file: checkpoint or config of the run's teacher, whose own run joins where the
+            file lies in its folder; empty for none.
     """
     page = ["--output", shown_path(Path(folder, "report.html"))]
     teacher = run_folder_of(teacher_file) if teacher_file else None

@@ -1,39 +1,59 @@
-"""Errors as a command-line user sees them."""
+"""Errors as a command-line user sees them: a sentence to act on, or where a defect is.
+
+A sentence is what our own packages raise by a `raise` statement, what the system says of a file, or
+the end of a process that was killed. Anything else is a defect, of ours, of a library or of a
+user's own code. The statement is what tells them apart, not a class of our own: callers get
+Python's own kinds of error, and no sentence can be forgotten.
+"""
 
 import os
+import re
 import sys
+import tempfile
+import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["listed", "one_sentence_errors"]
+__all__ = ["is_sentence", "keep_tracebacks_in", "listed", "one_sentence_errors"]
 
 TRACEBACK = "REVIEWKD_DET_TRACEBACK"
-MENDABLE = (
-    ArithmeticError,
-    AssertionError,  # Detectron2's and yacs' own checks of a config
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    ValueError,
-)
+ROOT = Path(__file__).resolve().parents[3]
+PACKAGES = ("reviewkd_det", "classification", "benchmarks", "demo", "tools")
+# A frame of a traceback that another process sent as text, and its line of source.
+FRAME = re.compile(r'^ *File "(.+)", line (\d+), in .*(?:\n +(?! |File ")(.+))?', re.MULTILINE)
+
+_folder: list[Path] = []  # of the run, once it has one
+
+
+class Origin(NamedTuple):
+    """Where an error was raised: the file, and the number and text of the line."""
+
+    file: str
+    line: int
+    source: str
 
 
 def one_sentence_errors(main: Callable[[], None]) -> None:
-    """Call `main`; turn an error that a user can mend into one sentence and exit code 1.
+    """Call `main`; turn an error into one line and exit code 1.
 
-    The environment variable REVIEWKD_DET_TRACEBACK=1 shows the traceback instead.
+    What a user can mend is the sentence itself. Of a defect the line names the kind, the place and
+    a file that holds the traceback. REVIEWKD_DET_TRACEBACK=1 shows the traceback instead.
     """
     try:
         main()
-    except _mendable() as error:
+    except Exception as error:
         if os.environ.get(TRACEBACK):
             raise
-        sentence = _sentence(error)
-        if isinstance(error, AssertionError | RuntimeError):
-            sentence += f" ({TRACEBACK}=1 shows where)"
-        print(f"{Path(sys.argv[0]).name}: error: {sentence}", file=sys.stderr)
+        line = _sentence(error) if is_sentence(error) else _report(error)
+        print(f"{Path(sys.argv[0]).name}: error: {line}", file=sys.stderr)
         sys.exit(1)
+
+
+def keep_tracebacks_in(folder: str | Path) -> None:
+    """Write tracebacks of defects into a folder that exists, a run's, from now on."""
+    _folder[:] = [Path(folder)]
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
@@ -42,24 +62,77 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _mendable() -> tuple[type[Exception], ...]:
-    """The kinds of error that a user can mend; called when there is one."""
+def is_sentence(error: Exception) -> bool:
+    """Whether an error says by itself what a user can mend."""
     # Torch is looked up, not imported: before it is, none of its errors can have been raised.
     processes = sys.modules.get("torch.multiprocessing")
-    return (
-        *MENDABLE,
-        # In a process of several: one that raised, one that was killed.
-        *(
-            [processes.ProcessRaisedException, processes.ProcessExitedException]
-            if processes
-            else []
-        ),
-    )
+    if processes and isinstance(error, processes.ProcessExitedException):
+        return True
+    if _sent_traceback(error) is None and isinstance(error, OSError) and error.errno:
+        return True
+    origin = _origin(error)
+    if origin is None or not _is_ours(origin.file):
+        return False
+    # By its kind: what goes wrong while a sentence is made up has the same line and another one.
+    return origin.source.startswith(f"raise {_summary(error).partition(':')[0]}(")
+
+
+def _is_ours(file: str) -> bool:
+    path = Path(file)
+    return path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in PACKAGES
+
+
+def _origin(error: Exception) -> Origin | None:
+    """Where an error was raised, in whichever process; None where nothing is known."""
+    if (sent := _sent_traceback(error)) is not None:
+        frames = FRAME.findall(sent)
+        return Origin(frames[-1][0], int(frames[-1][1]), frames[-1][2]) if frames else None
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        return Origin(frame.filename, frame.lineno or 0, frame.line or "")
+    return None
+
+
+def _sent_traceback(error: Exception) -> str | None:
+    """The traceback of another process that an error's message holds."""
+    message = _message(error)
+    return message if "Traceback (most recent call last):" in message else None
+
+
+def _message(error: Exception) -> str:
+    # The text of a KeyError has quotes around its message.
+    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+
+
+def _summary(error: Exception) -> str:
+    """The kind of an error and its message, in one line."""
+    if (sent := _sent_traceback(error)) is None:
+        message = " ".join(_message(error).split())
+        return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    *_, end = FRAME.split(sent)
+    return next((line for line in end.splitlines() if line[:1].strip()), end.strip())
 
 
 def _sentence(error: Exception) -> str:
-    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    if "Traceback (most recent call last):" in lines:  # from a worker process: its last line counts
-        return lines[-1].partition(": ")[2] or lines[-1]
-    return " ".join(lines) or type(error).__name__
+    summary = _summary(error)
+    return summary.partition(": ")[2] or summary
+
+
+def _report(error: Exception) -> str:
+    """One line on a defect, whose traceback is written into a file."""
+    origin = _origin(error)
+    where = f" ({origin.file}:{origin.line})" if origin else ""
+    return f"{_summary(error)}{where}; the traceback is in {_write_traceback(error)}"
+
+
+def _write_traceback(error: Exception) -> str:
+    text = "".join(traceback.format_exception(error))
+    begin = time.strftime("error-%Y%m%d-%H%M%S-")
+    for folder in (*_folder, Path(tempfile.gettempdir())):
+        try:
+            number, path = tempfile.mkstemp(".txt", begin, folder, text=True)
+            with open(number, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+        except OSError:  # a full disk, say
+            continue
+        return path
+    return f"no file, which cannot be written; {TRACEBACK}=1 shows it"

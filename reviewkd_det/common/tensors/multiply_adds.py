@@ -36,9 +36,9 @@ def count_multiply_adds(module: nn.Module, *inputs: Any, backward: bool) -> tupl
     tensors: nothing is computed and nothing of the module, its statistics included, is changed.
 
     Args:
-        module: what is called, in the mode it is in.
-        inputs: its arguments, in which all tensors are meta tensors.
-        backward: whether to count the gradients of what learns, parameters and inputs, as well.
+        module: module that is called, in its present mode.
+        inputs: arguments of the call, in which all tensors are meta tensors.
+        backward: whether the gradients of parameters and inputs that learn are counted as well.
 
     Returns:
         The multiply-adds, and the call's output, of meta tensors.

@@ -17,7 +17,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from omegaconf import OmegaConf
 
-from reviewkd_det.common import keep_freed_memory
+from reviewkd_det.common import keep_freed_memory, keep_tracebacks_in
 from reviewkd_det.common.runs.record import write_run_record
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data import register_coco_format, register_image_folder
@@ -174,6 +174,7 @@ def started(cfg: Any, args: argparse.Namespace, output_dir: str, device: str) ->
     before = saved.read_bytes() if saved.is_file() else None
     old_files = run_files(output_dir) if args.overwrite and comm.is_main_process() else []
     default_setup(cfg, args)
+    keep_tracebacks_in(output_dir)
     if device == "cpu" and comm.get_world_size() > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // comm.get_world_size()))
     setup_logger(output_dir, distributed_rank=comm.get_rank(), name="reviewkd_det")

@@ -1,6 +1,7 @@
 """Checkpoints that are verified when they are read."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -10,11 +11,8 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from reviewkd_det.common import listed
-from reviewkd_det.common.weights.plain_pickle import (
-    PLAIN_GLOBALS,
-    read_plain_pickle,
-    refusal_reason,
-)
+from reviewkd_det.common.weights.plain_pickle import read_plain_pickle
+from reviewkd_det.common.weights.reading import read_checkpoint, read_torch_file
 from reviewkd_det.d2.weights.torchvision import (
     is_torchvision_mobilenet,
     is_torchvision_resnet,
@@ -24,20 +22,18 @@ from reviewkd_det.d2.weights.torchvision import (
 __all__ = ["VerifiedCheckpointer"]
 
 TEACHER = "teacher."
-# What torch may make besides tensors: NumPy's arrays and numbers.
-NUMPY: list[Any] = [(made, name) for name, made in PLAIN_GLOBALS.items()]
 
 
 class VerifiedCheckpointer(DetectionCheckpointer):
     """Load weights in any of Detectron2's formats; every weight of the model must be in the file.
 
     Args:
-        model: the module to fill.
-        save_dir: folder to save to; "" never saves.
-        key: the config key that names the file, for error sentences.
-        prefix: which part of a file to take that holds a student's weights and, under
-            `teacher.`, a teacher's, as the original project publishes them: "" or "teacher.".
-        checkpointables: other objects with `state_dict` saved beside the model.
+        model: module that takes the weights.
+        save_dir: folder of what is saved; "" never saves.
+        key: config key that names the file, for error sentences.
+        prefix: part that is taken of a file with a student's weights and, under `teacher.`, a
+            teacher's, as the original project publishes them: "" or "teacher.".
+        checkpointables: objects with `state_dict` that are saved beside the model.
     """
 
     def __init__(
@@ -86,14 +82,7 @@ class VerifiedCheckpointer(DetectionCheckpointer):
         return local_path + question_mark + query
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        try:
-            checkpoint = self._read_file(filename)
-            checkpoint["model"] = _tensors(checkpoint["model"])
-        except Exception as error:  # a broken pickle can raise anything
-            raise ValueError(
-                f"{self.key} must be a checkpoint that can be read; got '{filename}': "
-                f"{refusal_reason(error)}"
-            ) from error
+        checkpoint = read_checkpoint(filename, self.key, self._read_file)
         checkpoint["model"] = _own_part(checkpoint["model"], self.prefix)
         if is_torchvision_resnet(checkpoint["model"]):
             return {"model": resnet_names(checkpoint["model"]), "matching_heuristics": True}
@@ -101,7 +90,11 @@ class VerifiedCheckpointer(DetectionCheckpointer):
             return {"model": checkpoint["model"], "matching_heuristics": True}
         return checkpoint
 
-    def _read_file(self, filename: str) -> dict[str, Any]:
+    def _read_file(self, path: str | Path) -> dict[str, Any]:
+        checkpoint = self._read_format(str(path))
+        return {**checkpoint, "model": _tensors(checkpoint["model"])}
+
+    def _read_format(self, filename: str) -> dict[str, Any]:
         """Read what Detectron2's `_load_file` reads, which unpickles anything, as data only."""
         if filename.endswith(".pkl"):
             content = read_plain_pickle(filename)
@@ -110,8 +103,7 @@ class VerifiedCheckpointer(DetectionCheckpointer):
             blobs = content.get("blobs", content).items()  # of Caffe2
             state = {k: v for k, v in blobs if not k.endswith("_momentum")}
             return {"model": state, "__author__": "Caffe2", "matching_heuristics": True}
-        with torch.serialization.safe_globals(NUMPY):
-            content = torch.load(filename, map_location="cpu", weights_only=True)
+        content = read_torch_file(filename)
         if filename.endswith(".pyth"):  # of pycls
             old = content["model_state"].items()
             state = {k: v for k, v in old if not k.endswith("num_batches_tracked")}

@@ -118,12 +118,17 @@ def test_a_map_is_kept_however_it_is_overwritten(activate):
 @pytest.mark.parametrize(
     "name",
     [
-        "torchvision/resnet18",
         "torchvision/mobilenet_v2",  # with dropout
-        "torchvision/convnext_tiny",  # with stochastic depth
-        "torchvision/densenet121",
         "timm/mobilenetv1_100",
         "resnet8",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                "torchvision/resnet18",
+                "torchvision/convnext_tiny",  # with stochastic depth
+                "torchvision/densenet121",
+            )
+        ),
     ],
 )
 def test_tapping_changes_neither_logits_nor_gradients_nor_state(name, training):

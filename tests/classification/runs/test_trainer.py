@@ -146,7 +146,7 @@ def test_overwrite_replaces_a_run_and_a_failed_start_leaves_it(tmp_path, teacher
     distilled(tmp_path, teacher)
     before = weights(tmp_path)
     with pytest.raises(
-        FileNotFoundError, match=r"TEACHER.WEIGHTS must be a checkpoint file; got 'no.pth'"
+        FileNotFoundError, match=r"TEACHER.WEIGHTS must name a file that exists; got 'no.pth'"
     ):
         distilled(tmp_path, teacher, "TEACHER.WEIGHTS", "no.pth", overwrite=True)
     assert_same_weights(before, weights(tmp_path))
@@ -189,7 +189,7 @@ def test_a_run_whose_losses_cannot_be_compiled_says_so_and_trains(
     modes = []
 
     def failing(*_):
-        raise RuntimeError("no compiler")
+        raise torch._dynamo.exc.TorchDynamoException("no compiler")
 
     monkeypatch.setattr(torch, "compile", lambda _, mode, **__: modes.append(mode) or failing)
     distilled(tmp_path / "compiled", teacher, "SOLVER.COMPILE", "reduce-overhead")

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from detectron2.engine import default_argument_parser
 
+from classification import evaluate, train
+from reviewkd_det.commands import export
 from reviewkd_det.common import check_config_file, parse_run_args, run_parser
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -104,6 +106,21 @@ def test_wrong_arguments_are_refused(monkeypatch, capsys, arguments, words):
         parse_run_args()
     assert stop.value.code == 2
     assert f"train_net.py: error: {words}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "parse", [parse_run_args, train.parse_args, evaluate.parse_args, export.parse_args]
+)
+def test_a_flag_after_the_pairs_is_refused(monkeypatch, capsys, parse):
+    output = ["--output", "out"] if parse is export.parse_args else []
+    words = ["--config-file", __file__, *output, "A", "-1", "--resume"]
+    monkeypatch.setattr(sys, "argv", ["script.py", *words])
+    with pytest.raises(SystemExit) as stop:
+        parse()
+    assert stop.value.code == 2
+    assert "error: --resume must stand before all KEY VALUE pairs" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["script.py", *words[:-1]])
+    assert parse().opts == ["A", "-1"]
 
 
 def test_a_python_config_is_asked_for_before_it_is_looked_for(monkeypatch):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from classification.models import create_model
+from classification.weights import save_weights
 from reviewkd_det.common import hide_known_warnings
 from tests.classification.running import command, script
 from tests.d2 import scenes, tiny
@@ -69,11 +71,13 @@ def plain_environment():
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_detector_without_a_warning_of_others(tmp_path):
     tree = scenes.run_tree(tmp_path, "scenes_without_warnings", IMS_PER_BATCH=4, STEPS=[])
     tiny.save_teacher(tmp_path)
     config = tiny.save_student(tmp_path, **tree)
-    arguments = ["tools/train_net.py", "--num-gpus", "2", "--config-file", str(config)]
+    arguments = ["tools/train_net.py", "--num-gpus", "2", "--dist-url", "auto"]
+    arguments += ["--config-file", str(config)]
     done = subprocess.run(
         [sys.executable, *arguments, "MODEL.DISTILL.METHODS", '("ReviewKD", "DKD")'],
         cwd=ROOT, env=plain_environment(), capture_output=True, text=True, check=False,
@@ -85,16 +89,15 @@ def test_two_processes_train_a_detector_without_a_warning_of_others(tmp_path):
 
 
 def test_a_classifier_is_distilled_without_a_warning_of_others(tmp_path):
-    for name, more in (
-        ("teacher", []),
-        ("student", ["TEACHER.NAME", "resnet8", "TEACHER.WEIGHTS", f"{tmp_path}/teacher/last.pth"]),
-    ):
-        arguments = command(tmp_path / name, "SOLVER.EPOCHS", "1", *more, config=name)
-        done = script(*arguments, **plain_environment())
-        output = done.stdout + done.stderr
-        assert done.returncode == 0, output
-        assert "Done: resnet8, 1 epochs" in output
-        assert not LINE.search(output), [x for x in output.splitlines() if LINE.search(x)]
+    weights = tmp_path / "teacher.pth"
+    save_weights(create_model("resnet8", num_classes=10).state_dict(), weights)
+    teacher = ["TEACHER.NAME", "resnet8", "TEACHER.WEIGHTS", str(weights)]
+    arguments = command(tmp_path / "run", "SOLVER.EPOCHS", "1", *teacher, config="student")
+    done = script(*arguments, **plain_environment())
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    assert "Done: resnet8, 1 epochs" in output
+    assert not LINE.search(output), [x for x in output.splitlines() if LINE.search(x)]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,9 @@
-"""What tests/d2/test_config.py and test_scripts.py do not reach through Detectron2's config."""
-
-import sys
+"""Config files and options: what Detectron2's config does not reach."""
 
 import pytest
 from fvcore.common.config import CfgNode
-from torch.multiprocessing import ProcessRaisedException
 
-from reviewkd_det.common import merge_file, merge_options, one_sentence_errors
+from reviewkd_det.common import merge_file, merge_options
 
 
 def tree():
@@ -87,80 +84,3 @@ def test_a_bad_file_is_refused(tmp_path, content, words):
 def test_bad_options_are_refused(opts, error, words):
     with pytest.raises(error, match=words):
         merge_options(tree(), opts, "the test")
-
-
-def sentence(monkeypatch, capsys, error):
-    """What a user sees of an error."""
-
-    def main():
-        raise error
-
-    monkeypatch.setattr(sys, "argv", ["/some/where/train.py", "--option"])
-    with pytest.raises(SystemExit) as stop:
-        one_sentence_errors(main)
-    output = capsys.readouterr()
-    assert stop.value.code == 1
-    assert output.out == ""
-    assert output.err.count("\n") == 1
-    name, _, words = output.err.rstrip("\n").partition(": error: ")
-    assert name == "train.py"
-    return words
-
-
-IN_A_WORKER = """Caught ValueError in DataLoader worker process 0.
-Original Traceback (most recent call last):
-  File "loader.py", line 3, in loop
-    data = fetch()
-Traceback (most recent call last):
-  File "image.py", line 5, in read
-    raise ValueError(path)
-ValueError: image must be readable: got 'a.png'
-"""
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (ValueError("a must be 1; got 2"), "a must be 1; got 2"),
-        (KeyError("no 'b'"), "no 'b'"),  # whose str() has quotes around it
-        (KeyError(), "KeyError"),
-        (IndexError("3"), "3"),
-        (FileNotFoundError(2, "No such file", "a.png"), "[Errno 2] No such file: 'a.png'"),
-        (FloatingPointError("loss"), "loss"),
-        (ImportError("timm must be installed"), "timm must be installed"),
-        (ValueError("two\n  lines\n\n"), "two lines"),
-        (ValueError(), "ValueError"),
-        (ValueError(IN_A_WORKER), "image must be readable: got 'a.png'"),
-        (
-            ProcessRaisedException("\n-- Process 1 terminated\n" + IN_A_WORKER, 1, 7),
-            "image must be readable: got 'a.png'",
-        ),
-        (RuntimeError("bad"), "bad (REVIEWKD_DET_TRACEBACK=1 shows where)"),
-        (AssertionError(), "AssertionError (REVIEWKD_DET_TRACEBACK=1 shows where)"),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
-)
-def test_an_error_is_one_sentence(monkeypatch, capsys, error, words):
-    assert sentence(monkeypatch, capsys, error) == words
-
-
-@pytest.mark.parametrize("error", [TypeError("a defect"), KeyboardInterrupt()])
-def test_a_defect_and_an_interruption_are_not_hidden(error):
-    def main():
-        raise error
-
-    with pytest.raises(type(error)):
-        one_sentence_errors(main)
-
-
-def test_the_traceback_is_shown_when_asked_for(monkeypatch):
-    monkeypatch.setenv("REVIEWKD_DET_TRACEBACK", "1")
-    with pytest.raises(ZeroDivisionError):
-        one_sentence_errors(lambda: 1 / 0)
-
-
-def test_without_an_error_nothing_is_said(capsys):
-    called = []
-    one_sentence_errors(lambda: called.append(1))
-    assert called == [1]
-    assert capsys.readouterr() == ("", "")
