@@ -15,7 +15,7 @@ from typing import Any
 from tabulate import tabulate
 
 from classification.config import load_config
-from reviewkd_det.common import one_sentence_errors, replace_file
+from reviewkd_det.common import entry_point, replace_file
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = Path("classification", "configs", "digits")
@@ -75,6 +75,7 @@ def table(runs: dict[str, dict[str, Any]]) -> str:
     )
 
 
+@entry_point
 def main() -> None:
     """Run the demo, print its table and write `summary.json`."""
     args = parse_args()
@@ -96,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    one_sentence_errors(main)
+    main()

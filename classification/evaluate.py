@@ -5,7 +5,7 @@ python classification/evaluate.py --config-file output/digits/student/config.yam
 
 import argparse
 
-from reviewkd_det.common import check_config_file, one_sentence_errors
+from reviewkd_det.common import check_config_file, entry_point
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,6 +20,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@entry_point
 def main() -> None:
     """Test as the command line says."""
     args = parse_args()
@@ -31,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    one_sentence_errors(main)
+    main()

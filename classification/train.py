@@ -7,7 +7,7 @@ accelerate launch classification/train.py --config-file ...     # on several GPU
 import argparse
 import sys
 
-from reviewkd_det.common import check_config_file, one_sentence_errors
+from reviewkd_det.common import check_config_file, entry_point
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,6 +21,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@entry_point
 def main() -> None:
     """Train as the command line says."""
     args = parse_args()
@@ -33,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    one_sentence_errors(main)
+    main()

@@ -11,7 +11,7 @@ import json
 import os
 from pathlib import Path
 
-from reviewkd_det.common import check_config_file, one_sentence_errors
+from reviewkd_det.common import check_config_file, entry_point
 
 CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
 
@@ -61,6 +61,7 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError(f"--threads must be at least 1; got {args.threads}")
 
 
+@entry_point
 def main() -> None:
     """Measure, print and write."""
     args = parse()
@@ -92,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    one_sentence_errors(main)
+    main()

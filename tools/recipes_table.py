@@ -6,11 +6,12 @@ python tools/recipes_table.py [--size 256 384] [--repeats 5] [configs/RECIPE.yam
 import argparse
 from pathlib import Path
 
-from reviewkd_det.common import one_sentence_errors
+from reviewkd_det.common import entry_point
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
+@entry_point
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -25,4 +26,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    one_sentence_errors(main)
+    main()

@@ -12,7 +12,7 @@ import json
 import re
 from pathlib import Path
 
-from reviewkd_det.common import one_sentence_errors, split_named_folder
+from reviewkd_det.common import entry_point, split_named_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "results.md"
@@ -42,6 +42,7 @@ def save_records(path: Path, runs: list[str], *, timed: bool) -> None:
     path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
+@entry_point
 def main() -> None:
     """Save runs, or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -61,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    one_sentence_errors(main)
+    main()

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from reviewkd_det.common import entry_point
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs" / "demo"
 # Without these, runs of two threads are now and then many times slower. They are for the runs
@@ -79,6 +81,7 @@ class Demo:
             raise RuntimeError(f"a run failed: {last_line or process.returncode}")
 
 
+@entry_point
 def main() -> None:
     """Run the demo and print its table."""
     args = parse_args()

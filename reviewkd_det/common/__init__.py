@@ -1,7 +1,6 @@
 """What the scripts, the Detectron2 adapter and the classification package share, beside the method.
 
-Importing it imports neither torch nor Detectron2, and hides what `known_warnings` lists. All
-scripts do so first, in the processes that they start as well.
+Importing it imports neither torch nor Detectron2.
 """
 
 from reviewkd_det.common.config.yaml_config import merge_file, merge_options
@@ -11,6 +10,7 @@ from reviewkd_det.common.console.arguments import (
     run_parser,
     split_named_folder,
 )
+from reviewkd_det.common.console.entry_point import entry_point
 from reviewkd_det.common.console.errors import listed, one_sentence_errors
 from reviewkd_det.common.console.known_warnings import hide_known_warnings
 from reviewkd_det.common.runs.files import replace_file
@@ -22,6 +22,7 @@ __all__ = [
     "catch_interruption",
     "check_config_file",
     "end_with_parent",
+    "entry_point",
     "hide_known_warnings",
     "keep_freed_memory",
     "listed",
@@ -33,5 +34,3 @@ __all__ = [
     "run_parser",
     "split_named_folder",
 ]
-
-hide_known_warnings()

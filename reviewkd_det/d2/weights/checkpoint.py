@@ -18,6 +18,7 @@ from reviewkd_det.common.weights.plain_pickle import (
 from reviewkd_det.d2.weights.torchvision import (
     is_torchvision_mobilenet,
     is_torchvision_resnet,
+    register_torchvision,
     resnet_names,
 )
 
@@ -50,6 +51,7 @@ class VerifiedCheckpointer(DetectionCheckpointer):
         **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
+        register_torchvision()
         # The weights of a `DistilledDetector` are its student's.
         self.model: Any = getattr(self.model, "student", self.model)
         self.key = key
