@@ -5,7 +5,7 @@ python classification/evaluate.py --config-file output/digits/student/config.yam
 
 import argparse
 
-from reviewkd_det.common import check_config_file, entry_point
+from reviewkd_det.common import CLASSIFIERS, entry_point, find_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Test as the command line says."""
     args = parse_args()
-    check_config_file(args.config_file)
+    args.config_file = str(find_config(args.config_file, CLASSIFIERS))
     # What takes seconds to import comes after what is wrong with the arguments.
     from classification.runs.start import evaluate_main
 

@@ -7,13 +7,13 @@ accelerate launch classification/train.py --config-file ...     # on several GPU
 import argparse
 import sys
 
-from reviewkd_det.common import check_config_file, entry_point
+from reviewkd_det.common import CLASSIFIERS, entry_point, find_config
 
 
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train a classifier, alone or beside a teacher.")
-    parser.add_argument("--config-file", required=True, help="a file of classification/configs")
+    parser.add_argument("--config-file", required=True, help="path of a config file, or name of a recipe")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="go on with the run in OUTPUT_DIR")
     start.add_argument("--overwrite", action="store_true", help="replace the run in OUTPUT_DIR")
@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Train as the command line says."""
     args = parse_args()
-    check_config_file(args.config_file)
+    args.config_file = str(find_config(args.config_file, CLASSIFIERS))
     # What takes seconds to import comes after what is wrong with the arguments.
     from classification.runs.start import train_main
 

@@ -11,7 +11,7 @@ import json
 import os
 from pathlib import Path
 
-from reviewkd_det.common import check_config_file, entry_point
+from reviewkd_det.common import entry_point, find_config
 
 CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
 
@@ -46,13 +46,13 @@ def parse() -> argparse.Namespace:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Check what can be checked before anything that takes seconds to import.
+    """Find the config, and check what can be checked before anything that takes seconds to import.
 
     Raises:
         FileNotFoundError: the config, or the folder of a file to write, does not exist.
         ValueError: there is to be no thread.
     """
-    check_config_file(args.config_file)
+    args.config_file = str(find_config(args.config_file))
     for name in ("json", "growth"):
         path = getattr(args, name)
         if path is not None and not path.parent.is_dir():

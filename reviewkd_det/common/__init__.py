@@ -3,6 +3,7 @@
 Importing it imports neither torch nor Detectron2.
 """
 
+from reviewkd_det.common.config.recipes import CLASSIFIERS, DETECTORS, find_config, recipe_folder
 from reviewkd_det.common.config.yaml_config import merge_file, merge_options
 from reviewkd_det.common.console.arguments import (
     check_config_file,
@@ -18,11 +19,14 @@ from reviewkd_det.common.runs.interruption import Interruption, catch_interrupti
 from reviewkd_det.common.tensors.memory import keep_freed_memory
 
 __all__ = [
+    "CLASSIFIERS",
+    "DETECTORS",
     "Interruption",
     "catch_interruption",
     "check_config_file",
     "end_with_parent",
     "entry_point",
+    "find_config",
     "hide_known_warnings",
     "keep_freed_memory",
     "listed",
@@ -30,6 +34,7 @@ __all__ = [
     "merge_options",
     "one_sentence_errors",
     "parse_run_args",
+    "recipe_folder",
     "replace_file",
     "run_parser",
     "split_named_folder",

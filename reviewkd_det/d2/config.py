@@ -7,12 +7,12 @@ import detectron2
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
-from reviewkd_det.common import merge_file, merge_options
+from reviewkd_det.common import DETECTORS, merge_file, merge_options, recipe_folder
 
 __all__ = ["add_distill_config", "find_teacher_config", "load_config", "ours_in", "plain_config"]
 
 TEACHER_FILE = "MODEL.DISTILL.TEACHER.CONFIG_FILE"
-OUR_CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+OUR_CONFIGS = recipe_folder(DETECTORS)
 
 
 def add_distill_config(cfg: CfgNode) -> None:
