@@ -58,7 +58,9 @@ setup(
         "classification": ["configs/**/*.yaml"],
     },
     cmdclass={"build_py": BuildWithRecipes},
-    entry_points={"console_scripts": [f"{name}={module}:main" for name, module in COMMANDS.items()]},
+    entry_points={
+        "console_scripts": [f"{name}={module}:main" for name, module in COMMANDS.items()]
+    },
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",

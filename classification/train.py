@@ -13,7 +13,9 @@ from reviewkd_det.common import CLASSIFIERS, entry_point, find_config
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train a classifier, alone or beside a teacher.")
-    parser.add_argument("--config-file", required=True, help="path of a config file, or name of a recipe")
+    parser.add_argument(
+        "--config-file", required=True, help="path of a config file, or name of a recipe"
+    )
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="go on with the run in OUTPUT_DIR")
     start.add_argument("--overwrite", action="store_true", help="replace the run in OUTPUT_DIR")

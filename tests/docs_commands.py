@@ -22,7 +22,7 @@ from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.config import plain_config
 from reviewkd_det.d2.runs.start import read_lazy_config
 from reviewkd_det.d2.teacher.source import read_teacher
-from reviewkd_det.demo.results import RUNS
+from reviewkd_det.demo.detectors import RUNS
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^```(\w*)(?: title=\"(.*?)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)

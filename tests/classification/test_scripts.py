@@ -50,18 +50,3 @@ def test_bad_arguments_are_one_sentence(arguments, code, message):
     assert done.returncode == code
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
-
-
-def test_the_demo_compares_a_teacher_and_its_students(tmp_path):
-    options = ["SOLVER.EPOCHS", "1", "DATA.TRAIN_IMAGES", "100", "MODEL.NAME", "resnet8"]
-    options += ["TEACHER.NAME", "resnet8", "TRACKERS", "()", "SOLVER.WARMUP_EPOCHS", "0.0"]
-    done = script("classification/demo.py", "--output", tmp_path, "--seed", "3", *options)
-    assert done.returncode == 0, done.stderr[-2000:]
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert set(summary) == {"teacher", "baseline", "distilled", "baseline_equal_time"}
-    for run in summary.values():
-        assert {"top1", "top5", "train_seconds"} <= set(run)
-        assert run["seed"] == 3
-    assert summary["distilled"]["methods"] == ["ReviewKD"]
-    assert summary["baseline"]["methods"] == []
-    assert "| student, distilled" in done.stdout

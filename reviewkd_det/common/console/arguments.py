@@ -21,7 +21,12 @@ def run_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", default="", metavar="FILE", help="path of a config file, or name of a recipe")
+    parser.add_argument(
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="path of a config file, or name of a recipe",
+    )
     parser.add_argument(
         "--resume", action="store_true", help="go on with the last checkpoint of the output folder"
     )

@@ -41,7 +41,7 @@ def test_a_name_that_nothing_has_is_refused_with_the_nearest(room, name, nearest
 
 
 def test_a_recipe_of_the_other_room_is_not_meant():
-    with pytest.raises(FileNotFoundError, match="got 'digits/teacher.yaml'"):
+    with pytest.raises(FileNotFoundError, match=r"got 'digits/teacher.yaml'"):
         find_config("digits/teacher.yaml", DETECTORS)
 
 
