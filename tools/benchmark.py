@@ -9,11 +9,14 @@ Weights are random and images synthetic: nothing is downloaded.
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 
 from reviewkd_det.common import entry_point, find_config
 
-CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = Path(os.path.relpath(ROOT / "configs"))
+sys.path.insert(0, str(ROOT))  # the benchmarks are not installed
 
 
 def parse() -> argparse.Namespace:

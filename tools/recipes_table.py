@@ -4,11 +4,14 @@ python tools/recipes_table.py [--size 256 384] [--repeats 5] [configs/RECIPE.yam
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from reviewkd_det.common import entry_point
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
+sys.path.insert(0, str(ROOT))  # the benchmarks are not installed
 
 
 @entry_point

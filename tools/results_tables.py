@@ -10,11 +10,13 @@ the page, and `<!-- end -->`.
 import argparse
 import json
 import re
+import sys
 from pathlib import Path
 
 from reviewkd_det.common import entry_point, split_named_folder
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # the benchmarks are not installed
 PAGE = ROOT / "docs" / "results.md"
 TABLE = re.compile(r"(<!-- table: (?P<names>[\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
