@@ -78,8 +78,8 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(home):
-    """What the distilled student's training prints, after its teacher's."""
-    home.run("reviewkd-train", "--config-file", "demo/teacher.yaml", *SHORT)
+    """What the distilled student's training prints, after its teacher's in two processes."""
+    home.run("reviewkd-train", "--config-file", "demo/teacher.yaml", "--num-gpus", 2, *SHORT)
     return home.run("reviewkd-train", "--config-file", "configs/demo/student.yaml", *SHORT)
 
 
