@@ -79,7 +79,8 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(home):
     """What the distilled student's training prints, after its teacher's in two processes."""
-    home.run("reviewkd-train", "--config-file", "demo/teacher.yaml", "--num-gpus", 2, *SHORT)
+    two = ["--num-gpus", "2", "--dist-url", "auto"]
+    home.run("reviewkd-train", "--config-file", "demo/teacher.yaml", *two, *SHORT)
     return home.run("reviewkd-train", "--config-file", "configs/demo/student.yaml", *SHORT)
 
 
@@ -109,6 +110,16 @@ def test_the_printed_commands_can_be_pasted(home, trained):
     assert (run / "exported" / "model.pth").is_file()
     assert (run / "evaluation" / "results.json").is_file()
     assert "teacher" in (run / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_run_of_the_demo_is_drawn(home):
+    run = ["--run", "output/demo/distilled", "--count", 1]
+    home.run("reviewkd-visualize", *run, "--output", "pictures")
+    assert {path.name for path in (home.work / "pictures").iterdir()} == {
+        "predictions_000001.png",
+        "levels_distilled_000001.png",
+    }
 
 
 def test_a_packaged_recipe_trains_a_classifier(home):

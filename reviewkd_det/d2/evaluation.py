@@ -27,7 +27,7 @@ class FastCOCOEvaluator(COCOEvaluator):
     """Detectron2's COCO evaluator with the matching and counting of faster-coco-eval.
 
     Raises:
-        ImportError: see `fast_coco_eval`.
+        ImportError: faster-coco-eval is not installed.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:

@@ -77,8 +77,8 @@ class JoinedLoader:
     """Batches of two loaders joined; what the second gives is marked `unlabeled`.
 
     Args:
-        labeled: an endless loader of batches, lists of image dictionaries.
-        unlabeled: likewise.
+        labeled: endless loader of the batches with labels.
+        unlabeled: endless loader of the batches whose labels are not used.
     """
 
     def __init__(self, labeled: StreamLoader, unlabeled: StreamLoader) -> None:

@@ -73,9 +73,10 @@ def test_two_processes_train_a_detector_without_a_warning_of_others(tmp_path):
     tree = scenes.run_tree(tmp_path, "scenes_without_warnings", IMS_PER_BATCH=4, STEPS=[])
     tiny.save_teacher(tmp_path)
     config = tiny.save_student(tmp_path, **tree)
-    arguments = ["tools/train_net.py", "--num-gpus", "2", "--config-file", str(config)]
+    arguments = ["tools/train_net.py", "--num-gpus", "2", "--dist-url", "auto"]
     done = subprocess.run(
-        [sys.executable, *arguments, "MODEL.DISTILL.METHODS", '("ReviewKD", "DKD")'],
+        [sys.executable, *arguments, "--config-file", str(config),
+         "MODEL.DISTILL.METHODS", '("ReviewKD", "DKD")'],
         cwd=ROOT, env=plain_environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     output = done.stdout + done.stderr
