@@ -16,7 +16,6 @@ from reviewkd_det.common import entry_point, find_config
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = Path(os.path.relpath(ROOT / "configs"))
-sys.path.insert(0, str(ROOT))  # the benchmarks are not installed
 
 
 def parse() -> argparse.Namespace:
@@ -71,6 +70,7 @@ def main() -> None:
     check(args)
     import torch
 
+    sys.path.append(str(ROOT))  # benchmarks are not installed
     from benchmarks.speed import Settings, benchmark, comparison_table, measure_growth
 
     if args.threads is not None:

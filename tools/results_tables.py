@@ -16,7 +16,6 @@ from pathlib import Path
 from reviewkd_det.common import entry_point, split_named_folder
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # the benchmarks are not installed
 PAGE = ROOT / "docs" / "results.md"
 TABLE = re.compile(r"(<!-- table: (?P<names>[\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
@@ -55,6 +54,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=PAGE, help="with the tables to write")
     parser.add_argument("runs", nargs="*", metavar="[ROW=]FOLDER", help="output folders of runs")
     args = parser.parse_args()
+    sys.path.append(str(ROOT))  # benchmarks are not installed
     if bool(args.save) != bool(args.runs):
         parser.error("--save and the folders of runs must be given together")
     if args.save:
