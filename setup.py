@@ -1,9 +1,11 @@
 """Package metadata; the tools' settings are in pyproject.toml."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 VERSION = re.search(
@@ -17,6 +19,29 @@ DEMO = ["scikit-learn"]
 CLASSIFICATION = ["accelerate>=1.0", "scikit-learn", "timm>=1.0"]
 FAST_EVAL = ["faster-coco-eval"]
 DOCS = ["latex2mathml", "mkdocs-material", "mkdocstrings[python]"]
+COMMANDS = {
+    "reviewkd-train": "reviewkd_det.commands.train",
+    "reviewkd-train-python": "reviewkd_det.commands.train_python",
+    "reviewkd-export": "reviewkd_det.commands.export",
+    "reviewkd-report": "reviewkd_det.commands.report",
+    "reviewkd-visualize": "reviewkd_det.commands.visualize",
+    "reviewkd-demo": "reviewkd_det.commands.demo",
+    "reviewkd-classify-train": "classification.train",
+    "reviewkd-classify-evaluate": "classification.evaluate",
+}
+
+
+class BuildWithRecipes(build_py):
+    """Also put `configs` into the package; an editable install reads it where it is."""
+
+    def run(self):
+        """Copy the modules, then the recipes."""
+        super().run()
+        if not self.editable_mode:
+            recipes = Path(self.build_lib, "reviewkd_det", "configs")
+            junk = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / "configs", recipes, ignore=junk, dirs_exist_ok=True)
+
 
 setup(
     name="reviewkd_det",
@@ -28,7 +53,14 @@ setup(
     packages=find_packages(
         include=["reviewkd_det", "reviewkd_det.*", "classification", "classification.*"]
     ),
-    package_data={"reviewkd_det.report": ["page.html.jinja"]},
+    package_data={
+        "reviewkd_det.report": ["page.html.jinja"],
+        "classification": ["configs/**/*.yaml"],
+    },
+    cmdclass={"build_py": BuildWithRecipes},
+    entry_points={
+        "console_scripts": [f"{name}={module}:main" for name, module in COMMANDS.items()]
+    },
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",

@@ -5,7 +5,7 @@ python classification/evaluate.py --config-file output/digits/student/config.yam
 
 import argparse
 
-from reviewkd_det.common import check_config_file, one_sentence_errors, parse_before_options
+from reviewkd_det.common import CLASSIFIERS, entry_point, find_config, parse_before_options
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,10 +20,11 @@ def parse_args() -> argparse.Namespace:
     return parse_before_options(parser)
 
 
+@entry_point
 def main() -> None:
     """Test as the command line says."""
     args = parse_args()
-    check_config_file(args.config_file)
+    args.config_file = str(find_config(args.config_file, CLASSIFIERS))
     # What takes seconds to import comes after what is wrong with the arguments.
     from classification.runs.start import evaluate_main
 
@@ -31,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    one_sentence_errors(main)
+    main()

@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from reviewkd_det.common import check_config_file, one_sentence_errors
+from reviewkd_det.common import entry_point, find_config
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = Path(os.path.relpath(ROOT / "configs"))
@@ -42,19 +42,20 @@ def parse() -> argparse.Namespace:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Check what can be checked before anything that takes seconds to import.
+    """Find the config, and check what can be checked before anything that takes seconds to import.
 
     Raises:
         FileNotFoundError: the config, or the folder of a file to write, does not exist.
         ValueError: there is to be no thread.
     """
-    check_config_file(args.config_file)
+    args.config_file = str(find_config(args.config_file))
     if args.json is not None and not args.json.parent.is_dir():
         raise FileNotFoundError(f"--json must be in a folder that exists; got '{args.json}'")
     if args.threads is not None and args.threads < 1:
         raise ValueError(f"--threads must be at least 1; got {args.threads}")
 
 
+@entry_point
 def main() -> None:
     """Measure, print and write."""
     args = parse()
@@ -83,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    one_sentence_errors(main)
+    main()

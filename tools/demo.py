@@ -4,7 +4,6 @@ python tools/demo.py [--seed N] [--output FOLDER]
 """
 
 from reviewkd_det.commands.demo import main
-from reviewkd_det.common import one_sentence_errors
 
 if __name__ == "__main__":
-    one_sentence_errors(main)
+    main()

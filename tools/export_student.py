@@ -4,7 +4,6 @@ python tools/export_student.py --config-file output/RUN/config.yaml --output FOL
 """
 
 from reviewkd_det.commands.export import main
-from reviewkd_det.common import one_sentence_errors
 
 if __name__ == "__main__":
-    one_sentence_errors(main)
+    main()

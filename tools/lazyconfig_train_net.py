@@ -4,7 +4,6 @@ python tools/lazyconfig_train_net.py --config-file configs/lazy/CONFIG.py [path.
 """
 
 from reviewkd_det.commands.train_python import main
-from reviewkd_det.common import one_sentence_errors
 
 if __name__ == "__main__":
-    one_sentence_errors(main)
+    main()

@@ -7,11 +7,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from reviewkd_det.common import one_sentence_errors
+from reviewkd_det.common import entry_point
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@entry_point
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -29,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    one_sentence_errors(main)
+    main()

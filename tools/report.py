@@ -4,7 +4,6 @@ python tools/report.py output/demo/teacher output/demo/distilled plain=output/de
 """
 
 from reviewkd_det.commands.report import main
-from reviewkd_det.common import one_sentence_errors
 
 if __name__ == "__main__":
-    one_sentence_errors(main)
+    main()

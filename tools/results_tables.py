@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-from reviewkd_det.common import one_sentence_errors, split_named_folder
+from reviewkd_det.common import entry_point, split_named_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "results.md"
@@ -43,6 +43,7 @@ def save_records(path: Path, runs: list[str], *, timed: bool) -> None:
     path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
+@entry_point
 def main() -> None:
     """Save runs, or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -63,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    one_sentence_errors(main)
+    main()

@@ -4,7 +4,6 @@ python tools/train_net.py --config-file configs/faster_rcnn_r50_r18.yaml [KEY VA
 """
 
 from reviewkd_det.commands.train import main
-from reviewkd_det.common import one_sentence_errors
 
 if __name__ == "__main__":
-    one_sentence_errors(main)
+    main()

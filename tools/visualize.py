@@ -4,7 +4,6 @@ python tools/visualize.py --run output/demo/baseline --run output/demo/distilled
 """
 
 from reviewkd_det.commands.visualize import main
-from reviewkd_det.common import one_sentence_errors
 
 if __name__ == "__main__":
-    one_sentence_errors(main)
+    main()

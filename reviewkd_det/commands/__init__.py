@@ -1,3 +1,6 @@
 """The commands, one module each: what `tools/` and the installed entry points call."""
 
-from reviewkd_det import common  # noqa: F401, first: warnings come while Detectron2 is imported
+from reviewkd_det.common import hide_known_warnings
+
+# Before Detectron2 is imported, which warns of itself; in the processes that a run starts as well.
+hide_known_warnings()

@@ -6,7 +6,7 @@ python tools/export_student.py --config-file output/RUN/config.yaml --output FOL
 import argparse
 from pathlib import Path
 
-from reviewkd_det.common import check_config_file, parse_before_options
+from reviewkd_det.common import check_config_file, entry_point, parse_before_options
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,6 +31,7 @@ def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool =
     from reviewkd_det.d2.runs.start import load_run_config
     from reviewkd_det.d2.runs.trainer import Trainer
     from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
+    from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
     cfg = load_run_config(config_file, opts)
     weights_file, plain_file = output / "model.pth", output / "config.yaml"
@@ -61,6 +62,7 @@ def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool =
         print(f"{name} is not Detectron2's own: `import reviewkd_det.d2` before loading it")
 
 
+@entry_point
 def main() -> None:
     """Export as the command line says."""
     args = parse_args()

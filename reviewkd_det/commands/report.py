@@ -6,9 +6,10 @@ python tools/report.py output/demo/teacher output/demo/distilled plain=output/de
 import argparse
 from pathlib import Path
 
-from reviewkd_det.common import split_named_folder
+from reviewkd_det.common import entry_point, split_named_folder
 
 
+@entry_point
 def main() -> None:
     """Read the runs and write their report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -5,7 +5,7 @@ python tools/train_net.py --config-file configs/faster_rcnn_r50_r18.yaml [KEY VA
 
 import argparse
 
-from reviewkd_det.common import parse_run_args
+from reviewkd_det.common import entry_point, parse_run_args
 
 
 def train(args: argparse.Namespace) -> None:
@@ -16,6 +16,7 @@ def train(args: argparse.Namespace) -> None:
     from reviewkd_det.d2.runs.start import read_config, started
     from reviewkd_det.d2.runs.trainer import Trainer
     from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
+    from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
     cfg = read_config(args)
     with started(cfg, args, cfg.OUTPUT_DIR, cfg.MODEL.DEVICE):
@@ -35,6 +36,7 @@ def train(args: argparse.Namespace) -> None:
         say_end(trainer, cfg.OUTPUT_DIR, yaml_commands(cfg))
 
 
+@entry_point
 def main() -> None:
     """Train or evaluate as the command line says."""
     args = parse_run_args()

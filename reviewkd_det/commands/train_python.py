@@ -5,7 +5,7 @@ python tools/lazyconfig_train_net.py --config-file configs/lazy/CONFIG.py [path.
 
 import argparse
 
-from reviewkd_det.common import parse_run_args
+from reviewkd_det.common import entry_point, parse_run_args
 
 
 def train(args: argparse.Namespace) -> None:
@@ -14,6 +14,7 @@ def train(args: argparse.Namespace) -> None:
     from reviewkd_det.d2.runs.description import log_description
     from reviewkd_det.d2.runs.end import lazy_commands, say_end
     from reviewkd_det.d2.runs.start import read_lazy_config, started
+    from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
     cfg = read_lazy_config(args)
     with started(cfg, args, cfg.train.output_dir, cfg.train.device):
@@ -27,6 +28,7 @@ def train(args: argparse.Namespace) -> None:
         say_end(trainer, cfg.train.output_dir, lazy_commands(args, cfg))
 
 
+@entry_point
 def main() -> None:
     """Train or evaluate as the command line says."""
     args = parse_run_args(python_config=True)

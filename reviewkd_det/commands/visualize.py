@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from reviewkd_det.common import check_config_file, split_named_folder
+from reviewkd_det.common import check_config_file, entry_point, split_named_folder
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,11 +69,13 @@ def check(args: argparse.Namespace) -> None:
             raise FileNotFoundError(f"--images must name what exists; got '{path}'")
 
 
+@entry_point
 def main() -> None:
     """Draw as the command line says, and print the pictures' names."""
     args = parse_args()
     runs = named_runs(args.runs)
     check(args)
+    from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
     from reviewkd_det.pictures import draw_pictures
 
     for path in draw_pictures(

@@ -1,9 +1,9 @@
 """What the scripts, the Detectron2 adapter and the classification package share, beside the method.
 
-Importing it imports neither torch nor Detectron2, and hides what `known_warnings` lists. All
-scripts do so first, in the processes that they start as well.
+Importing it imports neither torch nor Detectron2.
 """
 
+from reviewkd_det.common.config.recipes import CLASSIFIERS, DETECTORS, find_config, recipe_folder
 from reviewkd_det.common.config.yaml_config import merge_file, merge_options
 from reviewkd_det.common.console.arguments import (
     check_config_file,
@@ -12,6 +12,7 @@ from reviewkd_det.common.console.arguments import (
     run_parser,
     split_named_folder,
 )
+from reviewkd_det.common.console.entry_point import entry_point
 from reviewkd_det.common.console.errors import keep_tracebacks_in, listed, one_sentence_errors
 from reviewkd_det.common.console.known_warnings import hide_known_warnings
 from reviewkd_det.common.runs.files import replace_file
@@ -19,10 +20,14 @@ from reviewkd_det.common.runs.interruption import Interruption, catch_interrupti
 from reviewkd_det.common.tensors.memory import keep_freed_memory
 
 __all__ = [
+    "CLASSIFIERS",
+    "DETECTORS",
     "Interruption",
     "catch_interruption",
     "check_config_file",
     "end_with_parent",
+    "entry_point",
+    "find_config",
     "hide_known_warnings",
     "keep_freed_memory",
     "keep_tracebacks_in",
@@ -32,9 +37,8 @@ __all__ = [
     "one_sentence_errors",
     "parse_before_options",
     "parse_run_args",
+    "recipe_folder",
     "replace_file",
     "run_parser",
     "split_named_folder",
 ]
-
-hide_known_warnings()

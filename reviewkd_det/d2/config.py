@@ -7,7 +7,7 @@ import detectron2
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
-from reviewkd_det.common import merge_file, merge_options
+from reviewkd_det.common import DETECTORS, merge_file, merge_options, recipe_folder
 from reviewkd_det.common.config.aliases import declare_aliases, move_aliases, rename_options
 from reviewkd_det.common.config.methods import Uses, declare_methods
 from reviewkd_det.common.config.modules import import_modules, named_modules
@@ -33,7 +33,7 @@ USES = (ONE_STAGE, TWO_STAGE)
 # New names of keys by old ones, which are still understood.
 ALIASES = {"MODEL.DISTILL.REVIEWKD.IN_FEATURES": "MODEL.DISTILL.IN_FEATURES"}
 TEACHER_FILE = "MODEL.DISTILL.TEACHER.CONFIG_FILE"
-OUR_CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+OUR_CONFIGS = recipe_folder(DETECTORS)
 
 
 def add_distill_config(cfg: CfgNode) -> None:

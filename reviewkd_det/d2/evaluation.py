@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from detectron2.evaluation import COCOEvaluator, coco_evaluation
+from detectron2.evaluation import COCOEvaluator
+
+from reviewkd_det.d2.compat import counted_by
 
 __all__ = ["FastCOCOEvaluator", "fast_coco_eval"]
 
@@ -27,19 +29,15 @@ class FastCOCOEvaluator(COCOEvaluator):
     """Detectron2's COCO evaluator with the matching and counting of faster-coco-eval.
 
     Raises:
-        ImportError: see `fast_coco_eval`.
+        ImportError: faster-coco-eval is not installed.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._coco_eval = fast_coco_eval()
-        super().__init__(*args, **options, use_fast_impl=False)
-        # Detectron2 then takes its `COCOeval_opt`: pycocotools' own where it was not compiled.
-        self._use_fast_impl = True
+        with counted_by(self._coco_eval):
+            super().__init__(*args, **options, use_fast_impl=True)
 
-    def _eval_predictions(self, *args: Any, **options: Any) -> None:
-        before = coco_evaluation.COCOeval_opt
-        coco_evaluation.COCOeval_opt = self._coco_eval
-        try:
-            super()._eval_predictions(*args, **options)
-        finally:
-            coco_evaluation.COCOeval_opt = before
+    def evaluate(self, *args: Any, **options: Any) -> Any:
+        """Count with faster-coco-eval; in all else as the parent does."""
+        with counted_by(self._coco_eval):
+            return super().evaluate(*args, **options)

@@ -62,7 +62,7 @@ def write_digit_scenes(
     gives the same scenes, whatever the counts.
 
     Args:
-        folder: Where the data set shall be; its parent is made if absent.
+        folder: Folder of the data set; its parent is made if absent.
         scene_counts: Number of scenes of each split.
         seed: Seed of the division into splits and of every scene.
 

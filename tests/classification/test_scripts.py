@@ -1,16 +1,13 @@
 """The scripts of the package: arguments in, files, tables and sentences out."""
 
 import json
-import subprocess
 import sys
 
 import pytest
-from accelerate.state import AcceleratorState
 
-from classification import demo, train
-from classification.runs.start import train_main
+from classification import train
 from reviewkd_det.common import one_sentence_errors
-from tests.classification.running import CONFIGS, ROOT, SMALL, script
+from tests.classification.running import CONFIGS, SMALL, script
 
 # Trains and evaluates where Detectron2 cannot be imported.
 WITHOUT_DETECTRON2 = """
@@ -58,42 +55,3 @@ def test_bad_arguments_are_one_sentence(arguments, code, message, monkeypatch, c
     error = capsys.readouterr().err
     assert message in error.splitlines()[-1]
     assert "Traceback" not in error
-
-
-def demo_arguments(folder):
-    """What makes each training of the demo one epoch of a small network."""
-    options = ["SOLVER.EPOCHS", "1", "DATA.TRAIN_IMAGES", "100", "MODEL.NAME", "resnet8"]
-    options += ["TEACHER.NAME", "resnet8", "TRACKERS", "()", "SOLVER.WARMUP_EPOCHS", "0.0"]
-    return ["--output", str(folder), "--seed", "3", *options]
-
-
-def check_demo(folder, printed):
-    summary = json.loads((folder / "summary.json").read_text())
-    assert set(summary) == {"teacher", "baseline", "distilled", "baseline_equal_time"}
-    for run in summary.values():
-        assert {"top1", "top5", "train_seconds"} <= set(run)
-        assert run["seed"] == 3
-    assert summary["distilled"]["methods"] == ["ReviewKD"]
-    assert summary["baseline"]["methods"] == []
-    assert "| student, distilled" in printed
-
-
-def test_the_demo_compares_a_teacher_and_its_students(tmp_path, monkeypatch, capsys):
-    def run(command, **_):
-        monkeypatch.setattr(sys, "argv", command[1:])
-        AcceleratorState._reset_state(True)  # what a process of its own would not have
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(ROOT)
-            return subprocess.CompletedProcess(command, train_main(train.parse_args()))
-
-    monkeypatch.setattr(demo.subprocess, "run", run)
-    monkeypatch.setattr(sys, "argv", ["demo.py", *demo_arguments(tmp_path)])
-    demo.main()
-    check_demo(tmp_path, capsys.readouterr().out)
-
-
-@pytest.mark.slow
-def test_the_demo_trains_in_processes_of_their_own(tmp_path):
-    done = script("classification/demo.py", *demo_arguments(tmp_path))
-    assert done.returncode == 0, done.stderr[-2000:]
-    check_demo(tmp_path, done.stdout)

@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+from reviewkd_det.common.config.recipes import find_config
+
 __all__ = [
     "check_config_file",
     "parse_before_options",
@@ -25,7 +27,12 @@ def run_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", default="", metavar="FILE", help="path to config file")
+    parser.add_argument(
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="path of a config file, or name of a recipe",
+    )
     parser.add_argument(
         "--resume", action="store_true", help="go on with the last checkpoint of the output folder"
     )
@@ -65,8 +72,11 @@ def parse_run_args(*, python_config: bool = False) -> argparse.Namespace:
     Args:
         python_config: whether the config must be a Python file.
 
+    Returns:
+        The arguments; `config_file` is the path of the file or recipe that was named.
+
     Raises:
-        FileNotFoundError: the config file does not exist.
+        FileNotFoundError: neither a file nor a recipe has the config's name.
         ValueError: it is no Python file and must be one.
     """
     parser = run_parser()
@@ -82,7 +92,7 @@ def parse_run_args(*, python_config: bool = False) -> argparse.Namespace:
         parser.error("--resume and --overwrite must not be given together")
     if python_config and Path(args.config_file).suffix != ".py":
         raise ValueError(f"--config-file must be a Python config; got '{args.config_file}'")
-    check_config_file(args.config_file)
+    args.config_file = str(find_config(args.config_file))
     return args
 
 

@@ -6,9 +6,28 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["comparison_command", "result_block", "run_folder_of", "script_command", "shown_path"]
+__all__ = [
+    "ENTRY_POINTS",
+    "comparison_command",
+    "program",
+    "result_block",
+    "run_folder_of",
+    "script_command",
+    "shown_path",
+]
 
 ROOT = Path(__file__).resolve().parents[3]
+# What a script of a checkout is called where the project is installed from a wheel.
+ENTRY_POINTS = {
+    "tools/train_net.py": "reviewkd-train",
+    "tools/lazyconfig_train_net.py": "reviewkd-train-python",
+    "tools/export_student.py": "reviewkd-export",
+    "tools/report.py": "reviewkd-report",
+    "tools/visualize.py": "reviewkd-visualize",
+    "tools/demo.py": "reviewkd-demo",
+    "classification/train.py": "reviewkd-classify-train",
+    "classification/evaluate.py": "reviewkd-classify-evaluate",
+}
 METRICS = ("metrics.json", "metrics.jsonl")  # of a detector's run, of a classifier's
 
 
@@ -25,7 +44,15 @@ def script_command(script: str, *arguments: str | Path) -> str:
         script: path of the script inside the project.
         arguments: arguments of the script.
     """
-    return shlex.join([_python(), shown_path(ROOT / script), *map(str, arguments)])
+    return shlex.join([*program(script), *map(str, arguments)])
+
+
+def program(script: str) -> list[str]:
+    """The words that start a script: Python and its path in a checkout, else its entry point."""
+    if (ROOT / "setup.py").is_file():
+        return [_found(Path(sys.executable), "python"), shown_path(ROOT / script)]
+    name = ENTRY_POINTS[script]
+    return [_found(Path(sys.executable).with_name(name), name)]
 
 
 def run_folder_of(file: str) -> Path | None:
@@ -56,7 +83,7 @@ def result_block(title: str, lines: Mapping[str, str]) -> str:
     return "\n".join([title, *(f"  {label:<{width}}  {text}" for label, text in shown.items())])
 
 
-def _python() -> str:
-    """What starts this interpreter: its short name, where that is the one which is found."""
-    found, own = shutil.which("python"), Path(sys.executable)
-    return "python" if found and Path(found).parent == own.parent else str(own)
+def _found(own: Path, name: str) -> str:
+    """The short name of a program, where that finds the one beside this interpreter."""
+    found = shutil.which(name)
+    return name if found and Path(found).parent == own.parent else str(own)

@@ -1,5 +1,4 @@
-"""Data for Detectron2. Importing this package registers the demo's digit scenes and makes
-Detectron2's built-in COCO names load through the checked loader."""
+"""Data for Detectron2: checked files and images, and training batches in a fixed order."""
 
 from reviewkd_det.d2.data.coco_format import load_coco_format
 from reviewkd_det.d2.data.image_folder import load_image_folder, register_image_folder
@@ -25,5 +24,3 @@ __all__ = [
     "register_image_folder",
     "use_for_builtin_coco",
 ]
-
-use_for_builtin_coco()

@@ -23,7 +23,7 @@ def check_data(cfg: CfgNode, *, training: bool) -> None:
     """Check before anything is built that the data sets are known and can be evaluated.
 
     Raises:
-        ImportError: see `Trainer.build_evaluator`.
+        ImportError: TEST.FAST_COCO_EVAL needs a package that is not installed.
         KeyError: a data set has no such name.
         ValueError: none is named, or a file cannot be evaluated.
     """

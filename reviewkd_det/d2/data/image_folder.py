@@ -19,7 +19,7 @@ def register_image_folder(name: str, folder: str) -> None:
 
     Args:
         name: The name for `DATASETS.UNLABELED`.
-        folder: Searched for images, its subfolders too.
+        folder: Folder that is searched for images, its subfolders too.
 
     Raises:
         ValueError: If the name is taken.

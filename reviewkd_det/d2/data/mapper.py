@@ -4,8 +4,8 @@ A camera may store a picture sideways and note in its EXIF data how to turn it. 
 of a COCO-format file are those of the upright picture, as in COCO itself. The official Detectron2
 turns the picture on reading, a modified copy may not; here it is always upright. It clips grey
 values of 16 bits at 255, which leaves a white picture; here they are scaled to 8 bits. The few such
-files are read through a path of the form `upright://<file>`, so Detectron2's own mapper stays in
-charge of everything else.
+files are read through a path of the form `upright://<file>`, which becomes known when the first one
+is met, so Detectron2's own mapper stays in charge of everything else.
 """
 
 from collections.abc import Iterator
@@ -114,7 +114,13 @@ def find_upright(file_name: str) -> tuple[str, tuple[int, int]]:
         elif orientation in _SIDEWAYS:
             width, height = height, width
         is_plain = orientation == 1 and not _needs_conversion(image)
-    return file_name if is_plain else _UPRIGHT_PREFIX + file_name, (width, height)
+    return file_name if is_plain else _upright_path(file_name), (width, height)
+
+
+def _upright_path(file_name: str) -> str:
+    """The path under which this process, from now on, reads an image upright."""
+    PathManager.register_handler(_UprightHandler(), allow_override=True)
+    return _UPRIGHT_PREFIX + file_name
 
 
 def _read_orientation(image: Image.Image) -> int:
@@ -175,6 +181,3 @@ class _UprightHandler(PathHandler):
             upright.save(turned, "TIFF")  # keeps every other mode, CMYK too
         turned.seek(0)
         return turned
-
-
-PathManager.register_handler(_UprightHandler(), allow_override=True)

@@ -5,8 +5,8 @@ from functools import partial
 from reprlib import repr as short
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
 
+from reviewkd_det.d2.compat import builtin_coco_names
 from reviewkd_det.d2.data.coco_checks import are_finite, read_coco_file
 from reviewkd_det.d2.data.coco_format import load_coco_format
 
@@ -53,9 +53,8 @@ def use_for_builtin_coco() -> None:
 
     Calling this again changes nothing.
     """
-    for splits in _PREDEFINED_SPLITS_COCO.values():
-        for name in splits:
-            DatasetCatalog[name] = partial(_load_builtin, name)
+    for name in builtin_coco_names():
+        DatasetCatalog[name] = partial(_load_builtin, name)
 
 
 def _load_builtin(name: str) -> list[dict]:

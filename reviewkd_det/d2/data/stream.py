@@ -31,12 +31,12 @@ class StreamLoader:
 
     Args:
         records: Detectron2's image dictionaries.
-        mapper: turns one into the model's input.
-        sampler: the endless indices of this process.
-        batch_size: images of a batch of this process.
-        seed: of what the mapper draws, the same in all processes.
+        mapper: function from an image dictionary to the model's input.
+        sampler: endless indices of this process's images.
+        batch_size: number of images in a batch of this process.
+        seed: seed of what the mapper draws at random, the same in all processes.
         aspect_ratio_grouping: whether a batch is of wide images alone or of others alone.
-        num_workers: worker processes; 0 maps in this one.
+        num_workers: number of worker processes; 0 maps in this process.
     """
 
     def __init__(

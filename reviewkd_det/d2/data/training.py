@@ -5,10 +5,10 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import get_detection_dataset_dicts
-from detectron2.data.build import _train_loader_from_config  # of its config: samplers and images
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 
+from reviewkd_det.d2.compat import train_parts
 from reviewkd_det.d2.data.mapper import CheckedDatasetMapper
 from reviewkd_det.d2.data.stream import StreamLoader
 
@@ -21,7 +21,7 @@ def build_train_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
     Raises:
         ValueError: the images of a batch cannot be shared evenly by the processes.
     """
-    parts = _train_loader_from_config(cfg, mapper=CheckedDatasetMapper(cfg, is_train=True))
+    parts = train_parts(cfg, CheckedDatasetMapper(cfg, is_train=True))
     count = _per_process("SOLVER.IMS_PER_BATCH", parts["total_batch_size"])
     labeled = _stream(cfg, parts["dataset"], parts["sampler"], count)
     if not cfg.DATASETS.UNLABELED or not cfg.MODEL.DISTILL.METHODS:
@@ -77,8 +77,8 @@ class JoinedLoader:
     """Batches of two loaders joined; what the second gives is marked `unlabeled`.
 
     Args:
-        labeled: an endless loader of batches, lists of image dictionaries.
-        unlabeled: likewise.
+        labeled: endless loader of the batches with labels.
+        unlabeled: endless loader of the batches whose labels are not used.
     """
 
     def __init__(self, labeled: StreamLoader, unlabeled: StreamLoader) -> None:

@@ -18,6 +18,7 @@ from reviewkd_det.common.console.commands import (
     shown_path,
 )
 from reviewkd_det.common.runs.recovery import candidates
+from reviewkd_det.d2.compat import hooks_of, metric_of
 from reviewkd_det.d2.runs.checkpointer import BEST
 
 __all__ = ["lazy_commands", "say_end", "yaml_commands"]
@@ -83,11 +84,11 @@ def _results(trainer: TrainerBase, folder: str) -> dict[str, str]:
     last = [", ".join(scores) or "not evaluated", *map(shown_path, files[:1])]
     lines = {"last:": "; ".join(last)}
     best_file = Path(folder, f"{BEST}.pth")
-    for hook in trainer._hooks:
+    for hook in hooks_of(trainer):
         if isinstance(hook, hooks.BestCheckpointer) and hook.best_metric is not None:
             # Detectron2 counts from 0, and evaluates for the last time past the end.
             iterations = min(hook.best_iter + 1, trainer.max_iter)
-            score = f"{hook._val_metric} {hook.best_metric:.2f} after {iterations:,} iterations"
+            score = f"{metric_of(hook)} {hook.best_metric:.2f} after {iterations:,} iterations"
             where = f"; {shown_path(best_file)}" if best_file.is_file() else ""
             lines["best:"] = score + where
     return lines

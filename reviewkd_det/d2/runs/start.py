@@ -20,11 +20,14 @@ from omegaconf import OmegaConf
 from reviewkd_det.common import keep_freed_memory, keep_tracebacks_in
 from reviewkd_det.common.runs.record import write_run_record
 from reviewkd_det.d2.config import load_config
-from reviewkd_det.d2.data import register_coco_format, register_image_folder
+from reviewkd_det.d2.data import (
+    register_coco_format,
+    register_image_folder,
+    use_for_builtin_coco,
+)
 from reviewkd_det.d2.runs.launch import passed_to_children
 from reviewkd_det.d2.runs.trainer import run_files
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
-from reviewkd_det.demo import digit_scenes  # noqa: F401, registers them
 
 __all__ = [
     "load_run_config",
@@ -78,6 +81,7 @@ def load_run_config(config_file: str, opts: list[str]) -> CfgNode:
     cfg = load_config(config_file, opts, import_code=True)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
+    use_for_builtin_coco()
     for key, parts, register in NAMED_DATA:
         for entry in cfg.DATASETS[key]:
             if not isinstance(entry, list | tuple) or [type(x) for x in entry] != [str] * len(
@@ -130,6 +134,7 @@ def read_lazy_config(args: argparse.Namespace) -> Any:
         KeyError: an option changes a key that the config does not have.
         ValueError: the config lacks a part or a value, or an option cannot be applied.
     """
+    use_for_builtin_coco()
     cfg = LazyConfig.load(args.config_file)
     lacking = [key for key in LAZY_KEYS if key not in cfg]
     if lacking:

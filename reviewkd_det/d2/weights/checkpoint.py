@@ -13,9 +13,11 @@ from torch import nn
 from reviewkd_det.common import listed
 from reviewkd_det.common.weights.plain_pickle import read_plain_pickle
 from reviewkd_det.common.weights.reading import read_checkpoint, read_torch_file
+from reviewkd_det.d2.compat import forget_url, url_query
 from reviewkd_det.d2.weights.torchvision import (
     is_torchvision_mobilenet,
     is_torchvision_resnet,
+    register_torchvision,
     resnet_names,
 )
 
@@ -46,6 +48,7 @@ class VerifiedCheckpointer(DetectionCheckpointer):
         **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
+        register_torchvision()
         # The weights of a `DistilledDetector` are its student's.
         self.model: Any = getattr(self.model, "student", self.model)
         self.key = key
@@ -64,7 +67,7 @@ class VerifiedCheckpointer(DetectionCheckpointer):
         try:
             return super().load(self._local_path(path), *args, **kwargs)
         finally:
-            self._parsed_url_during_load = None  # upstream leaves it set when loading fails
+            forget_url(self)
 
     def _load_nothing(self) -> dict[str, Any]:
         raise ValueError(f"{self.key} must name a checkpoint; got ''")
@@ -108,7 +111,7 @@ class VerifiedCheckpointer(DetectionCheckpointer):
             old = content["model_state"].items()
             state = {k: v for k, v in old if not k.endswith("num_batches_tracked")}
             return {"model": state, "__author__": "pycls", "matching_heuristics": True}
-        query = parse_qs(getattr(self._parsed_url_during_load, "query", ""))
+        query = parse_qs(url_query(self))
         content = content if "model" in content else {"model": content}
         if query.pop("matching_heuristics", []) == ["True"]:
             content["matching_heuristics"] = True

@@ -18,6 +18,7 @@ __all__ = [
     "TorchvisionHandler",
     "is_torchvision_mobilenet",
     "is_torchvision_resnet",
+    "register_torchvision",
     "resnet_names",
 ]
 
@@ -78,4 +79,6 @@ class TorchvisionHandler(PathHandler):
         return str(cached)
 
 
-PathManager.register_handler(TorchvisionHandler(), allow_override=True)
+def register_torchvision() -> None:
+    """Make `torchvision://` known to Detectron2's files; calling it again changes nothing."""
+    PathManager.register_handler(TorchvisionHandler(), allow_override=True)

@@ -87,7 +87,8 @@ def test_help_and_an_unknown_option_import_nothing_heavy(script):
 def test_a_missing_config_file_imports_nothing_heavy(script):
     extra = ["--output", "nowhere"] if script in EXPORT else []
     code, line = spied(script, "--config-file", "no.py", *extra)
-    assert (code, line) == (1, f"{Path(script).name}: error: config file must exist; got 'no.py'")
+    assert code == 1
+    assert line.startswith(f"{Path(script).name}: error: config file must exist; got 'no.py'")
 
 
 @pytest.mark.parametrize(

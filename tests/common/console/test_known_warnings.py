@@ -77,9 +77,9 @@ def test_two_processes_train_a_detector_without_a_warning_of_others(tmp_path):
     tiny.save_teacher(tmp_path)
     config = tiny.save_student(tmp_path, **tree)
     arguments = ["tools/train_net.py", "--num-gpus", "2", "--dist-url", "auto"]
-    arguments += ["--config-file", str(config)]
     done = subprocess.run(
-        [sys.executable, *arguments, "MODEL.DISTILL.METHODS", '("ReviewKD", "DKD")'],
+        [sys.executable, *arguments, "--config-file", str(config),
+         "MODEL.DISTILL.METHODS", '("ReviewKD", "DKD")'],
         cwd=ROOT, env=plain_environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     output = done.stdout + done.stderr

@@ -267,8 +267,15 @@ def test_names_of_detectron2_are_refused():
         register_coco_format("coco_2017_val", "one.json", "one")
 
 
-def test_builtin_names_load_the_file_detectron2_gives_them(write, tmp_path, monkeypatch):
+@pytest.fixture
+def builtin(monkeypatch):
+    """Detectron2's own names, for one test, as a command reads them."""
+    monkeypatch.setattr(DatasetCatalog, "data", dict(DatasetCatalog.data))
     use_for_builtin_coco()
+
+
+@pytest.mark.usefixtures("builtin")
+def test_builtin_names_load_the_file_detectron2_gives_them(write, tmp_path, monkeypatch):
     content = {"images": VALID["images"], "categories": []}
     metadata = MetadataCatalog.get("coco_2017_test")
     known_ids = metadata.thing_dataset_id_to_contiguous_id
@@ -280,6 +287,7 @@ def test_builtin_names_load_the_file_detectron2_gives_them(write, tmp_path, monk
     assert len(metadata.thing_colors) == 80
 
 
+@pytest.mark.usefixtures("builtin")
 def test_a_missing_builtin_file_says_where_it_is_looked_for(monkeypatch):
     metadata = MetadataCatalog.get("keypoints_coco_2017_val")
     monkeypatch.setitem(metadata.__dict__, "json_file", "nowhere/coco/val.json")

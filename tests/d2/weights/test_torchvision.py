@@ -7,6 +7,7 @@ from torch import nn
 
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer
+from reviewkd_det.d2.weights.torchvision import register_torchvision
 from tests.d2 import tiny
 
 
@@ -44,6 +45,7 @@ def test_the_name_resolves_to_torchs_own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(
         torch.hub, "load_state_dict_from_url", lambda url, **kwargs: fetched.append(url)
     )
+    register_torchvision()
     path = PathManager.get_local_path("torchvision://ResNet18_Weights.IMAGENET1K_V1")
     (url,) = fetched
     assert path == str(tmp_path / "hub" / "checkpoints" / url.rpartition("/")[2])
@@ -51,6 +53,7 @@ def test_the_name_resolves_to_torchs_own_cache(tmp_path, monkeypatch):
 
 
 def test_a_name_that_torchvision_does_not_know_is_refused():
+    register_torchvision()
     words = "torchvision weights such as ResNet18_Weights.IMAGENET1K_V1; got 'resnet81'"
     with pytest.raises(FileNotFoundError, match=words):
         PathManager.get_local_path("torchvision://resnet81")

@@ -1,0 +1,99 @@
+"""The detection demo on a few scenes, for a few iterations."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from detectron2.data import MetadataCatalog
+from PIL import Image
+
+from reviewkd_det.commands import demo as command
+from reviewkd_det.demo.detectors import Progress
+from reviewkd_det.demo.digit_scenes import register_digit_scenes, write_digit_scenes
+from tests.demo.in_process import trained_here
+
+OPTIONS = ["SOLVER.MAX_ITER", "4", "TEST.EVAL_PERIOD", "2", "SOLVER.WARMUP_ITERS", "0"]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The demo's folder, and what it printed."""
+    folder, printed = tmp_path_factory.mktemp("demo"), []
+    write_digit_scenes(str(folder / "digit_scenes"), {"train": 160, "val": 8, "dev": 4})
+    before = Path(MetadataCatalog.get("digit_scenes_val").image_root).parents[2]
+    register_digit_scenes(str(folder))
+    arguments = ["demo.py", "--output", str(folder / "out"), "--seed", "3", *OPTIONS]
+    with pytest.MonkeyPatch.context() as patch, trained_here():
+        patch.setattr("sys.argv", arguments)
+        patch.setattr("builtins.print", lambda *words, **_: printed.extend(map(str, words)))
+        patch.setattr("tqdm.tqdm.write", lambda _, text: printed.append(text))
+        command.main.__wrapped__()
+    register_digit_scenes(str(before))
+    return folder / "out", "\n".join(printed)
+
+
+def test_the_summary_has_the_numbers_of_every_run(demo):
+    output, _ = demo
+    summary = json.loads((output / "summary.json").read_text())
+    assert list(summary) == [
+        "teacher",
+        "baseline",
+        "baseline_equal_time",
+        "distilled",
+        "distilled_unlabeled",
+    ]
+    for numbers in summary.values():
+        assert {"AP", "AP50", "AP75", "parameters", "train_seconds"} <= set(numbers)
+    teacher, student = summary["teacher"], summary["distilled"]
+    assert teacher["parameters"] > 3 * student["parameters"]
+    assert student["parameters"] == summary["baseline"]["parameters"]
+    ratio = student["train_seconds"] / summary["baseline"]["train_seconds"]
+    assert summary["baseline_equal_time"]["iterations"] == round(4 * ratio)
+
+
+def test_the_table_and_every_command_are_printed(demo):
+    output, printed = demo
+    rows = [
+        [cell.strip() for cell in line.split("|")]
+        for line in printed.splitlines()
+        if line.startswith("|")
+    ]
+    assert [row[1] for row in rows[2:]] == [
+        "teacher",
+        "student, baseline",
+        "student, baseline at equal time",
+        "student, distilled",
+        "student, distilled, also on unlabelled",
+    ]
+    assert [row[6:8] for row in rows[2:]] == [["160", "0"], *[["150", "0"]] * 3, ["150", "10"]]
+    assert printed.count("tools/train_net.py --config-file configs/demo/") == 5
+    assert printed.count("SEED 3") == 5
+    assert "saw more labels" in printed
+    assert str(output / "report.html") in printed
+
+
+def test_the_report_and_what_the_runs_detect_are_drawn(demo):
+    output, _ = demo
+    pictures = {path.name: path for path in output.rglob("*.png")}
+    assert len([name for name in pictures if name.startswith("predictions_")]) == 4
+    assert len([name for name in pictures if name.startswith("levels_distilled_")]) >= 4
+    for name, colors in (("predictions_000001.png", 1000), ("comparison.png", 100)):
+        with Image.open(pictures[name]) as picture:
+            assert min(picture.size) > 500
+            assert len(picture.convert("RGB").getcolors(2**24)) > colors
+    assert "student, distilled, also on unlabelled" in (output / "report.html").read_text()
+
+
+def test_the_bar_counts_the_iterations_of_all_trainings():
+    with open(os.devnull, "w") as nowhere, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stderr", nowhere)
+        progress = Progress(100)
+        for iteration in (19, 39, 9, 39):
+            progress.follow(
+                f"d2.utils.events INFO:  eta: 0:00:01  iter: {iteration}  total_loss: 2.5"
+            )
+        progress.follow("iter: done")
+        assert progress.bar.n == 80
+        assert "loss 2.5" in progress.bar.postfix
+        progress.bar.close()
