@@ -20,7 +20,7 @@ from torch.distributed.run import get_args_parser
 import classification.config
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.config import plain_config
-from reviewkd_det.d2.runs.start import read_lazy_config
+from reviewkd_det.d2.runs.lazy_config import read_lazy_config
 from reviewkd_det.d2.teacher.source import read_teacher
 from reviewkd_det.demo.results import RUNS
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from reviewkd_det.d2.data import CheckedDatasetMapper
 from reviewkd_det.d2.reading.images import cut_to
 from reviewkd_det.d2.reading.taps import Call, only_call, tapped
-from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer
+from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer, last_checkpoint
 from reviewkd_det.d2.runs.start import load_run_config
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 from reviewkd_det.pictures.scenes import Scene
@@ -79,14 +79,14 @@ def load_run(name: str, folder: Path) -> Run:
     if not with_levels:
         settings.METHODS = ()
     model = build_model(cfg).eval()
-    checkpointer = (
-        StudentCheckpointer(model, str(folder), key="--run", methods=model.methods)
-        if with_levels
-        else VerifiedCheckpointer(model, str(folder), key="--run")
-    )
-    if not checkpointer.has_checkpoint():
+    checkpoint = last_checkpoint(folder)
+    if not checkpoint:
         raise FileNotFoundError(f"--run must name a folder with a checkpoint; got '{folder}'")
-    checkpointer.resume_or_load("", resume=True)
+    if with_levels:
+        checkpointer = StudentCheckpointer(model, str(folder), key="--run", methods=model.methods)
+        checkpointer.resume_or_load("", resume=True)
+    else:
+        VerifiedCheckpointer(model, key="--run").load(checkpoint)
     return Run(name, cfg, model, with_levels)
 
 

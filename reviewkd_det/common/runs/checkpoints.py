@@ -107,8 +107,8 @@ class Checkpoints:
         Args:
             keep: number of those that stay; 0 keeps all.
         """
-        for path in [path for path in self.all() if path.name != self.final][:-keep or None]:
-            if keep:
+        if keep:
+            for path in [path for path in self.all() if path.name != self.final][:-keep]:
                 _remove(path)
 
     def remove_parts(self) -> None:

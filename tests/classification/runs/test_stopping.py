@@ -5,8 +5,8 @@ import signal
 import pytest
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-
 from classification.runs.stopping import StopRequest, resume_command
+
 from reviewkd_det.common import Interruption
 
 

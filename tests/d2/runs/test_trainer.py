@@ -7,7 +7,7 @@ from detectron2.utils.env import seed_all_rng
 
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.data import register_coco_format
-from reviewkd_det.d2.runs.trainer import Trainer, without_nan
+from reviewkd_det.d2.runs.evaluation import without_nan
 from tests.d2 import scenes, tiny
 
 
