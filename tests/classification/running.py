@@ -1,6 +1,7 @@
 """Small runs on scikit-learn's digits, in this process or as the command line starts them."""
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -10,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate.state import AcceleratorState
-from accelerate.utils.other import load
-from safetensors.torch import load_file
 
+from classification.runs.folder_states import PROGRESS, SUMS
 from classification.runs.start import train_main
+from classification.runs.states import files_of
+from reviewkd_det.common.runs.checkpoints import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "classification" / "configs" / "digits"
@@ -84,16 +86,36 @@ def read_lines(folder):
     ]
 
 
+def last_state(folder):
+    """The content of the last state, without what measures time."""
+    content = read_checkpoint(files_of(folder / "state").all()[-1])
+    progress = content["progress"]
+    kept = {key: value for key, value in progress.items() if not key.endswith("seconds")}
+    return {**content, "progress": kept}
+
+
+def save_as_folder(states, progress):
+    """Save a state as earlier versions did, see `folder_states`; stands for `States.save`."""
+    step = f"_step_{progress['step']:07d}" if progress["step"] else ""
+    folder = states.files.folder / f"epoch_{progress['epoch']:05d}{step}"
+    states.accelerator.save_state(str(folder), safe_serialization=True)
+    text = json.dumps({**progress, "processes": states.accelerator.num_processes})
+    (folder / PROGRESS).write_text(text)
+    sign(folder)
+
+
+def sign(folder):
+    """Write the digests of a state's files."""
+    files = sorted(path for path in folder.iterdir() if path.name != SUMS)
+    sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
+    (folder / SUMS).write_text("".join(sums))
+
+
 def assert_same_end(one, other):
     """Compare all that two runs end with, bit for bit, but for what measures time."""
-    states = [sorted((folder / "state").iterdir())[-1] for folder in (one, other)]
-    assert states[0].name == states[1].name
-    names, other_names = ({file.name for file in state.iterdir()} for state in states)
-    assert names == other_names >= {"model.safetensors", "optimizer.bin", "random_states_0.pkl"}
-    for name in names - {"SHA256SUMS"}:
-        assert_same(*(_read(state / name) for state in states), name)
+    assert_same(*map(last_state, (one, other)))
     for name in ("last.pth", "best.pth"):
-        assert_same(*(_read(folder / name) for folder in (one, other)), name)
+        assert_same(*(torch.load(folder / name) for folder in (one, other)), name)
     assert read_lines(one) == read_lines(other)
 
 
@@ -113,10 +135,3 @@ def assert_same(one, other, where=""):
         assert bytes(np.asarray(one)) == bytes(np.asarray(other)), where
     else:
         assert one == other, where
-
-
-def _read(path):
-    if path.suffix == ".json":
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {key: value for key, value in content.items() if not key.endswith("seconds")}
-    return load_file(path) if path.suffix == ".safetensors" else load(path)
