@@ -64,15 +64,14 @@ class Checkpoints:
         for path in reversed(self.all()):
             if not (flaw := self.find_flaw(path)):
                 for flawed, what in flaws.items():
-                    logger.warning("'%s' %s; going on from '%s'", flawed, what, path)
+                    logger.warning("'%s' %s; taking '%s' instead", flawed, what, path)
                 self._flawed = list(flaws)
                 return path
             flaws[path] = flaw
         if flaws:
             shown = "; ".join(f"'{path}', which {flaw}" for path, flaw in flaws.items())
             raise ValueError(
-                f"a checkpoint must be whole to go on from; got {shown}; start anew with "
-                "--overwrite"
+                f"a run's last checkpoint must be whole; got {shown}; start anew with --overwrite"
             )
         return None
 
