@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -28,7 +29,7 @@ def config(tmp_path_factory):
     tiny.save_teacher(folder, MODEL={"FPN": {"OUT_CHANNELS": 32}})  # what GroupNorm divides
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scenes, "SIZES", [(64, 96)] * 4)  # or padding depends on the batch's images
-        solver = {"IMS_PER_BATCH": 4, "MAX_ITER": 20, "BASE_LR": 1e-6, "CHECKPOINT_PERIOD": 4}
+        solver = {"IMS_PER_BATCH": 4, "MAX_ITER": 4, "BASE_LR": 1e-6, "CHECKPOINT_PERIOD": 2}
         tree = scenes.run_tree(folder, "processes", **solver)
     tree["MODEL"] = {"RESNETS": {"NORM": "FrozenBN"}}
     tree["DATALOADER"]["ASPECT_RATIO_GROUPING"] = False
@@ -87,14 +88,19 @@ def test_four_processes_train_as_one(config, one, tmp_path):
     assert_same_training(tmp_path, one)
 
 
-def test_two_processes_that_are_asked_to_stop_save_and_go_on_bit_for_bit(config, two, tmp_path):
-    process = start(config, tmp_path, *TWO)
-    assert wait_for(lambda: any(tmp_path.glob("model_0*")), process)
+def test_two_processes_go_on_bit_for_bit(config, two, tmp_path):
+    for name in ("config.yaml", "model_0000001.pth"):
+        shutil.copy(two / name, tmp_path)
+    finish(start(config, tmp_path, *TWO, "--resume"))
+    assert_same_end(tmp_path, two)
+
+
+def test_two_processes_that_are_asked_to_stop_save(config, tmp_path):
+    process = start(config, tmp_path, *TWO, "SOLVER.MAX_ITER", "100000")
+    assert wait_for(lambda: any(tmp_path.glob("model_0*.pth")), process)
     process.terminate()
     assert "Stopped by SIGTERM after iteration " in finish(process, 143)
     assert not any(tmp_path.glob("*.part"))
-    finish(start(config, tmp_path, *TWO, "--resume"))
-    assert_same_end(tmp_path, two)
 
 
 def test_a_process_that_dies_ends_the_run_in_a_minute(config, tmp_path):
