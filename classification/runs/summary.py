@@ -97,7 +97,7 @@ def final_block(cfg: CfgNode, summary: dict[str, Any], folder: Path) -> str:
         for kind, at in (("last", summary["last"]), ("best", summary["best"]))
     } | {
         "evaluate it:": script_command("classification/evaluate.py", *config, *weights),
-        "compare it, with Detectron2:": comparison_command(folder, teacher_file),
+        "compare it:": comparison_command(folder, teacher_file),
     }
     title = (
         f"Done: {summary['model']}, {summary['epochs']} epochs with seed {summary['seed']} in "

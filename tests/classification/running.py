@@ -4,6 +4,8 @@ import argparse
 import hashlib
 import json
 import os
+import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from accelerate.state import AcceleratorState
 from classification.runs.folder_states import PROGRESS, SUMS
 from classification.runs.start import train_main
 from classification.runs.states import files_of
+from classification.runs.trainer import Trainer
 from reviewkd_det.common.runs.checkpoints import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,14 +29,46 @@ SMALL = ["DATA.TRAIN_IMAGES", "100", "SOLVER.BATCH_SIZE", "25", "TRACKERS", "()"
 
 def train(folder, *opts, config="teacher", resume=False, overwrite=False):
     """Train in this process; the last of two equal options counts. Returns the exit code."""
-    AcceleratorState._reset_state(True)  # else a second run takes the first one's precision
     args = argparse.Namespace(
         config_file=CONFIGS / f"{config}.yaml",
         resume=resume,
         overwrite=overwrite,
         opts=[*SMALL, "OUTPUT_DIR", str(folder), *map(str, opts)],
     )
-    return train_main(args)
+    return here(train_main, args)
+
+
+def here(main, *args):
+    """Call a main function as in a process of one thread, on which the bits of a sum depend."""
+    AcceleratorState._reset_state(True)  # else a second run takes the first one's precision
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return main(*args)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def paste(monkeypatch, line):
+    """Run a command line that was printed, as a shell would split it, in this process."""
+    python, script, *arguments = shlex.split(line)
+    assert Path(python).name.startswith("python")
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    here(lambda: runpy.run_path(str(ROOT / script), run_name="__main__"))
+
+
+def sends(monkeypatch, number, calls):
+    """Let a run send itself a signal in the middle of that batch."""
+    original = Trainer._train_batch
+
+    def train_batch(self, *arguments):
+        nonlocal calls
+        calls -= 1
+        if calls == 0:
+            os.kill(os.getpid(), number)
+        original(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_train_batch", train_batch)
 
 
 def script(*command, **environment):

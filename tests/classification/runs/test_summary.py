@@ -1,9 +1,7 @@
 """The line a run begins with and the block it ends with."""
 
 import json
-import os
 import re
-import subprocess
 
 import pytest
 import torch
@@ -14,7 +12,7 @@ from classification.distilled import KD, DistilledClassifier, Method, ReviewKD
 from classification.models import create_model
 from classification.reading.taps import Outputs, TappedModel
 from reviewkd_det.core import FrozenTeacher
-from tests.classification.running import ROOT, train
+from tests.classification.running import paste, train
 from tests.flops import work
 
 TAPS = {"resnet8": ("layer1", "layer2", "layer3"), "resnet20": ("layer1", "layer2", "layer3")}
@@ -102,16 +100,7 @@ def block(folder):
     return title, dict(re.match(r"  ([\w ,]+:) +(.+)", line).groups() for line in lines)
 
 
-def paste(line):
-    done = subprocess.run(
-        line, shell=True, cwd=ROOT, capture_output=True, text=True, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
-
-
-def test_the_commands_of_a_run_can_be_pasted(runs):
+def test_the_commands_of_a_run_can_be_pasted(runs, monkeypatch, capsys):
     folder = runs / "student"
     title, lines = block(folder)
     assert re.fullmatch(r"resnet8, 2 epochs with seed \d+ in \d+ s, \d+ images/s", title)
@@ -122,7 +111,9 @@ def test_the_commands_of_a_run_can_be_pasted(runs):
             f"top-1 {at['top1']:.2f}, top-5 {at['top5']:.2f} after epoch {at['epoch']}; "
             f"{folder / f'{kind}.pth'}"
         )
-    assert f"{summary['last']['top1']:.2f}" in paste(lines["evaluate it:"])
-    compare = lines["compare it, with Detectron2:"]
+    paste(monkeypatch, lines["evaluate it:"])
+    assert f"{summary['last']['top1']:.2f}" in capsys.readouterr().out
+    compare = lines["compare it:"]
     assert f"teacher={runs / 'teacher'}" in compare
-    assert "report.html" in paste(compare)
+    paste(monkeypatch, compare)
+    assert "report.html" in capsys.readouterr().out
