@@ -22,7 +22,7 @@ from torch.distributed.run import get_args_parser
 import classification.config
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.config import plain_config
-from reviewkd_det.d2.runs.start import read_lazy_config
+from reviewkd_det.d2.runs.lazy_config import read_lazy_config
 from reviewkd_det.d2.teacher.source import read_teacher
 
 ROOT = Path(__file__).resolve().parents[1]

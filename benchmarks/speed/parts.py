@@ -12,7 +12,7 @@ from benchmarks.speed.measure import resident_memory
 from benchmarks.speed.models import Models, find_distiller
 from benchmarks.textbook import textbook_hcl
 from reviewkd_det.core import hierarchical_context_loss
-from reviewkd_det.d2.reading.taps import only_call, tapped
+from reviewkd_det.d2.reading.unlabeled import joined_backbone
 from reviewkd_det.d2.teacher.backbone import PRECISIONS
 
 __all__ = ["Levels", "Step", "distillation", "loss_pass", "parts", "record_levels"]
@@ -86,16 +86,15 @@ def record_levels(models: Models, batch: Batch, precision: str) -> Levels:
     ours, textbook = models.ours, models.textbook
     images = textbook.images(batch)
     with torch.no_grad(), EventStorage(start_iter=1), autocast(images.device, precision):
-        with tapped(ours.student, ["backbone"]) as calls:
+        with joined_backbone(ours.student) as calls:
             ours.student(batch)
         teacher = textbook.teacher(images)
-    call = only_call(calls, "backbone")
-    height, width = call.inputs[0].shape[-2:]
+    (call,) = calls
     return Levels(
-        [call.output[name] for name in textbook.names],
+        [call.levels[name] for name in textbook.names],
         [teacher[name] for name in textbook.names],
         images,
-        (height, width),
+        call.size,
     )
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["ALONE", "EpochBatches", "EpochLoader", "Share", "mix_seed"]
+from reviewkd_det.common.runs.seeds import mix_seed
+
+__all__ = ["ALONE", "EpochBatches", "EpochLoader", "Share"]
 
 
 class Share(NamedTuple):
@@ -18,11 +19,6 @@ class Share(NamedTuple):
 
 
 ALONE = Share()
-
-
-def mix_seed(*parts: int) -> int:
-    """Mix integers of 0 or more into one seed; neighbours give unrelated random numbers."""
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
 class EpochBatches:

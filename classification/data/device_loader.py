@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from classification.data.batches import EpochBatches, EpochLoader, mix_seed
+from classification.data.batches import EpochBatches, EpochLoader
+from reviewkd_det.common.runs.seeds import mix_seed
 
 __all__ = ["DeviceLoader"]
 

@@ -3,11 +3,7 @@
 Shapes: a batch is (N, 3, S, S) uint8 with S the image size in pixels.
 """
 
-import multiprocessing
-import os
-import signal
 from collections.abc import Iterator
-from threading import Thread
 from typing import Any
 
 import torch
@@ -15,9 +11,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from classification.data.augment import Transform
-from classification.data.batches import EpochBatches, EpochLoader, mix_seed
+from classification.data.batches import EpochBatches, EpochLoader
 from classification.data.sources import Split
 from reviewkd_det.common import listed
+from reviewkd_det.common.runs.seeds import mix_seed
+from reviewkd_det.common.runs.workers import guard_workers
 
 __all__ = ["WorkerLoader"]
 
@@ -70,9 +68,9 @@ class WorkerLoader(EpochLoader):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self.device.type == "cuda",
-            worker_init_fn=_obey_parent,
             generator=torch.Generator(),  # or each epoch would draw from the training's
         )
+        guard_workers(self._loader)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Give (N, 3, S, S) uint8 images and (N,) int64 labels, on the device."""
@@ -118,24 +116,6 @@ class _TransformedBatches(Dataset):
     def _transform(self, index: int, epoch: int) -> Tensor:
         torch.default_generator.manual_seed(mix_seed(self.seed, epoch, _AUGMENTATION, index))
         return self.transform(self.split.open(index))
-
-
-def _obey_parent(worker: int) -> None:
-    """Outlive Ctrl-C and a SIGTERM to every process of a job.
-
-    The training needs a batch more, to save its state after a whole step; it then ends its workers.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    Thread(target=_end_on_request, daemon=True).start()
-
-
-def _end_on_request() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent.pid:
-        pass
-    os._exit(0)
 
 
 def _keep(batch: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The files of a run: its states, to go on with, and its metrics."""
+"""The files of a run beside its weights: where its states are, its metrics and its result."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from classification.runs.states import States
+from classification.runs.states import files_of
 from reviewkd_det.common import replace_file
 
 __all__ = ["RunFolder"]
@@ -21,19 +21,18 @@ class RunFolder:
     result, `last.pth` and `best.pth` the student's plain weights.
 
     Args:
-        path: the run's OUTPUT_DIR.
-        accelerator: of this process.
-        states_to_keep: see `States`.
+        path: OUTPUT_DIR of the run.
+        accelerator: accelerator of this process.
     """
 
-    def __init__(self, path: str, accelerator: Accelerator, states_to_keep: int) -> None:
+    def __init__(self, path: str, accelerator: Accelerator) -> None:
         self.path = Path(path)
         self.accelerator = accelerator
-        self.states = States(self.path / "state", accelerator, states_to_keep)
+        self.state_files = files_of(self.path / "state")
 
     def refuse_another_run(self) -> None:
         """Raise FileExistsError where the folder holds another run's checkpoints."""
-        found = [*self.path.glob("*.pth"), *self.states.all()]
+        found = [*self.path.glob("*.pth"), *self.state_files.all()]
         if found:
             raise FileExistsError(
                 f"OUTPUT_DIR must not hold another run's checkpoints; got '{self.path}' with "
@@ -48,13 +47,6 @@ class RunFolder:
                 (self.path / name).unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
 
-    def load_state(self) -> dict[str, Any] | None:
-        """Load the last state, see `States.load`, and forget the metrics of later epochs."""
-        progress = self.states.load()
-        if self.accelerator.is_main_process:
-            self._forget_metrics_after(progress["epoch"] if progress else 0)
-        return progress
-
     def add_metrics(self, metrics: dict[str, Any]) -> None:
         """Append a line to `metrics.jsonl`.
 
@@ -62,7 +54,7 @@ class RunFolder:
         """
         if self.accelerator.is_main_process:
             path = self.path / "metrics.jsonl"
-            with self.states.writing(path), path.open("a", encoding="utf-8") as file:
+            with self.state_files.writing(path), path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(metrics) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -73,10 +65,10 @@ class RunFolder:
             text = json.dumps(summary, indent=2) + "\n"
             replace_file(self.path / "summary.json", lambda part: part.write_text(text))
 
-    def _forget_metrics_after(self, epoch: int) -> None:
-        """A run that died after its last state repeats the epochs from there."""
+    def forget_metrics_after(self, epoch: int) -> None:
+        """Delete the lines of later epochs: a run that died after its last state repeats those."""
         path = self.path / "metrics.jsonl"
-        if path.exists():
+        if self.accelerator.is_main_process and path.exists():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n")]
             kept = [line for line in kept if json.loads(line)["epoch"] <= epoch]

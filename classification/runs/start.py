@@ -1,4 +1,4 @@
-"""What the scripts share: the set-up of a process, its log, and its last line."""
+"""One process of a training or of an evaluation: its set-up, its log, and its last line."""
 
 import argparse
 import json
@@ -19,7 +19,6 @@ from classification.config import load_config
 from classification.reading.preprocess import Preprocess
 from classification.runs.evaluation import evaluate
 from classification.runs.folder import RunFolder
-from classification.runs.stopping import StopRequest, resume_command
 from classification.runs.summary import describe, final_block
 from classification.runs.trainer import Trainer
 from reviewkd_det.common import (
@@ -29,6 +28,8 @@ from reviewkd_det.common import (
     replace_file,
 )
 from reviewkd_det.common.runs.record import write_run_record
+from reviewkd_det.common.runs.resume_command import resume_command
+from reviewkd_det.common.runs.stopping import StopRequest
 
 __all__ = ["evaluate_main", "train_main"]
 
@@ -50,7 +51,7 @@ def train_main(args: argparse.Namespace) -> int:
     cfg = load_config(args.config_file, args.opts)
     accelerator = _start(cfg, cfg.TRACKERS)
     waiting = _open_log(accelerator)
-    run = RunFolder(cfg.OUTPUT_DIR, accelerator, cfg.SOLVER.STATES_TO_KEEP)
+    run = RunFolder(cfg.OUTPUT_DIR, accelerator)
     if not (args.resume or args.overwrite):
         run.refuse_another_run()
     data = build_data(cfg, accelerator)
@@ -58,7 +59,7 @@ def train_main(args: argparse.Namespace) -> int:
     # Nothing is written, and no earlier run removed, before everything has been built.
     if args.overwrite:
         run.remove_run()
-    trainer.go_on()
+    trainer.resume()
     if accelerator.is_main_process:
         run.path.mkdir(parents=True, exist_ok=True)
         keep_tracebacks_in(run.path)
@@ -70,7 +71,7 @@ def train_main(args: argparse.Namespace) -> int:
     logger.info("%s", data.description)
     logger.info("%s", describe(cfg, trainer.plain, accelerator))
     with logging_redirect_tqdm([logger]), catch_interruption() as interruption:
-        summary = trainer.train(StopRequest(interruption, accelerator))
+        summary = trainer.train(StopRequest(interruption))
         if summary is not None:
             logger.info("%s", final_block(cfg, summary, run.path))
         elif interruption.signal is not None:
@@ -127,7 +128,7 @@ def _start(cfg: CfgNode, trackers: tuple[str, ...] = ()) -> Accelerator:
 
 
 def _open_log(accelerator: Accelerator) -> MemoryHandler:
-    """Say on the terminal what the main process does, and remember it for a file."""
+    """Log the main process on the terminal, and remember the lines for a file."""
     logger.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
     logger.handlers.clear()
     waiting = MemoryHandler(capacity=10_000, flushLevel=sys.maxsize)
@@ -138,7 +139,7 @@ def _open_log(accelerator: Accelerator) -> MemoryHandler:
 
 
 def _keep_log(waiting: MemoryHandler, path: Path) -> None:
-    """Write what was said so far to a file, and all that follows."""
+    """Write the lines so far to a file, and all that follow."""
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(LINES)
     waiting.setTarget(file)

@@ -21,7 +21,7 @@ from reviewkd_det.common.distill.describe import describe_methods, describe_para
 from reviewkd_det.common.tensors.memory import max_gpu_memory
 from reviewkd_det.core import Truth, View
 
-__all__ = ["describe", "final_block", "summarize"]
+__all__ = ["cost_of", "describe", "final_block", "summarize"]
 
 
 def describe(cfg: CfgNode, classifier: DistilledClassifier, accelerator: Accelerator) -> str:
@@ -34,13 +34,22 @@ def describe(cfg: CfgNode, classifier: DistilledClassifier, accelerator: Acceler
     teacher = classifier.teacher.module
     methods: Any = dict(classifier.methods.items())
     levels = f"{len(student.names)} levels"
-    cost = _cost(classifier, cfg.INPUT.SIZE)
+    cost = cost_of(classifier, cfg.INPUT.SIZE)
     told = describe_methods(methods, levels, classifier.methods, cost, "the student")
     source = f"{cfg.TEACHER.NAME} ({describe_parameters(teacher)})"
     return f"Distilling {name} from {source}, {where}, with {told}"
 
 
-def _cost(classifier: DistilledClassifier, image_size: int) -> float | None:
+def cost_of(classifier: DistilledClassifier, image_size: int) -> float | None:
+    """Estimate what teacher and methods add, in the student.
+
+    Args:
+        classifier: with a teacher, in training mode, on any device; it is left as it is.
+        image_size: side of its images in pixels.
+
+    Returns:
+        As `distillation_cost`.
+    """
     images = torch.empty(IMAGES, 3, image_size, image_size, device="meta")
     truth = Truth(torch.zeros(IMAGES, dtype=torch.long, device="meta"))
     assert classifier.teacher is not None
@@ -58,9 +67,9 @@ def summarize(
     """The content of `summary.json`.
 
     Args:
-        cfg: of the run.
-        progress: of the run after its last epoch.
-        student: what was trained.
+        cfg: config of the run.
+        progress: progress of the run after its last epoch.
+        student: classifier that was trained.
         train: loader of the training images.
     """
     return {

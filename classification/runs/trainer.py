@@ -19,9 +19,10 @@ from classification.runs.epoch_losses import EpochLosses
 from classification.runs.evaluation import evaluate
 from classification.runs.folder import RunFolder
 from classification.runs.schedule import build_schedule
-from classification.runs.stopping import StopRequest
+from classification.runs.states import States
 from classification.runs.summary import summarize
 from classification.weights import save_weights
+from reviewkd_det.common.runs.stopping import StopRequest
 
 __all__ = ["Trainer"]
 
@@ -33,10 +34,10 @@ class Trainer:
     """Train what a config describes.
 
     Args:
-        cfg: as `load_config` reads it.
-        accelerator: of this process.
-        run: the run's folder.
-        data: as `build_data` makes it.
+        cfg: config that `load_config` has read.
+        accelerator: accelerator of this process.
+        run: folder of the run.
+        data: training and test data.
     """
 
     def __init__(self, cfg: CfgNode, accelerator: Accelerator, run: RunFolder, data: Data) -> None:
@@ -59,6 +60,13 @@ class Trainer:
         self.plain = accelerator.unwrap_model(self.classifier)
         if cfg.SOLVER.COMPILE != "none":
             self.plain.compile_losses(cfg.SOLVER.COMPILE)
+        self.states = States(
+            run.state_files,
+            accelerator,
+            self.classifier,
+            self.optimizer,
+            cfg.SOLVER.STATES_TO_KEEP,
+        )
         # What a resumed run goes on with, beside the state of model and optimiser.
         self.progress: dict[str, Any] = {
             "epoch": 0, "train_seconds": 0.0, "wall_seconds": 0.0, "last": None, "best": None,
@@ -121,13 +129,14 @@ class Trainer:
             return f"after epoch {epoch} of {self.cfg.SOLVER.EPOCHS}"
         return f"in epoch {epoch + 1} of {self.cfg.SOLVER.EPOCHS} after step {step} of {self.steps}"
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Load the run's last state, if there is one.
 
         Raises:
             ValueError: it does not fit what is configured.
         """
-        progress = self.run.load_state()
+        progress = self.states.load()
+        self.run.forget_metrics_after(progress["epoch"] if progress else 0)
         if progress is None:
             return
         if progress["step"] and progress["steps"] != self.steps:
@@ -206,7 +215,7 @@ class Trainer:
             self.progress["train_seconds"] += self.progress["epoch_seconds"]
             self.progress["epoch_seconds"] = 0.0
         self.progress |= {"epoch": epoch, "step": step, "losses": losses or {}}
-        self.run.states.save(self.progress)
+        self.states.save(self.progress)
         self._take_time("wall_seconds")
 
     def _set_learning_rate(self, epochs: float) -> None:
@@ -216,7 +225,7 @@ class Trainer:
 
     def _check(self, losses: EpochLosses, epoch: int, batch: int) -> float:
         """Stop before a state that is not finite replaces a good one; returns the last loss."""
-        advice = f"{self.run.states.last}; try a lower SOLVER.LR"
+        advice = f"{self.run.state_files.last_in_words}; try a lower SOLVER.LR"
         last = losses.check(epoch, batch, self.data.train.describe_batch, advice)
         norm = float(get_total_norm([weight.detach() for weight in self.classifier.parameters()]))
         if not math.isfinite(norm):
@@ -238,7 +247,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             for name in ["last", "best"] if is_best else ["last"]:
                 path = self.run.path / f"{name}.pth"
-                with self.run.states.writing(path):
+                with self.run.state_files.writing(path):
                     save_weights(self._student_weights(), path)
         return accuracy
 

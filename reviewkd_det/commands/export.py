@@ -26,10 +26,11 @@ def parse_args() -> argparse.Namespace:
 def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool = False) -> None:
     """Load the student, verify that it is whole, and write `model.pth` and `config.yaml`."""
     import torch
+    from detectron2.modeling import build_model
 
     from reviewkd_det.d2.config import ours_in, plain_config
+    from reviewkd_det.d2.runs.checkpointer import last_checkpoint
     from reviewkd_det.d2.runs.start import load_run_config
-    from reviewkd_det.d2.runs.trainer import Trainer
     from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
@@ -41,16 +42,15 @@ def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool =
         )
     plain = plain_config(cfg)
     plain.MODEL.DEVICE = "cpu"
-    model = Trainer.build_model(plain)
-    checkpointer = VerifiedCheckpointer(model, cfg.OUTPUT_DIR, key="MODEL.WEIGHTS")
+    model = build_model(plain)
     if "MODEL.WEIGHTS" not in opts:
-        if not checkpointer.has_checkpoint():
+        cfg.MODEL.WEIGHTS = last_checkpoint(cfg.OUTPUT_DIR)
+        if not cfg.MODEL.WEIGHTS:
             raise FileNotFoundError(
                 f"OUTPUT_DIR must hold a checkpoint; got '{cfg.OUTPUT_DIR}'; or name one with "
                 "MODEL.WEIGHTS FILE"
             )
-        cfg.MODEL.WEIGHTS = checkpointer.get_checkpoint_file()
-    checkpointer.load(cfg.MODEL.WEIGHTS)
+    VerifiedCheckpointer(model, key="MODEL.WEIGHTS").load(cfg.MODEL.WEIGHTS)
 
     output.mkdir(parents=True, exist_ok=True)
     torch.save({"model": model.state_dict()}, weights_file)

@@ -10,22 +10,25 @@ from reviewkd_det.common import entry_point, parse_run_args
 
 def train(args: argparse.Namespace) -> None:
     """One process of the run."""
-    from reviewkd_det.d2.runs import from_python as lazy
+    from reviewkd_det.d2.runs import from_python
     from reviewkd_det.d2.runs.description import log_description
-    from reviewkd_det.d2.runs.end import lazy_commands, say_end
-    from reviewkd_det.d2.runs.start import read_lazy_config, started
+    from reviewkd_det.d2.runs.end import lazy_commands, log_end
+    from reviewkd_det.d2.runs.lazy_config import read_lazy_config
+    from reviewkd_det.d2.runs.start import started
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
     cfg = read_lazy_config(args)
     with started(cfg, args, cfg.train.output_dir, cfg.train.device):
+        from_python.check_data(cfg, training=not args.eval_only)
         if not args.eval_only:
-            trainer = lazy.build_trainer(cfg, resume=args.resume)
+            trainer = from_python.build_trainer(cfg)
+            trainer.resume_or_load(resume=args.resume)
     if args.eval_only:
-        lazy.evaluate(cfg)
+        from_python.evaluate_checkpoint(cfg)
     else:
         log_description(trainer.model, (cfg.model.get("teacher") or {}).get("config_file", ""))
-        lazy.train(trainer, cfg.train.max_iter)
-        say_end(trainer, cfg.train.output_dir, lazy_commands(args, cfg))
+        trainer.train()
+        log_end(trainer, lambda checkpoint: lazy_commands(args, cfg, checkpoint))
 
 
 @entry_point

@@ -3,17 +3,17 @@
 Shapes: a map covers the image with H x W cells of one level.
 """
 
-from collections.abc import Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
-from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from reviewkd_det.core.fusion import AttentionFusion, ReviewPath
 from reviewkd_det.d2.reading.images import cut_to
-from reviewkd_det.d2.reading.taps import Call, only_call, tapped
+from reviewkd_det.d2.reading.taps import only_call, tapped
+from reviewkd_det.d2.reading.unlabeled import BackboneCall
+from reviewkd_det.d2.reading.views import read_views
 
 __all__ = ["Fusion", "LevelMaps", "capture_levels"]
 
@@ -45,33 +45,37 @@ class LevelMaps(NamedTuple):
     fusion: Fusion
 
 
-def capture_levels(model: Any, calls: Mapping[str, list[Call]], image: Tensor) -> list[LevelMaps]:
+def capture_levels(model: Any, backbone: BackboneCall, image: Tensor) -> list[LevelMaps]:
     """Run the method that fuses levels once, and read what each fusion takes and gives.
 
     Args:
         model: `DistilledDetector` in eval mode.
-        calls: the student's only call of its `backbone`, on the image alone.
+        backbone: the student's only call of its backbone, on the image alone.
         image: image as the student is given it, (3, h, w).
 
     Returns:
         The levels, from high to low resolution.
     """
-    backbone = only_call(calls, "backbone")
     path_name, path = next(
         (name, x) for name, x in model.methods.named_modules() if isinstance(x, ReviewPath)
     )
     fusions = [f"{path_name}.levels.{i}" for i in range(len(path.levels))]
     caller = path_name.rpartition(".")[0]  # compares the path's outputs with the teacher's levels
     with tapped(model.methods, [caller, path_name, *fusions]) as seen:
-        _run_method(model, path_name.partition(".")[0], calls, image)
+        _run_method(model, path_name.partition(".")[0], backbone, image)
     compared = only_call(seen, caller)
     levels = []
     for name, output, teacher, loss in zip(
-        fusions, only_call(seen, path_name).output, compared.inputs[1], compared.output, strict=True
+        fusions,
+        only_call(seen, path_name).output,
+        compared.inputs["teacher_levels"],
+        compared.output,
+        strict=True,
     ):
-        student, residual, _ = only_call(seen, name).inputs
+        inputs = only_call(seen, name).inputs
+        student, residual = inputs["student"], inputs.get("residual")
         module = model.methods.get_submodule(name)
-        level = next(key for key, value in backbone.output.items() if value is student)
+        level = next(key for key, value in backbone.levels.items() if value is student)
         stride = model.student.backbone.output_shape()[level].stride
         gates = None if module.gate is None else module.gates(module.reduce(student), residual)
         teacher_map, fused_map, difference = (
@@ -87,12 +91,11 @@ def capture_levels(model: Any, calls: Mapping[str, list[Call]], image: Tensor) -
     return levels
 
 
-def _run_method(model: Any, name: str, calls: Mapping[str, list[Call]], image: Tensor) -> None:
+def _run_method(model: Any, name: str, backbone: BackboneCall, image: Tensor) -> None:
     """Let a method compute its loss on one image, as in a training step."""
-    size = tuple(only_call(calls, "backbone").inputs[0].shape[-2:])
-    teacher_levels = model.teacher([image], size)
-    with EventStorage():
-        model.methods[name](calls, model.teacher, teacher_levels)
+    teacher_levels = model.teacher([image], backbone.size)
+    views = read_views(model.levels, backbone, {}, model.teacher, teacher_levels)
+    model.methods[name](*views)
 
 
 def _kind(fusion: nn.Module, *, is_coarsest: bool) -> Fusion:

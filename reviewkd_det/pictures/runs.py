@@ -11,8 +11,8 @@ from detectron2.modeling import build_model
 from detectron2.structures import Instances
 
 from reviewkd_det.d2.data import CheckedDatasetMapper
-from reviewkd_det.d2.reading.taps import tapped
-from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer
+from reviewkd_det.d2.reading.unlabeled import joined_backbone
+from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer, last_checkpoint
 from reviewkd_det.d2.runs.start import load_run_config
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 from reviewkd_det.pictures.captured import LevelMaps, capture_levels
@@ -59,14 +59,14 @@ def load_run(name: str, folder: Path) -> Run:
     if not with_levels:
         settings.METHODS = ()
     model = build_model(cfg).eval()
-    checkpointer = (
-        StudentCheckpointer(model, str(folder), key="--run", methods=model.methods)
-        if with_levels
-        else VerifiedCheckpointer(model, str(folder), key="--run")
-    )
-    if not checkpointer.has_checkpoint():
+    checkpoint = last_checkpoint(folder)
+    if not checkpoint:
         raise FileNotFoundError(f"--run must name a folder with a checkpoint; got '{folder}'")
-    checkpointer.resume_or_load("", resume=True)
+    if with_levels:
+        checkpointer = StudentCheckpointer(model, str(folder), key="--run", methods=model.methods)
+        checkpointer.resume_or_load("", resume=True)
+    else:
+        VerifiedCheckpointer(model, key="--run").load(checkpoint)
     return Run(name, cfg, model, with_levels)
 
 
@@ -77,8 +77,8 @@ def look(run: Run, scene: Scene) -> View:
     mapper = CheckedDatasetMapper(run.cfg, is_train=False)
     mapped = mapper({"file_name": scene.file_name, "height": height, "width": width})
     student = getattr(run.model, "student", run.model)
-    with tapped(student, ["backbone"] if run.with_levels else []) as calls:
+    with joined_backbone(student) as calls:
         (output,) = run.model([mapped])
     image = convert_image_to_rgb(mapped["image"].permute(1, 2, 0), run.cfg.INPUT.FORMAT)
-    levels = capture_levels(run.model, calls, mapped["image"]) if run.with_levels else []
+    levels = capture_levels(run.model, calls[0], mapped["image"]) if run.with_levels else []
     return View(image, output["instances"].to("cpu"), levels)

@@ -1,8 +1,11 @@
 """Small runs on scikit-learn's digits, in this process or as the command line starts them."""
 
 import argparse
+import hashlib
 import json
 import os
+import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate.state import AcceleratorState
-from accelerate.utils.other import load
-from safetensors.torch import load_file
 
+from classification.runs.folder_states import PROGRESS, SUMS
 from classification.runs.start import train_main
+from classification.runs.states import files_of
+from classification.runs.trainer import Trainer
+from reviewkd_det.common.runs.checkpoints import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "classification" / "configs" / "digits"
@@ -24,14 +29,46 @@ SMALL = ["DATA.TRAIN_IMAGES", "100", "SOLVER.BATCH_SIZE", "25", "TRACKERS", "()"
 
 def train(folder, *opts, config="teacher", resume=False, overwrite=False):
     """Train in this process; the last of two equal options counts. Returns the exit code."""
-    AcceleratorState._reset_state(True)  # else a second run takes the first one's precision
     args = argparse.Namespace(
         config_file=CONFIGS / f"{config}.yaml",
         resume=resume,
         overwrite=overwrite,
         opts=[*SMALL, "OUTPUT_DIR", str(folder), *map(str, opts)],
     )
-    return train_main(args)
+    return here(train_main, args)
+
+
+def here(main, *args):
+    """Call a main function as in a process of one thread, on which the bits of a sum depend."""
+    AcceleratorState._reset_state(True)  # else a second run takes the first one's precision
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return main(*args)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def paste(monkeypatch, line):
+    """Run a command line that was printed, as a shell would split it, in this process."""
+    python, script, *arguments = shlex.split(line)
+    assert Path(python).name.startswith("python")
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    here(lambda: runpy.run_path(str(ROOT / script), run_name="__main__"))
+
+
+def sends(monkeypatch, number, calls):
+    """Let a run send itself a signal in the middle of that batch."""
+    original = Trainer._train_batch
+
+    def train_batch(self, *arguments):
+        nonlocal calls
+        calls -= 1
+        if calls == 0:
+            os.kill(os.getpid(), number)
+        original(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_train_batch", train_batch)
 
 
 def script(*command, **environment):
@@ -84,16 +121,36 @@ def read_lines(folder):
     ]
 
 
+def last_state(folder):
+    """The content of the last state, without what measures time."""
+    content = read_checkpoint(files_of(folder / "state").all()[-1])
+    progress = content["progress"]
+    kept = {key: value for key, value in progress.items() if not key.endswith("seconds")}
+    return {**content, "progress": kept}
+
+
+def save_as_folder(states, progress):
+    """Save a state as earlier versions did, see `folder_states`; stands for `States.save`."""
+    step = f"_step_{progress['step']:07d}" if progress["step"] else ""
+    folder = states.files.folder / f"epoch_{progress['epoch']:05d}{step}"
+    states.accelerator.save_state(str(folder), safe_serialization=True)
+    text = json.dumps({**progress, "processes": states.accelerator.num_processes})
+    (folder / PROGRESS).write_text(text)
+    sign(folder)
+
+
+def sign(folder):
+    """Write the digests of a state's files."""
+    files = sorted(path for path in folder.iterdir() if path.name != SUMS)
+    sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
+    (folder / SUMS).write_text("".join(sums))
+
+
 def assert_same_end(one, other):
     """Compare all that two runs end with, bit for bit, but for what measures time."""
-    states = [sorted((folder / "state").iterdir())[-1] for folder in (one, other)]
-    assert states[0].name == states[1].name
-    names, other_names = ({file.name for file in state.iterdir()} for state in states)
-    assert names == other_names >= {"model.safetensors", "optimizer.bin", "random_states_0.pkl"}
-    for name in names - {"SHA256SUMS"}:
-        assert_same(*(_read(state / name) for state in states), name)
+    assert_same(*map(last_state, (one, other)))
     for name in ("last.pth", "best.pth"):
-        assert_same(*(_read(folder / name) for folder in (one, other)), name)
+        assert_same(*(torch.load(folder / name) for folder in (one, other)), name)
     assert read_lines(one) == read_lines(other)
 
 
@@ -113,10 +170,3 @@ def assert_same(one, other, where=""):
         assert bytes(np.asarray(one)) == bytes(np.asarray(other)), where
     else:
         assert one == other, where
-
-
-def _read(path):
-    if path.suffix == ".json":
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {key: value for key, value in content.items() if not key.endswith("seconds")}
-    return load_file(path) if path.suffix == ".safetensors" else load(path)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from classification.data.batches import EpochBatches, Share, mix_seed
+from classification.data.batches import EpochBatches, Share
+from reviewkd_det.common.runs.seeds import mix_seed
 
 
 def flat(lists):

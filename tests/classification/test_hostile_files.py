@@ -1,6 +1,5 @@
 """Files that would run code where they were not read as data: each would make a folder `harm`."""
 
-import hashlib
 import os
 import pickle
 import shutil
@@ -14,8 +13,9 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from classification.config import load_config
 from classification.data.sources import load_source
 from classification.models.libraries import create_torchvision_model
+from classification.runs.states import States
 from classification.weights import load_weights
-from tests.classification.running import train
+from tests.classification.running import save_as_folder, sign, train
 
 
 class Harm:
@@ -95,7 +95,9 @@ def test_a_config_with_a_tag_is_refused(tmp_path, content):
 def run(tmp_path_factory):
     """A run of one epoch."""
     folder = tmp_path_factory.mktemp("run")
-    train(folder, "SOLVER.EPOCHS", 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(States, "save", save_as_folder)
+        train(folder, "SOLVER.EPOCHS", 1)
     return folder
 
 
@@ -107,9 +109,7 @@ def plant(run, tmp_path, name):
     if name == "pytorch_model.bin":  # is read where the other is absent
         (state / "model.safetensors").unlink()
     torch.save({"state": Harm(), "step": Harm()}, state / name)
-    files = sorted(path for path in state.iterdir() if path.name != "SHA256SUMS")
-    sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
-    (state / "SHA256SUMS").write_text("".join(sums))
+    sign(state)
     return folder
 
 

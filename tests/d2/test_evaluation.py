@@ -15,7 +15,7 @@ from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data import register_coco_format
 from reviewkd_det.d2.data.checks import check_data
 from reviewkd_det.d2.evaluation import FastCOCOEvaluator, fast_coco_eval
-from reviewkd_det.d2.runs.trainer import Trainer
+from reviewkd_det.d2.runs import from_yaml
 from tests.d2 import scenes, tiny
 
 HEIGHT, WIDTH = 150, 210
@@ -191,7 +191,7 @@ def test_the_key_chooses_the_evaluator(tmp_path, fast, kind):
     if fast:
         pytest.importorskip("faster_coco_eval")
     name, cfg = student(tmp_path, fast)
-    assert type(Trainer.build_evaluator(cfg, name)) is kind
+    assert type(from_yaml.build_evaluator(cfg, name)) is kind
 
 
 def test_without_the_package_the_key_is_refused_before_a_training(tmp_path, monkeypatch):
@@ -201,6 +201,6 @@ def test_without_the_package_the_key_is_refused_before_a_training(tmp_path, monk
     with pytest.raises(ImportError, match=words):
         check_data(cfg, training=True)
     with pytest.raises(ImportError, match=words):
-        Trainer.build_evaluator(cfg, name)
+        from_yaml.build_evaluator(cfg, name)
     cfg.TEST.FAST_COCO_EVAL = False
     check_data(cfg, training=True)

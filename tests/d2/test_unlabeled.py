@@ -9,8 +9,8 @@ from PIL import Image
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.data import load_image_folder, register_image_folder
 from reviewkd_det.d2.data.checks import check_data
+from reviewkd_det.d2.runs import from_yaml
 from reviewkd_det.d2.runs.start import load_run_config
-from reviewkd_det.d2.runs.trainer import Trainer
 from tests.d2 import scenes, tiny
 
 
@@ -64,7 +64,7 @@ def config(folder, **extra):
 
 def test_images_without_labels_join_each_batch(tmp_path):
     cfg = config(tmp_path, UNLABELED_PER_BATCH=3)
-    batch = next(iter(Trainer.build_train_loader(cfg)))
+    batch = next(iter(from_yaml.build_train_loader(cfg)))
     assert [x.get("unlabeled", False) for x in batch] == [False, False, True, True, True]
     assert ["instances" in x for x in batch] == [True, True, False, False, False]
 
@@ -73,7 +73,7 @@ def test_annotations_of_a_labelled_data_set_are_not_read(tmp_path):
     cfg = config(tmp_path, UNLABELED_PER_BATCH=2)
     cfg.DATASETS.UNLABELED = cfg.DATASETS.TRAIN
     assert DatasetCatalog.get(cfg.DATASETS.TRAIN[0])[0]["annotations"]
-    batch = next(iter(Trainer.build_train_loader(cfg)))
+    batch = next(iter(from_yaml.build_train_loader(cfg)))
     assert ["instances" in x for x in batch] == [True, True, False, False]
 
 
@@ -82,14 +82,14 @@ def test_masks_that_no_head_trains_on_are_not_carried_along(tmp_path, masks):
     cfg = config(tmp_path)
     cfg.MODEL.MASK_ON = masks
     cfg.DATASETS.UNLABELED = ()
-    records = Trainer.build_train_loader(cfg)._images.records
+    records = from_yaml.build_train_loader(cfg)._images.records
     assert all(("segmentation" in x) == masks for x in records[0]["annotations"])
     assert all({"bbox", "category_id"} <= x.keys() for x in records[0]["annotations"])
     assert "segmentation" in DatasetCatalog.get(cfg.DATASETS.TRAIN[0])[0]["annotations"][0]
 
 
 def test_a_run_with_images_without_labels_trains(tmp_path):
-    trainer = Trainer(config(tmp_path, UNLABELED_PER_BATCH=2))
+    trainer = from_yaml.build_trainer(config(tmp_path, UNLABELED_PER_BATCH=2))
     trainer.train()
     assert torch.isfinite(torch.tensor(trainer.storage.history("loss_reviewkd").latest()))
 
@@ -97,7 +97,7 @@ def test_a_run_with_images_without_labels_trains(tmp_path):
 def test_the_baseline_gets_labelled_images_alone(tmp_path):
     cfg = config(tmp_path, UNLABELED_PER_BATCH=2)
     cfg.MODEL.DISTILL.METHODS = ()
-    assert len(next(iter(Trainer.build_train_loader(cfg)))) == 2
+    assert len(next(iter(from_yaml.build_train_loader(cfg)))) == 2
 
 
 def test_a_coco_file_without_labels_will_do(tmp_path):
@@ -109,7 +109,7 @@ def test_a_coco_file_without_labels_will_do(tmp_path):
     opts = ["DATASETS.COCO_FORMAT", f"[{entry}]", "DATASETS.UNLABELED", f"('{name}',)"]
     load_run_config(str(tmp_path / "student.yaml"), opts)
     cfg.DATASETS.UNLABELED = (name,)
-    batch = next(iter(Trainer.build_train_loader(cfg)))
+    batch = next(iter(from_yaml.build_train_loader(cfg)))
     assert ["instances" in x for x in batch] == [True, True, False, False]
 
 
@@ -134,4 +134,4 @@ def test_images_without_labels_that_would_do_nothing_are_refused(tmp_path, names
 
 def test_no_images_per_batch_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"UNLABELED_PER_BATCH must be a positive .*; got 0"):
-        Trainer.build_train_loader(config(tmp_path))
+        from_yaml.build_train_loader(config(tmp_path))

@@ -336,7 +336,9 @@ def test_images_need_no_data_set(config, tmp_path):
     cfg = load_config(tiny.write(tmp_path / "plain.yaml", tree))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(cfg.dump())
-    StudentCheckpointer(build_model(cfg), str(tmp_path / "run"), key="").save("model_final")
+    StudentCheckpointer(build_model(cfg), str(tmp_path / "run"), key="").save(
+        "model_final", trainer={}, iteration=1
+    )
     images = [config.parent / "images" / "0.png"]
     runs = {"retinanet": tmp_path / "run"}
     (path,) = draw_pictures(runs, tmp_path / "out", images=images, min_score=0.0)

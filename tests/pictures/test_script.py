@@ -85,7 +85,7 @@ def test_the_pictures_of_a_run_are_named(tmp_path, monkeypatch, capsys):
     tree = tiny.detector(tiny.R_CNN, width=4, pyramid=8, **scenes.run_tree(tmp_path, "visualized"))
     config = tiny.write(tmp_path / "config.yaml", tree)
     model = build_model(load_config(config))
-    StudentCheckpointer(model, str(tmp_path), key="").save("model_final")
+    StudentCheckpointer(model, str(tmp_path), key="").save("model_final", trainer={}, iteration=1)
     arguments = ["--run", f"mine={tmp_path}", "--count", 3, "--output", tmp_path / "out"]
     assert call(monkeypatch, *arguments) == 0
     names = [f"predictions_{i}.png" for i in range(3)]

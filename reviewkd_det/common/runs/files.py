@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["replace_file", "sync_folder"]
+__all__ = ["PART", "replace_file"]
+
+PART = ".part"  # ends the name of what is being written
 
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
@@ -15,10 +17,10 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
     writing fails, as on a full disk, the old one stays.
 
     Args:
-        path: the file.
-        write: writes the content to the path that it is given.
+        path: path of the file.
+        write: function that writes the content to the path that it is given.
     """
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{path.name}{PART}")
     try:
         write(part)
         with part.open("rb") as file:
@@ -26,10 +28,10 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    _sync_folder(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Put the names in a folder on the disk, where the system can."""
     if not hasattr(os, "O_DIRECTORY"):
         return

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.utils import comm
 
 __all__ = ["random_state", "restore_random_state"]
 
@@ -22,14 +21,18 @@ def random_state() -> dict[str, Any]:
     }
 
 
-def restore_random_state(states: Sequence[dict[str, Any]]) -> None:
-    """Restore this process's of the states that `random_state` returned in each process.
+def restore_random_state(states: Sequence[dict[str, Any]], rank: int) -> None:
+    """Restore the state of one process.
 
     A GPU's is left out where there is none. With more processes than states this one keeps its own.
+
+    Args:
+        states: what `random_state` returned in each process.
+        rank: number of this process.
     """
-    if comm.get_rank() >= len(states):
+    if rank >= len(states):
         return
-    state = states[comm.get_rank()]
+    state = states[rank]
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = state["numpy"]

@@ -10,7 +10,7 @@ from reviewkd_det.d2.config import plain_config
 from reviewkd_det.d2.data import check_evaluable
 from reviewkd_det.d2.evaluation import fast_coco_eval
 
-__all__ = ["check_classes", "check_data"]
+__all__ = ["check_class_count", "check_classes", "check_data", "check_known"]
 
 CLASS_KEYS = {
     "GeneralizedRCNN": ("ROI_HEADS", "NUM_CLASSES"),
@@ -34,12 +34,7 @@ def check_data(cfg: CfgNode, *, training: bool) -> None:
     for key, names in wanted.items():
         if not names and (key == "DATASETS.TRAIN" or not training):
             raise ValueError(f"{key} must name a data set; got none")
-        for name in names:
-            if name not in DatasetCatalog.list():
-                raise KeyError(
-                    f"{key} must name registered data sets; got '{name}'; "
-                    "name your own in DATASETS.COCO_FORMAT"
-                )
+        check_known(key, names, "name your own in DATASETS.COCO_FORMAT")
     if training:
         _check_unlabeled(cfg)
     if cfg.TEST.FAST_COCO_EVAL:
@@ -69,14 +64,40 @@ def check_classes(cfg: CfgNode, dataset_names: Sequence[str]) -> None:
     Raises:
         ValueError: one has another number.
     """
-    keys = CLASS_KEYS.get(plain_config(cfg).MODEL.META_ARCHITECTURE)
+    if keys := CLASS_KEYS.get(plain_config(cfg).MODEL.META_ARCHITECTURE):
+        check_class_count(f"MODEL.{'.'.join(keys)}", cfg.MODEL[keys[0]][keys[1]], dataset_names)
+
+
+def check_class_count(key: str, count: int, dataset_names: Sequence[str]) -> None:
+    """Check that loaded data sets have as many classes as a key says.
+
+    Args:
+        key: name of the config key.
+        count: value of the key.
+        dataset_names: names of the data sets; one whose classes are not known is not checked.
+
+    Raises:
+        ValueError: one has another number.
+    """
     for name in dataset_names:
         classes = MetadataCatalog.get(name).get("thing_classes")
-        if keys is None or classes is None:
-            continue
-        count = cfg.MODEL[keys[0]][keys[1]]
-        if count != len(classes):
+        if classes is not None and count != len(classes):
             raise ValueError(
-                f"MODEL.{'.'.join(keys)} must be the number of classes of '{name}', "
-                f"{len(classes)}; got {count}"
+                f"{key} must be the number of classes of '{name}', {len(classes)}; got {count}"
             )
+
+
+def check_known(key: str, dataset_names: Sequence[str], advice: str) -> None:
+    """Check that Detectron2 knows data sets.
+
+    Args:
+        key: name of the config key that names them.
+        dataset_names: names of the data sets.
+        advice: what to do about an unknown one.
+
+    Raises:
+        KeyError: one is unknown.
+    """
+    for name in dataset_names:
+        if name not in DatasetCatalog.list():
+            raise KeyError(f"{key} must name registered data sets; got '{name}'; {advice}")

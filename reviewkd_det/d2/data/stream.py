@@ -3,18 +3,17 @@
 So a run goes on exactly where it stopped, and the number of worker processes changes nothing.
 """
 
-import random
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import count, islice
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2.data import DatasetFromList
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from reviewkd_det.common.runs.seeds import seeded
+from reviewkd_det.common.runs.workers import guard_workers
 
 __all__ = ["StreamLoader"]
 
@@ -69,9 +68,9 @@ class StreamLoader:
             batch_sampler=islice(self._batches(), self.start, None),
             num_workers=self.num_workers,
             collate_fn=_as_it_is,
-            worker_init_fn=_leave_ctrl_c_to_the_run,
             generator=torch.Generator(),  # or starting it would draw from the training's
         )
+        guard_workers(loader)
         for batch in loader:
             self.last_batch = batch
             yield batch
@@ -96,30 +95,9 @@ class _SeededImages(Dataset):
 
     def __getitem__(self, draw: Draw) -> Record:
         index, place = draw
-        with _seeded(self.seed, place):
+        with seeded(self.seed, place):
             return self.mapper(self.records[index])
-
-
-@contextmanager
-def _seeded(*parts: int) -> Iterator[None]:
-    """Seed what augmentations draw from, and put it back afterwards."""
-    seed = int(np.random.SeedSequence(parts).generate_state(1)[0])
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.default_generator.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
 
 
 def _as_it_is(batch: list[Record]) -> list[Record]:
     return batch
-
-
-def _leave_ctrl_c_to_the_run(_: int) -> None:
-    """A terminal sends it to the workers too; the run still needs them to end its step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

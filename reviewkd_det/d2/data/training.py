@@ -12,7 +12,7 @@ from reviewkd_det.d2.compat import train_parts
 from reviewkd_det.d2.data.mapper import CheckedDatasetMapper
 from reviewkd_det.d2.data.stream import StreamLoader
 
-__all__ = ["JoinedLoader", "build_train_loader"]
+__all__ = ["JoinedLoader", "build_stream_loader", "build_train_loader"]
 
 
 def build_train_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
@@ -22,28 +22,58 @@ def build_train_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
         ValueError: the images of a batch cannot be shared evenly by the processes.
     """
     parts = train_parts(cfg, CheckedDatasetMapper(cfg, is_train=True))
-    count = _per_process("SOLVER.IMS_PER_BATCH", parts["total_batch_size"])
-    labeled = _stream(cfg, parts["dataset"], parts["sampler"], count)
+    parts["dataset"] = _without_unused(cfg, parts["dataset"])
+    labeled = build_stream_loader(**parts, batch_key="SOLVER.IMS_PER_BATCH")
     if not cfg.DATASETS.UNLABELED or not cfg.MODEL.DISTILL.METHODS:
         return labeled  # images without labels have nothing to teach a plain student
     records = get_detection_dataset_dicts(
         cfg.DATASETS.UNLABELED, filter_empty=False, check_consistency=False
     )
     records = [{k: v for k, v in record.items() if k != "annotations"} for record in records]
-    count = _per_process("SOLVER.UNLABELED_PER_BATCH", cfg.SOLVER.UNLABELED_PER_BATCH)
-    unlabeled = _stream(cfg, records, TrainingSampler(len(records)), count)
+    unlabeled = build_stream_loader(
+        records,
+        mapper=CheckedDatasetMapper(cfg, is_train=True),
+        total_batch_size=cfg.SOLVER.UNLABELED_PER_BATCH,
+        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        batch_key="SOLVER.UNLABELED_PER_BATCH",
+    )
     return JoinedLoader(labeled, unlabeled)
 
 
-def _stream(cfg: CfgNode, records: Any, sampler: Any, batch_size: int) -> StreamLoader:
+def build_stream_loader(
+    dataset: Sequence[dict[str, Any]],
+    *,
+    mapper: Any,
+    total_batch_size: int,
+    sampler: Any = None,
+    aspect_ratio_grouping: bool = True,
+    num_workers: int = 0,
+    batch_key: str = "dataloader.train.total_batch_size",
+) -> StreamLoader:
+    """What Detectron2's `build_detection_train_loader` gives, as batches that can be gone on with.
+
+    Args:
+        dataset: Detectron2's image dictionaries.
+        mapper: function that turns one into the model's input.
+        total_batch_size: images of a batch over all processes.
+        sampler: endless indices of this process; None shuffles.
+        aspect_ratio_grouping: whether a batch is of wide images alone or of others alone.
+        num_workers: worker processes; 0 maps in this one.
+        batch_key: config key of the batch size, for the error sentence.
+
+    Raises:
+        ValueError: the images of a batch cannot be shared evenly by the processes.
+    """
+    count = _per_process(batch_key, total_batch_size)
     return StreamLoader(
-        _without_unused(cfg, records),
-        CheckedDatasetMapper(cfg, is_train=True),
-        sampler,
-        batch_size,
+        dataset,
+        mapper,
+        TrainingSampler(len(dataset)) if sampler is None else sampler,
+        count,
         seed=comm.shared_random_seed(),
-        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        aspect_ratio_grouping=aspect_ratio_grouping,
+        num_workers=num_workers,
     )
 
 

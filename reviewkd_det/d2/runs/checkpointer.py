@@ -2,18 +2,36 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from reviewkd_det.common import listed, replace_file
-from reviewkd_det.common.runs.recovery import LAST, candidates, last_good, tagged
+from reviewkd_det.common.runs.checkpoints import Checkpoints, find_flaw
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 
-__all__ = ["BEST", "StudentCheckpointer"]
+__all__ = ["BEST", "FINAL", "StudentCheckpointer", "checkpoints_of", "last_checkpoint"]
 
 BEST = "model_best"  # the name of the checkpoint that nothing goes on from
+FINAL = "model_final"
+TAG = "last_checkpoint"  # Detectron2's own file that names one; here it is written and never read
+ENTRIES = frozenset({"model", "trainer", "iteration"})
+
+
+def checkpoints_of(folder: str | Path) -> Checkpoints:
+    """The checkpoints of a run's output folder, by Detectron2's names."""
+    whole = partial(find_flaw, entries=ENTRIES)
+    return Checkpoints(Path(folder), r"model_(\d+)\.pth", whole, final=f"{FINAL}.pth")
+
+
+def last_checkpoint(folder: str | Path) -> str:
+    """The path of a run's last whole checkpoint; "" where it has none.
+
+    Raises:
+        ValueError: it has checkpoints, and none is whole.
+    """
+    path = checkpoints_of(folder).last_whole()
+    return "" if path is None else str(path)
 
 
 class StudentCheckpointer(VerifiedCheckpointer):
@@ -21,10 +39,18 @@ class StudentCheckpointer(VerifiedCheckpointer):
 
     Resuming restores everything and verifies it. Initial weights may cover a part of the student,
     such as its backbone, and say how much; covering nothing is an error.
+
+    Args:
+        model: module to fill.
+        save_dir: output folder of the run; "" never saves.
+        key: config key that names the initial weights, for error sentences.
+        checkpointables: other objects with `state_dict` saved beside the model.
     """
 
-    _is_resuming = False
-    _good = ""
+    def __init__(self, model: Any, save_dir: str = "", *, key: str, **checkpointables: Any) -> None:
+        super().__init__(model, save_dir, key=key, **checkpointables)
+        self.files = checkpoints_of(save_dir)
+        self.resumed = ""  # the checkpoint that the run goes on from
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Save the student, the distiller and what else belongs to the run, as a whole or not.
@@ -35,44 +61,31 @@ class StudentCheckpointer(VerifiedCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         others = {key: part.state_dict() for key, part in self.checkpointables.items()}
-        content = {"model": self.model.state_dict(), **others, **kwargs}
-        path = Path(self.save_dir, f"{name}.pth")
-        self.logger.info("Saving checkpoint to %s", path)
-
-        def write(part: Path) -> None:
-            with part.open("wb") as file:
-                torch.save(content, file)
-
-        try:
-            replace_file(path, write)
-            if name != BEST:
-                replace_file(path.with_name(LAST), lambda part: part.write_text(path.name))
-        except (OSError, RuntimeError) as error:  # torch's own is a RuntimeError
-            last = tagged(self.save_dir)
-            raise OSError(
-                f"checkpoint must be written; got '{path}': {error}; "
-                + (f"the last good one is '{last}'" if last else "there is no earlier one")
-            ) from error
+        file = f"{name}.pth"
+        self.logger.info("Saving checkpoint to %s", Path(self.save_dir, file))
+        self.files.save(file, {"model": self.model.state_dict(), **others, **kwargs})
+        if name != BEST:
+            tag = Path(self.save_dir, TAG)
+            with self.files.writing(tag):
+                replace_file(tag, lambda part: part.write_text(file))
 
     def has_checkpoint(self) -> bool:
         """Whether the folder has anything to go on from."""
-        return bool(self.save_dir and candidates(self.save_dir))
+        return bool(self.save_dir and self.files.all())
 
     def get_checkpoint_file(self) -> str:
         """The checkpoint that is gone on from."""
-        return self._good or next(iter(candidates(self.save_dir)), "")
+        return self.resumed
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """Resume from the folder's last good checkpoint, or load initial weights from `path`.
+        """Resume from the folder's last whole checkpoint, or load initial weights from `path`.
 
         Raises:
             ValueError: the folder has checkpoints and none can be read, or see `load`.
         """
-        self._is_resuming = resume and self.has_checkpoint()
-        self._good = ""
-        if self._is_resuming:
-            self._good = last_good(self.save_dir, self._load_file, self.logger)
-        return super().resume_or_load(path, resume=resume)
+        whole = self.files.last_whole() if resume and self.save_dir else None
+        self.resumed = "" if whole is None else str(whole)
+        return super().resume_or_load(path, resume=bool(self.resumed))
 
     def _check_methods(self, saved: Mapping[str, Any]) -> None:
         methods = self.checkpointables.get("methods")
@@ -81,7 +94,7 @@ class StudentCheckpointer(VerifiedCheckpointer):
         if differing:
             raise ValueError(
                 "MODEL.DISTILL must have the methods and settings of the run to resume; got "
-                f"'{self.get_checkpoint_file()}', which differs in {listed(differing)}"
+                f"'{self.resumed}', which differs in {listed(differing)}"
             )
 
     def _load_nothing(self) -> dict[str, Any]:
@@ -89,20 +102,20 @@ class StudentCheckpointer(VerifiedCheckpointer):
         return {}
 
     def _load_model(self, checkpoint: Any) -> Any:
-        if self._is_resuming:
+        if self.resumed:
             has, wants = "methods" in checkpoint, "methods" in self.checkpointables
             if has != wants:
                 kinds = {True: "distilled", False: "plain"}
                 raise ValueError(
                     f"MODEL.DISTILL.METHODS must be those of the run to resume; got a "
-                    f"{kinds[wants]} run for '{self.get_checkpoint_file()}', which is from a "
+                    f"{kinds[wants]} run for '{self.resumed}', which is from a "
                     f"{kinds[has]} one"
                 )
             self._check_methods(checkpoint.get("methods", {}))
         return super()._load_model(checkpoint)
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
-        if self._is_resuming:
+        if self.resumed:
             return super()._log_incompatible_keys(incompatible)
         wanted = {k for k in self.model.state_dict() if not k.endswith("num_batches_tracked")}
         absent = {*incompatible.missing_keys, *(k for k, _, _ in incompatible.incorrect_shapes)}

@@ -1,114 +1,171 @@
-"""Training and evaluating from a Python config (LazyConfig), with Detectron2's own conventions."""
+"""A run's parts from a Python config (LazyConfig), with Detectron2's own conventions."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import instantiate
-from detectron2.engine import AMPTrainer, SimpleTrainer, default_writers, hooks
-from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.data import build_detection_train_loader
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.solver import LRMultiplier
 from detectron2.utils import comm
+from detectron2.utils.registry import locate
+from fvcore.common.param_scheduler import ParamScheduler
+from omegaconf import OmegaConf
 from torch import nn
 
-from reviewkd_det.common.runs.random_state import restore_random_state
-from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer
-from reviewkd_det.d2.runs.hooks import SaveState
-from reviewkd_det.d2.runs.launch import data_parallel
-from reviewkd_det.d2.runs.not_finite import described_failures
+from reviewkd_det.d2.data import check_evaluable
+from reviewkd_det.d2.data.checks import check_class_count, check_known
+from reviewkd_det.d2.data.own_loader import OwnLoader
+from reviewkd_det.d2.data.training import build_stream_loader
+from reviewkd_det.d2.runs.evaluation import evaluate, write_json
+from reviewkd_det.d2.runs.trainer import Parts, Settings, Trainer, TrainLoader
+from reviewkd_det.d2.teacher.source import read_teacher
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
+from reviewkd_det.d2.weights.inherit import inherit
 
-__all__ = ["build_trainer", "evaluate", "train"]
+__all__ = ["build_train_loader", "build_trainer", "check_data", "evaluate_checkpoint"]
+
+TRAIN_NAMES, TEST_NAMES = "dataloader.train.dataset.names", "dataloader.test.dataset.names"
+STREAMED = {  # what of Detectron2's arguments a stream of batches takes
+    "dataset", "mapper", "sampler", "total_batch_size", "aspect_ratio_grouping", "num_workers",
+}  # fmt: skip
+ADVICE = "register your own with reviewkd_det.d2.data.register_coco_format"
 
 
-def build_trainer(cfg: Any, *, resume: bool = False) -> SimpleTrainer:
-    """Build what trains `cfg.model`, plain or distilled, and load its checkpoint.
+def build_trainer(cfg: Any) -> Trainer:
+    """Build what trains the config's model; nothing is loaded yet.
 
     Args:
-        cfg: with `model`, `optimizer`, `lr_multiplier`, `dataloader` and `train`.
-        resume: whether to go on with the last checkpoint of `train.output_dir`.
+        cfg: config with `model`, `optimizer`, `lr_multiplier`, `dataloader` and `train`.
 
-    Returns:
-        A trainer whose `start_iter` is the iteration to begin with.
+    Raises:
+        ValueError: a value of the config does not suit, or a data set has other classes.
     """
     model = instantiate(cfg.model).to(cfg.train.device)
     logging.getLogger(__name__).info("Model:\n%s", model)
-    own_state = {"methods": model.methods} if getattr(model, "methods", None) else {}
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
-    wrapped = data_parallel(model, **cfg.train.ddp)
-    trainer = (AMPTrainer if cfg.train.amp.enabled else SimpleTrainer)(
-        wrapped, _NamedBatches(instantiate(cfg.dataloader.train)), optimizer
+    train_loader = build_train_loader(cfg.dataloader.train)
+    _check_classes(cfg, TRAIN_NAMES)
+    scheduler = instantiate(cfg.lr_multiplier)
+    if isinstance(scheduler, ParamScheduler):
+        scheduler = LRMultiplier(optimizer, scheduler, cfg.train.max_iter)
+    has_evaluator = "evaluator" in cfg.dataloader
+    parts = Parts(
+        model,
+        optimizer,
+        scheduler,
+        train_loader,
+        evaluate=(lambda trained: evaluate(trained, _test_sets(cfg))) if has_evaluator else None,
+        start_new=lambda student: _inherit(cfg, student),
+        ddp=cfg.train.ddp,
     )
-    checkpointer = StudentCheckpointer(
-        wrapped, cfg.train.output_dir, key="train.init_checkpoint", trainer=trainer, **own_state
-    )
-    periods = cfg.train.checkpointer
-    trainer.register_hooks(
-        [
-            hooks.IterationTimer(),
-            hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
-            hooks.EvalHook(cfg.train.eval_period, lambda: evaluate(cfg, wrapped)),
-            _writer(cfg.train) if comm.is_main_process() else None,
-            SaveState(checkpointer, periods.period, periods.get("max_to_keep") or 0),
-        ]
-    )
-    loaded = checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
-    is_resumed = resume and checkpointer.has_checkpoint()
-    trainer.start_iter = trainer.iter + 1 if is_resumed else 0
-    if is_resumed:
-        restore_random_state(loaded.get("random_states", []))
-    return trainer
+    return Trainer(parts, _settings(cfg.train))
 
 
-def _writer(train: Any) -> hooks.PeriodicWriter:
-    return hooks.PeriodicWriter(default_writers(train.output_dir, train.max_iter), train.log_period)
+def build_train_loader(train: Any) -> TrainLoader:
+    """The training batches of `dataloader.train`.
+
+    Detectron2's own loader becomes a stream that a resumed run goes on with at once; any other one
+    is read again up to where the run was.
+    """
+    target = train.get("_target_")
+    target = locate(target) if isinstance(target, str) else target
+    if target is build_detection_train_loader and set(train) - {"_target_"} <= STREAMED:
+        parts = {key: instantiate(train[key]) for key in train if key != "_target_"}
+        if isinstance(parts["dataset"], list) and parts.get("mapper") is not None:
+            return build_stream_loader(**parts)
+    return OwnLoader(instantiate(train))
 
 
-def train(trainer: SimpleTrainer, max_iter: int) -> None:
-    """Train what `build_trainer` made.
+def check_data(cfg: Any, *, training: bool) -> None:
+    """Check what the config tells of its data before anything is built.
 
     Raises:
-        FloatingPointError: a loss is not finite.
+        KeyError: a data set has no such name.
+        ValueError: a file cannot be evaluated, or has other classes than the model.
     """
-    with described_failures(trainer):
-        trainer.train(trainer.start_iter, max_iter)
+    for key in (TRAIN_NAMES, TEST_NAMES) if training else (TEST_NAMES,):
+        check_known(key, _names(cfg, key), ADVICE)
+    if "evaluator" not in cfg.dataloader:
+        return
+    with_masks = OmegaConf.select(_student(cfg), "roi_heads.mask_head") is not None
+    for name in _names(cfg, TEST_NAMES):
+        check_evaluable(name, with_masks=with_masks)
+    _check_classes(cfg, TEST_NAMES)
 
 
-class _NamedBatches:
-    """A config's own loader; `last_batch` is the one given last."""
-
-    def __init__(self, loader: Iterable[list[dict[str, Any]]]) -> None:
-        self.loader = loader
-        self.last_batch: list[dict[str, Any]] = []
-
-    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        for batch in self.loader:
-            self.last_batch = batch
-            yield batch
-
-
-def evaluate(cfg: Any, model: nn.Module | None = None) -> dict[str, Any]:
-    """Evaluate a model with `dataloader.test` and `dataloader.evaluator`.
-
-    Args:
-        cfg: the config.
-        model: what to evaluate; None builds the student alone and loads `train.init_checkpoint`,
-            whose weights must be whole.
+def evaluate_checkpoint(cfg: Any) -> dict[str, Any]:
+    """Evaluate the student with the weights of `train.init_checkpoint`; write `results.json`.
 
     Returns:
         The results; empty where the config has no evaluator.
+
+    Raises:
+        ValueError: the checkpoint cannot be read or lacks weights.
     """
-    if model is None:
-        student = cfg.model.student if "student" in cfg.model else cfg.model
-        model = instantiate(student).to(cfg.train.device)
-        checkpointer = VerifiedCheckpointer(model, key="train.init_checkpoint")
-        checkpointer.load(cfg.train.init_checkpoint)
+    model = instantiate(_student(cfg)).to(cfg.train.device)
+    VerifiedCheckpointer(model, key="train.init_checkpoint").load(cfg.train.init_checkpoint)
     if "evaluator" not in cfg.dataloader:
         return {}
+    results = evaluate(model, _test_sets(cfg))
+    if comm.is_main_process():
+        write_json(Path(cfg.train.output_dir, "results.json"), results)
+    return results
+
+
+def _student(cfg: Any) -> Any:
+    return cfg.model.student if "student" in cfg.model else cfg.model
+
+
+def _names(cfg: Any, key: str) -> list[str]:
+    """Names of data sets, where the config has them at a key."""
+    names = OmegaConf.select(cfg, key)
+    return [names] if isinstance(names, str) else list(names or ())
+
+
+def _check_classes(cfg: Any, key: str) -> None:
+    for place in ("roi_heads.num_classes", "num_classes"):
+        count = OmegaConf.select(_student(cfg), place)
+        if isinstance(count, int):
+            inside = "student." if "student" in cfg.model else ""
+            return check_class_count(f"model.{inside}{place}", count, _names(cfg, key))
+
+
+def _test_sets(cfg: Any) -> Iterator[tuple[str, Any, DatasetEvaluator]]:
     if cfg.dataloader.evaluator.get("output_dir", "") is None:
         cfg.dataloader.evaluator.output_dir = str(Path(cfg.train.output_dir, "inference"))
-    loader, evaluator = instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
-    results = inference_on_dataset(model, loader, evaluator)
-    print_csv_format(results)
-    return results
+    name = ", ".join(_names(cfg, TEST_NAMES)) or "dataloader.test"
+    yield name, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+
+
+def _inherit(cfg: Any, student: nn.Module) -> None:
+    """Let a new student take what `train.inherit` names."""
+    teacher: Any = cfg.model.get("teacher") or {}
+    if not cfg.train.inherit:
+        return
+    if "config_file" not in teacher:
+        raise ValueError(
+            "train.inherit must be empty without a model.teacher that has a config_file; "
+            f"got {list(cfg.train.inherit)}"
+        )
+    opts = list(teacher.get("opts") or ())
+    source = read_teacher(teacher.config_file, teacher.get("weights", ""), opts)
+    inherit(student, source.load_state(), cfg.train.inherit, "train.inherit")
+
+
+def _settings(train: Any) -> Settings:
+    return Settings(
+        train.output_dir,
+        train.max_iter,
+        train.init_checkpoint,
+        "train.init_checkpoint",
+        mixed_precision=train.amp.enabled,
+        checkpoint_period=train.checkpointer.period,
+        checkpoints_to_keep=train.checkpointer.get("max_to_keep") or 0,
+        eval_period=train.eval_period,
+        best_metric=train.best_metric,
+        log_period=train.log_period,
+    )

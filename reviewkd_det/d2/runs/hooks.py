@@ -1,19 +1,19 @@
 """When a run is saved, and how it stops when it is asked to."""
 
 import logging
-import shlex
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 
 from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 
 from reviewkd_det.common import Interruption, catch_interruption
 from reviewkd_det.common.runs.random_state import random_state
-from reviewkd_det.d2.runs.checkpointer import BEST, StudentCheckpointer
+from reviewkd_det.common.runs.resume_command import resume_command
+from reviewkd_det.common.runs.stopping import StopRequest
+from reviewkd_det.d2.runs.checkpointer import BEST, FINAL, StudentCheckpointer
 
-__all__ = ["BestCheckpoint", "SaveState", "resume_command"]
+__all__ = ["BestCheckpoint", "SaveState"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,29 +40,29 @@ class SaveState(HookBase):
     number after a line that says how to go on. It belongs after all other hooks, in every process.
 
     Args:
-        checkpointer: of the run.
+        checkpointer: checkpointer of the run.
         period: iterations between two checkpoints.
-        keep: how many of them stay, the newest; 0 keeps all.
+        keep: number of the newest checkpoints that stay; 0 keeps all.
     """
 
     def __init__(self, checkpointer: StudentCheckpointer, period: int, keep: int = 0) -> None:
         self.checkpointer, self.period, self.keep = checkpointer, period, keep
-        self.interruption = Interruption()
         self.last_line = ""
         self._caught = ExitStack()
+        self._stop = StopRequest(Interruption())
 
     def before_train(self) -> None:
         """Begin to listen; what a killed process has left half-written is removed."""
-        self.interruption = self._caught.enter_context(catch_interruption())
+        self._stop = StopRequest(self._caught.enter_context(catch_interruption()))
         if comm.is_main_process():
-            for part in Path(self.checkpointer.save_dir).glob("*.part"):
-                part.unlink()
+            self.checkpointer.files.remove_parts()
 
     def after_step(self) -> None:
         """Save where it is due."""
         iteration = self.trainer.iter
         is_last = iteration + 1 >= self.trainer.max_iter
-        must_stop = self._must_stop() and not is_last
+        signal = self._stop.signal()
+        must_stop = signal is not None and not is_last
         periodic = (iteration + 1) % self.period == 0
         if not (is_last or must_stop or periodic):
             return
@@ -72,36 +72,18 @@ class SaveState(HookBase):
             if periodic or must_stop:
                 self.checkpointer.save(f"model_{iteration:07d}", **extra)
             if is_last:
-                self.checkpointer.save("model_final", **extra)
-            self._prune()
-        if must_stop:
+                self.checkpointer.save(FINAL, **extra)
+            self.checkpointer.files.prune(self.keep)
+        if signal is not None and must_stop:
             comm.synchronize()  # the first process that exits makes the launcher end the others
-            number = self.interruption.signal
-            by = f" by {number.name}" if number is not None else ""
+            command = resume_command(sys.argv)
             self.last_line = (
-                f"Stopped{by} after iteration {iteration}; go on with: {resume_command()}"
+                f"Stopped by {signal.name} after iteration {iteration}; go on with: {command}"
             )
-            raise SystemExit(self.interruption.exit_code or 1)
+            raise SystemExit(128 + signal)
 
     def after_train(self) -> None:
         """Stop listening."""
         self._caught.close()
         if self.last_line:
             logger.info("%s", self.last_line)
-
-    def _must_stop(self) -> bool:
-        asked = self.interruption.signal is not None
-        return any(comm.all_gather(asked)) if comm.get_world_size() > 1 else asked
-
-    def _prune(self) -> None:
-        if self.keep:
-            numbered = sorted(Path(self.checkpointer.save_dir).glob("model_[0-9]*.pth"))
-            for path in numbered[: -self.keep]:
-                path.unlink()
-
-
-def resume_command() -> str:
-    """The command line of this process, with --resume."""
-    script, *arguments = sys.argv
-    rest = [argument for argument in arguments if argument not in ("--resume", "--overwrite")]
-    return shlex.join(["python", script, "--resume", *rest])

@@ -10,35 +10,41 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from detectron2.config import CfgNode, LazyConfig
+from detectron2.config import CfgNode
 from detectron2.engine import default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
-from omegaconf import OmegaConf
 
 from reviewkd_det.common import keep_freed_memory, keep_tracebacks_in
 from reviewkd_det.common.runs.record import write_run_record
+from reviewkd_det.common.runs.seeds import saved_seed
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data import (
     register_coco_format,
     register_image_folder,
     use_for_builtin_coco,
 )
+from reviewkd_det.d2.runs.checkpointer import last_checkpoint
 from reviewkd_det.d2.runs.launch import passed_to_children
-from reviewkd_det.d2.runs.trainer import run_files
-from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 
 __all__ = [
+    "find_last_checkpoint",
+    "find_seed",
     "load_run_config",
     "read_config",
-    "read_lazy_config",
+    "refuse_another_run",
     "run",
     "started",
 ]
 
-LAZY_KEYS = ("model", "optimizer", "lr_multiplier", "dataloader", "train")
-LAZY_VALUES = {"train.device": str, "train.amp.enabled": bool, "train.output_dir": str}
+# What a run writes into its folder, besides its log and config.
+RUN_FILES = (
+    "model_*.pth",
+    "last_checkpoint",
+    "metrics.json",
+    "events.out.tfevents.*",
+    "summary.json",
+)
 # Keys that name data: the parts of each entry, and what makes it known to Detectron2.
 NAMED_DATA: list[tuple[str, tuple[str, ...], Callable[..., None]]] = [
     ("COCO_FORMAT", ("name", "json file", "image folder"), register_coco_format),
@@ -117,54 +123,12 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     if args.eval_only:
         cfg.MODEL.DISTILL.METHODS = ()
         if args.resume:
-            cfg.MODEL.WEIGHTS = _last_checkpoint(cfg.OUTPUT_DIR)
+            cfg.MODEL.WEIGHTS = find_last_checkpoint(cfg.OUTPUT_DIR)
         cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, "evaluation"))
     elif not (args.resume or args.overwrite):
-        _refuse_another_run(cfg.OUTPUT_DIR)
-    cfg.SEED = _seed(cfg.SEED, cfg.OUTPUT_DIR, resume=args.resume)
+        refuse_another_run(cfg.OUTPUT_DIR)
+    cfg.SEED = find_seed(cfg.SEED, cfg.OUTPUT_DIR, "SEED", resume=args.resume)
     cfg.freeze()
-    return cfg
-
-
-def read_lazy_config(args: argparse.Namespace) -> Any:
-    """Read a Python config as `read_config` reads a YAML one; `train.output_dir` is guarded.
-
-    Raises:
-        FileExistsError: see `read_config`.
-        KeyError: an option changes a key that the config does not have.
-        ValueError: the config lacks a part or a value, or an option cannot be applied.
-    """
-    use_for_builtin_coco()
-    cfg = LazyConfig.load(args.config_file)
-    lacking = [key for key in LAZY_KEYS if key not in cfg]
-    if lacking:
-        raise ValueError(
-            f"config must have {', '.join(LAZY_KEYS)}; '{args.config_file}' lacks {lacking[0]}"
-        )
-    for option in args.opts:
-        key = option.partition("=")[0]
-        if not key.startswith(("+", "~")) and OmegaConf.select(cfg, key, default=None) is None:
-            raise KeyError(f"option must change a key that the config has; got {option}")
-    try:
-        cfg = LazyConfig.apply_overrides(cfg, args.opts)
-    except Exception as error:  # of hydra's and omegaconf's own kinds
-        given, reason = " ".join(args.opts), str(error).partition("\n")[0]
-        raise ValueError(f"options must be path.key=value; got {given}: {reason}") from error
-    for key, kind in LAZY_VALUES.items():
-        is_section = OmegaConf.is_dict(OmegaConf.select(cfg, key.rpartition(".")[0]))
-        value = OmegaConf.select(cfg, key) if is_section else None
-        if not isinstance(value, kind):
-            raise ValueError(f"{key} must be of type {kind.__name__}; got {value!r}")
-    if cfg.train.device.startswith("cuda") and not torch.cuda.is_available():
-        cfg.train.device = "cpu"
-    if cfg.train.amp.enabled and cfg.train.device == "cpu":
-        raise ValueError("train.amp.enabled must be False on the CPU; got True")
-    if args.eval_only:
-        if args.resume:
-            cfg.train.init_checkpoint = _last_checkpoint(cfg.train.output_dir)
-        cfg.train.output_dir = str(Path(cfg.train.output_dir, "evaluation"))
-    elif not (args.resume or args.overwrite):
-        _refuse_another_run(cfg.train.output_dir)
     return cfg
 
 
@@ -177,7 +141,7 @@ def started(cfg: Any, args: argparse.Namespace, output_dir: str, device: str) ->
     """
     saved = Path(output_dir, "config.yaml")
     before = saved.read_bytes() if saved.is_file() else None
-    old_files = run_files(output_dir) if args.overwrite and comm.is_main_process() else []
+    old_files = _run_files(output_dir) if args.overwrite and comm.is_main_process() else []
     default_setup(cfg, args)
     keep_tracebacks_in(output_dir)
     if device == "cpu" and comm.get_world_size() > 1:
@@ -202,24 +166,37 @@ def started(cfg: Any, args: argparse.Namespace, output_dir: str, device: str) ->
         write_run_record(output_dir, sys.argv, comm.get_world_size(), resume=args.resume)
 
 
-def _seed(seed: int, output_dir: str, *, resume: bool) -> int:
-    """The seed of a run: its own, that of the run to resume, or one drawn for all processes."""
-    saved = Path(output_dir, "config.yaml")
-    if seed < 0 and resume and saved.is_file():
-        seed = yaml.safe_load(saved.read_text(encoding="utf-8")).get("SEED", seed)
+def find_seed(seed: int, output_dir: str, key: str, *, resume: bool) -> int:
+    """The seed of a run: its own, that of the run to resume, or one drawn for all processes.
+
+    Args:
+        seed: seed that the config gives; a negative one leaves it open.
+        output_dir: folder of the run.
+        key: dotted name of the seed in a config.
+        resume: whether the run goes on.
+    """
+    if seed < 0 and resume:
+        saved = saved_seed(Path(output_dir, "config.yaml"), key)
+        seed = seed if saved is None else saved
     return comm.shared_random_seed() if seed < 0 else seed
 
 
-def _last_checkpoint(output_dir: str) -> str:
-    run = VerifiedCheckpointer(torch.nn.Module(), output_dir, key="OUTPUT_DIR")
-    if not run.has_checkpoint():
+def find_last_checkpoint(output_dir: str) -> str:
+    """The checkpoint that --resume means.
+
+    Raises:
+        FileNotFoundError: the folder has none.
+        ValueError: none is whole.
+    """
+    if not (path := last_checkpoint(output_dir)):
         raise FileNotFoundError(f"--resume must find a checkpoint; got none in '{output_dir}'")
-    return run.get_checkpoint_file()
+    return path
 
 
-def _refuse_another_run(output_dir: str) -> None:
+def refuse_another_run(output_dir: str) -> None:
+    """Raise FileExistsError where the output folder holds a run's checkpoints."""
     try:
-        checkpoints = [path for path in run_files(output_dir) if path.suffix == ".pth"]
+        checkpoints = [path for path in _run_files(output_dir) if path.suffix == ".pth"]
     except OSError as error:  # too long, or out of bounds
         raise ValueError(f"OUTPUT_DIR must name a folder; got '{output_dir}': {error}") from error
     if checkpoints:
@@ -227,6 +204,11 @@ def _refuse_another_run(output_dir: str) -> None:
             f"OUTPUT_DIR must not hold another run's checkpoints; got '{output_dir}' with "
             f"{checkpoints[0].name}; add --resume to go on with it or --overwrite to replace it"
         )
+
+
+def _run_files(output_dir: str) -> list[Path]:
+    """The checkpoints, metrics and events of the run that an output folder holds."""
+    return sorted(path for pattern in RUN_FILES for path in Path(output_dir).glob(pattern))
 
 
 def _keep_tracebacks_off_the_terminal() -> None:

@@ -98,10 +98,7 @@ class TeacherLoader:
 def teacher_state(cfg: CfgNode) -> dict[str, Tensor]:
     """The state dict of the whole teacher that `cfg.MODEL.DISTILL.TEACHER` names, verified."""
     settings = cfg.MODEL.DISTILL.TEACHER
-    source = read_teacher(settings.CONFIG_FILE, settings.WEIGHTS, settings.OPTS)
-    detector = source.build_detector()
-    VerifiedCheckpointer(detector, key=WEIGHTS_KEY, prefix="teacher.").load(source.weights)
-    return detector.state_dict()
+    return read_teacher(settings.CONFIG_FILE, settings.WEIGHTS, settings.OPTS).load_state()
 
 
 def _is_reversed(student_format: str, teacher_format: str) -> bool:

@@ -8,8 +8,10 @@ from typing import Any
 from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling import build_backbone, build_model, build_roi_heads
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from reviewkd_det.d2.config import find_teacher_config, load_config, plain_config
+from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 
 __all__ = ["WEIGHTS_KEY", "TeacherSource", "read_teacher"]
 
@@ -28,6 +30,12 @@ class TeacherSource:
     build_detector: Callable[[], Any]
     build_backbone: Callable[[], Any]
     build_roi_heads: Callable[[Any], Any]  # from the backbone
+
+    def load_state(self) -> dict[str, Tensor]:
+        """The state dict of the whole teacher, verified."""
+        detector = self.build_detector()
+        VerifiedCheckpointer(detector, key=WEIGHTS_KEY, prefix="teacher.").load(self.weights)
+        return detector.state_dict()
 
 
 def read_teacher(config_file: str, weights: str = "", opts: Sequence[str] = ()) -> TeacherSource:

@@ -9,17 +9,21 @@ from torch import Tensor, nn
 
 __all__ = ["inherit"]
 
-KEY = "MODEL.DISTILL.INHERIT"
-
 
 @torch.no_grad()
-def inherit(student: nn.Module, teacher_state: Mapping[str, Tensor], parts: Sequence[str]) -> None:
+def inherit(
+    student: nn.Module,
+    teacher_state: Mapping[str, Tensor],
+    parts: Sequence[str],
+    key: str = "MODEL.DISTILL.INHERIT",
+) -> None:
     """Copy the teacher's weights of these parts where names and shapes agree, and log what was.
 
     Args:
         student: the detector that takes them.
         teacher_state: the teacher detector's state dict.
         parts: names of modules, such as `proposal_generator` or `backbone.fpn_*`.
+        key: config key that names the parts, for error sentences.
 
     Raises:
         ValueError: a part is not in the student, or nothing of it fits.
@@ -32,7 +36,7 @@ def inherit(student: nn.Module, teacher_state: Mapping[str, Tensor], parts: Sequ
             if fnmatchcase(name, f"{part}.*") and not name.endswith("num_batches_tracked")
         ]
         if not wanted:
-            raise ValueError(f"{KEY} must name parts of the student; got '{part}'")
+            raise ValueError(f"{key} must name parts of the student; got '{part}'")
         fitting = [
             name
             for name in wanted
@@ -40,7 +44,7 @@ def inherit(student: nn.Module, teacher_state: Mapping[str, Tensor], parts: Sequ
         ]
         if not fitting:
             raise ValueError(
-                f"{KEY} must name parts that fit; got '{part}', of which no weight has the "
+                f"{key} must name parts that fit; got '{part}', of which no weight has the "
                 "teacher's name and shape, the first being "
                 f"{_compared(wanted[0], state, teacher_state)}"
             )

@@ -84,7 +84,7 @@ def test_no_state_is_saved_after_a_loss_that_is_not_finite(tmp_path, monkeypatch
 
     monkeypatch.setattr(DistilledClassifier, "forward", forward)
     message = (
-        r"losses must be finite; got loss_ce nan in epoch 1 at batch 2; there is no good state yet"
+        r"losses must be finite; got loss_ce nan in epoch 1 at batch 2; there is no good one yet"
     )
     with pytest.raises(FloatingPointError, match=message):
         train(tmp_path, "SOLVER.EPOCHS", 1, "SOLVER.CHECKPOINT_PERIOD", 3)
@@ -103,7 +103,7 @@ def test_no_state_is_saved_with_weights_that_are_not_finite(tmp_path, monkeypatc
     monkeypatch.setattr(Trainer, "_train_batch", train_batch)
     message = (
         "weights must be finite; got a norm of (inf|nan) in epoch 2 after batch 1; "
-        "the last good state is '.*epoch_00001'; try a lower SOLVER.LR"
+        "the last good one is '.*epoch_00001.pth'; try a lower SOLVER.LR"
     )
     with pytest.raises(FloatingPointError, match=message):
         train(tmp_path, "SOLVER.EPOCHS", 2, "SOLVER.CHECKPOINT_PERIOD", 1)

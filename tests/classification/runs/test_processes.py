@@ -1,8 +1,8 @@
 """Several processes on a CPU: the losses of one, one writer, and an end when one of them dies."""
 
-import json
 import re
 import shlex
+import shutil
 import signal
 import time
 
@@ -10,8 +10,9 @@ import psutil
 import pytest
 
 from tests.classification.running import (
-    assert_same_end,
+    assert_same,
     command,
+    last_state,
     read_lines,
     start,
     train,
@@ -46,62 +47,65 @@ def finish(process, code=0):
     return output
 
 
-@pytest.mark.parametrize("count", PROCESSES)
-def test_several_processes_have_the_losses_of_one_and_one_writes(tmp_path, teacher, alone, count):
-    run = command(tmp_path, *OPTIONS, *teacher, config="student")
-    output = finish(start(*LAUNCHER, count, *run))
-    assert f"on {count} x cpu" in output
+@pytest.fixture(scope="module")
+def two(tmp_path_factory, teacher):
+    folder = tmp_path_factory.mktemp("two")
+    output = finish(start(*LAUNCHER, 2, *command(folder, *OPTIONS, *teacher, config="student")))
+    assert "on 2 x cpu" in output
     assert output.count(" Done: ") == 1
-    lines, expected = read_lines(tmp_path), read_lines(alone)
+    return folder
+
+
+def assert_same_losses(folder, alone):
+    lines, expected = read_lines(folder), read_lines(alone)
     assert len(lines) == 2
+    differences = []
     for line, other in zip(lines, expected, strict=True):
         for name in ("loss_ce", "loss_kd"):
             assert line[name] == pytest.approx(other[name], rel=1e-5)
+            differences.append(abs(line[name] / other[name] - 1))
         # Of all 500 test images, each once.
         assert line["top1"] == pytest.approx(other["top1"], abs=0.4)
         assert line["top1"] * 5 == pytest.approx(round(line["top1"] * 5), abs=1e-6)
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in alone.iterdir()}
-    differences = [
-        abs(line[name] / other[name] - 1)
-        for line, other in zip(lines, expected, strict=True)
-        for name in ("loss_ce", "loss_kd")
-    ]
-    print(f"{count} processes: losses differ by at most {max(differences):.1e}")
+    assert {path.name for path in folder.iterdir()} == {path.name for path in alone.iterdir()}
+    print(f"losses differ by at most {max(differences):.1e}")
 
 
-@pytest.mark.parametrize("count", PROCESSES)
-def test_all_processes_stop_after_the_same_step_and_go_on(tmp_path, count):
-    options = ["SOLVER.BATCH_SIZE", "20", "SOLVER.EPOCHS", "8"]
-    whole = start(*LAUNCHER, count, *command(tmp_path / "whole", *options))
-    process = start(*LAUNCHER, count, *command(tmp_path / "cut", *options))
-    wait_for(process, "epoch 1/8")
-    # One of them is told: a launcher passes SIGTERM on to each at another moment.
-    psutil.Process(process.pid).children()[-1].terminate()
-    output, _ = process.communicate(timeout=60)
-    found = re.search(r"Stopped by SIGTERM .*; go on with: torchrun (.*)", output)
-    assert found, output
-    arguments = shlex.split(found[1])
-    assert arguments[2] == "classification/train.py"
-    finish(start("-m", "torch.distributed.run", "--standalone", *arguments))
-    finish(whole)
-    if count == 2:
-        assert_same_end(tmp_path / "whole", tmp_path / "cut")
-        return
-    # The first step after a start packs gradients in another order, in which gloo then adds them.
-    for name in ("whole", "cut"):
-        epochs = [line["epoch"] for line in read_lines(tmp_path / name)]
-        assert epochs == list(range(1, 9))
+def test_two_processes_have_the_losses_of_one_and_one_writes(two, alone):
+    assert_same_losses(two, alone)
 
 
-def test_a_signal_to_the_launcher_is_answered_with_a_state(tmp_path):
-    process = start(*LAUNCHER, 2, *command(tmp_path, "SOLVER.BATCH_SIZE", "50"))
+@pytest.mark.slow
+def test_four_processes_have_the_losses_of_one(tmp_path, teacher, alone):
+    finish(start(*LAUNCHER, 4, *command(tmp_path, *OPTIONS, *teacher, config="student")))
+    assert_same_losses(tmp_path, alone)
+
+
+def test_two_processes_go_on_bit_for_bit(tmp_path, teacher, two):
+    (tmp_path / "state").mkdir()
+    shutil.copy(two / "state" / "epoch_00001.pth", tmp_path / "state")
+    shutil.copy(two / "metrics.jsonl", tmp_path)
+    run = command(tmp_path, *OPTIONS, *teacher, config="student", resume=True)
+    finish(start(*LAUNCHER, 2, *run))
+    assert_same(last_state(tmp_path), last_state(two))
+    assert read_lines(tmp_path) == read_lines(two)
+
+
+# The second told is the launcher, which passes SIGTERM on to each process at another moment.
+@pytest.mark.parametrize("to_launcher", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_all_processes_stop_after_the_same_step(tmp_path, to_launcher):
+    process = start(*LAUNCHER, 2, *command(tmp_path, "SOLVER.BATCH_SIZE", "20"))
     wait_for(process, "epoch 1/10")
-    process.terminate()
+    told = psutil.Process(process.pid)
+    (told if to_launcher else told.children()[-1]).terminate()
     output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert "Stopped by SIGTERM" in output
-    progress = json.loads((sorted(tmp_path.glob("state/*"))[-1] / "progress.json").read_text())
-    assert progress["processes"] == 2
+    found = re.search(
+        r"Stopped by SIGTERM .*; go on with: torchrun --nproc_per_node 2 (.*)", output
+    )
+    assert found, output
+    assert shlex.split(found[1])[0] == "classification/train.py"
+    assert last_state(tmp_path)["progress"]["processes"] == 2
 
 
 @pytest.mark.parametrize("count", PROCESSES)

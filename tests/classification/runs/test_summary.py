@@ -1,36 +1,34 @@
 """The line a run begins with and the block it ends with."""
 
 import json
-import os
 import re
-import subprocess
 
 import pytest
 import torch
-from classification.cost import distillation_cost
 from torch import nn
 
-from classification.distilled import KD, DistilledClassifier, Method, ReviewKD
+from classification.distilled import DistilledClassifier
 from classification.models import create_model
-from classification.reading.taps import Outputs, TappedModel
-from reviewkd_det.core import FrozenTeacher
-from tests.classification.running import ROOT, train
+from classification.reading.taps import TappedModel
+from classification.runs.summary import cost_of
+from reviewkd_det.core import FrozenTeacher, Side, Truth, View, Weighted, find_method
+from tests.classification.running import paste, train
 from tests.flops import work
 
 TAPS = {"resnet8": ("layer1", "layer2", "layer3"), "resnet20": ("layer1", "layer2", "layer3")}
 
 
-def classifier(method="ReviewKD"):
+def classifier(name="ReviewKD"):
     student, teacher = (
-        TappedModel(create_model(name, num_classes=10), TAPS[name]) for name in TAPS
+        TappedModel(create_model(model, num_classes=10), TAPS[model]) for model in TAPS
     )
-    shapes = [model.level_shapes(16) for model in (student, teacher)]
-    module = ReviewKD(*shapes) if method == "ReviewKD" else KD(4.0)
+    sides = [Side(model.find_levels(16), 10) for model in (student, teacher)]
+    method = find_method(name)
     return DistilledClassifier(
         student,
         nn.Identity(),
         teacher=FrozenTeacher(teacher),
-        methods={method: Method(module, 1.0, 0.0)},
+        methods={name: Weighted(method(method.Settings(), *sides))},
     ).train()
 
 
@@ -47,10 +45,10 @@ def test_the_cost_is_that_of_a_real_step(method):
     added = work(lambda: flat("teacher", model.teacher.module), learns=False)
     if method == "ReviewKD":
         levels = [level.detach().requires_grad_() for level in seen["student"].levels]
-        student = Outputs(seen["student"].logits.detach(), levels)
+        student = View(levels, seen["student"].logits.detach())
         loss = model.methods[method]
-        added += work(lambda: [loss(student, seen["teacher"], target)], learns=True)
-    assert distillation_cost(model, 16) == pytest.approx(added / own, rel=1e-6)
+        added += work(lambda: loss(student, seen["teacher"], Truth(target)).values(), learns=True)
+    assert cost_of(model, 16) == pytest.approx(added / own, rel=1e-6)
 
 
 def test_the_cost_changes_neither_model_nor_random_state():
@@ -58,7 +56,7 @@ def test_the_cost_changes_neither_model_nor_random_state():
     parts = [model, model.teacher.module]
     before = [{k: v.clone() for k, v in part.state_dict().items()} for part in parts]
     state = torch.get_rng_state()
-    assert distillation_cost(model, 16) > 0
+    assert cost_of(model, 16) > 0
     for part, values in zip(parts, before, strict=True):
         assert all(torch.equal(v, values[k]) for k, v in part.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
@@ -68,7 +66,7 @@ def test_the_cost_changes_neither_model_nor_random_state():
 def test_what_cannot_be_counted_is_left_out():
     model = classifier()
     model.student.register_forward_pre_hook(lambda _, args: args[0].sum().item())
-    assert distillation_cost(model, 16) is None
+    assert cost_of(model, 16) is None
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +83,10 @@ def log(folder):
 
 
 def test_a_run_says_what_learns_from_what(runs):
-    (line,) = [x for x in log(runs / "student").splitlines() if "Training " in x]
+    (line,) = [x for x in log(runs / "student").splitlines() if "Distilling " in x]
     assert re.search(
-        r" Training resnet8 \(78,042 parameters\) by ReviewKD at \d levels from resnet8 "
-        r"\(78,042\), on 1 x \w+; [\d,]+ parameters more in training only; for each image "
+        r" Distilling resnet8 \(78,042 parameters\) from resnet8 \(78,042\), on 1 x \w+, with "
+        r"ReviewKD at \d levels; [\d,]+ parameters more in training only; for each image "
         r"teacher and methods add \d\.\d\d times the multiply-adds of the student "
         r"\(forward and backward\)$",
         line,
@@ -102,16 +100,7 @@ def block(folder):
     return title, dict(re.match(r"  ([\w ,]+:) +(.+)", line).groups() for line in lines)
 
 
-def paste(line):
-    done = subprocess.run(
-        line, shell=True, cwd=ROOT, capture_output=True, text=True, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
-
-
-def test_the_commands_of_a_run_can_be_pasted(runs):
+def test_the_commands_of_a_run_can_be_pasted(runs, monkeypatch, capsys):
     folder = runs / "student"
     title, lines = block(folder)
     assert re.fullmatch(r"resnet8, 2 epochs with seed \d+ in \d+ s, \d+ images/s", title)
@@ -122,7 +111,9 @@ def test_the_commands_of_a_run_can_be_pasted(runs):
             f"top-1 {at['top1']:.2f}, top-5 {at['top5']:.2f} after epoch {at['epoch']}; "
             f"{folder / f'{kind}.pth'}"
         )
-    assert f"{summary['last']['top1']:.2f}" in paste(lines["evaluate it:"])
+    paste(monkeypatch, lines["evaluate it:"])
+    assert f"{summary['last']['top1']:.2f}" in capsys.readouterr().out
     compare = lines["compare it:"]
     assert f"teacher={runs / 'teacher'}" in compare
-    assert "report.html" in paste(compare)
+    paste(monkeypatch, compare)
+    assert "report.html" in capsys.readouterr().out

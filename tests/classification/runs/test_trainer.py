@@ -4,13 +4,12 @@ import logging
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from classification.models import create_model
 from classification.runs.start import evaluate_main
 from classification.runs.states import States
 from classification.runs.trainer import Trainer
-from tests.classification.running import assert_same_end, train
+from tests.classification.running import assert_same_end, here, train
 
 
 @pytest.fixture(autouse=True)
@@ -79,8 +78,7 @@ def test_the_evaluation_of_the_checkpoint_gives_the_accuracy_of_the_run(tmp_path
     args = argparse.Namespace(
         config_file=teacher / "config.yaml", weights="", json=str(tmp_path / "a.json"), opts=[]
     )
-    AcceleratorState._reset_state(True)
-    evaluate_main(args)
+    here(evaluate_main, args)
     summary = read(teacher, "summary.json")
     assert read(tmp_path, "a.json") == {name: summary[name] for name in ("top1", "top5")}
     assert f"top1 {summary['top1']:.2f}" in capsys.readouterr().out
@@ -96,10 +94,9 @@ def test_the_teacher_changes_neither_first_weights_nor_images(tmp_path, teacher)
 
 
 def test_the_seed_decides_the_result(tmp_path, teacher):
-    for name, seed in [("a", 1), ("b", 1), ("c", 2)]:
-        distilled(tmp_path / name, teacher, "SEED", seed, "SOLVER.EPOCHS", 1)
-    assert_same_weights(weights(tmp_path / "a"), weights(tmp_path / "b"))
-    first, other = weights(tmp_path / "a"), weights(tmp_path / "c")
+    for seed in (1, 2):
+        distilled(tmp_path / str(seed), teacher, "SEED", seed, "SOLVER.EPOCHS", 1)
+    first, other = weights(tmp_path / "1"), weights(tmp_path / "2")
     assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
 
 
@@ -111,9 +108,8 @@ def test_a_run_gives_the_same_twice_and_with_any_number_of_workers(tmp_path, tea
         assert_same_end(tmp_path / "first", tmp_path / name)
 
 
-@pytest.mark.parametrize("loader", ["device", "workers"])
-def test_a_resumed_run_ends_as_one_that_was_not_interrupted(tmp_path, teacher, monkeypatch, loader):
-    opts = ["SOLVER.EPOCHS", 3, "DATA.LOADER", loader, "DATA.WORKERS", 0]
+def test_a_resumed_run_ends_as_one_that_was_not_interrupted(tmp_path, teacher, monkeypatch):
+    opts = ["SOLVER.EPOCHS", 3, "DATA.LOADER", "workers", "DATA.WORKERS", 0]
     distilled(tmp_path / "whole", teacher, *opts)
 
     original = States.save
@@ -131,7 +127,7 @@ def test_a_resumed_run_ends_as_one_that_was_not_interrupted(tmp_path, teacher, m
         with pytest.raises(OSError, match="died"):
             distilled(tmp_path / "cut", teacher, *opts)
     monkeypatch.undo()
-    with pytest.raises(FileExistsError, match=r"cut' with epoch_00002; add --resume"):
+    with pytest.raises(FileExistsError, match=r"cut' with epoch_00002.pth; add --resume"):
         distilled(tmp_path / "cut", teacher, *opts)
     distilled(tmp_path / "cut", teacher, *opts, resume=True)
     for name in ("last.pth", "best.pth"):

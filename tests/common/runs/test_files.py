@@ -1,7 +1,6 @@
 """Files are whole or not there at all."""
 
 import errno
-import os
 
 import pytest
 
@@ -33,12 +32,3 @@ def test_where_writing_fails_the_old_file_stays(tmp_path):
         replace_file(path, write)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_content_and_then_name_are_put_on_the_disk(tmp_path, monkeypatch):
-    synced = []
-    fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")),
-                                                 fsync(fd)))  # fmt: skip
-    replace_file(tmp_path / "a.txt", lambda part: part.write_text("x"))
-    assert synced == [str(tmp_path / "a.txt.part"), str(tmp_path)]

@@ -28,7 +28,8 @@ def test_a_signal_is_noted_and_its_echo_ignored(number, code):
 
 def test_a_second_request_ends_the_process_at_once():
     code = (
-        "import time; from reviewkd_det.common import catch_interruption, interruption\n"
+        "import time; from reviewkd_det.common.runs import interruption\n"
+        "from reviewkd_det.common import catch_interruption\n"
         "interruption.ECHO_SECONDS = 0.1\n"
         "with catch_interruption():\n"
         "    print('ready', flush=True); time.sleep(60); print('awake', flush=True)\n"

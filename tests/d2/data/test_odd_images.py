@@ -20,7 +20,7 @@ from reviewkd_det.d2.data import (
     load_image_folder,
     register_coco_format,
 )
-from reviewkd_det.d2.runs.trainer import Trainer
+from reviewkd_det.d2.runs import from_yaml
 from tests.d2 import tiny
 
 HEIGHT, WIDTH = 48, 80
@@ -112,7 +112,7 @@ def dataset(tmp_path, config):
 
 def check_step_and_test(cfg, detector):
     """A training step and an evaluation with the loaders of a real run."""
-    batch = next(iter(Trainer.build_train_loader(cfg)))
+    batch = next(iter(from_yaml.build_train_loader(cfg)))
     detector.train().zero_grad()
     with EventStorage():
         losses = detector(batch)
@@ -121,7 +121,7 @@ def check_step_and_test(cfg, detector):
     gradients = [p.grad for p in detector.parameters() if p.grad is not None]
     assert gradients
     assert all(x.isfinite().all() for x in (*losses.values(), *gradients))
-    (inputs,) = Trainer.build_test_loader(cfg, cfg.DATASETS.TEST[0])
+    (inputs,) = from_yaml.build_test_loader(cfg, cfg.DATASETS.TEST[0])
     with torch.no_grad():
         (result,) = detector.eval()(inputs)
     found = result["instances"]

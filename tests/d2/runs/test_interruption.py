@@ -1,19 +1,29 @@
 """A run that is killed or asked to stop loses nothing: it ends with the weights it would have had.
 
-The slow test kills it more often; both compare all of the last checkpoint bit for bit.
+The slow tests interrupt it more often; all compare the whole of the last checkpoint bit for bit.
 """
 
 import os
+import random
 import resource
-import shlex
 import signal
-import subprocess
-import sys
+import time
 
 import pytest
 
-from tests.d2.runs import interrupted
-from tests.d2.runs.interrupted import differences, finish, start, state, wait_for
+from tests.d2.runs import running
+from tests.d2.runs.running import (
+    assert_same_end,
+    differences,
+    finish,
+    kill,
+    paste,
+    run_here,
+    start,
+    state,
+    stop_here,
+    wait_for,
+)
 
 SEED = 11
 
@@ -21,81 +31,114 @@ SEED = 11
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("interrupted")
-    return interrupted.prepare(
-        folder, "interrupted", MAX_ITER=90, CHECKPOINT_PERIOD=3, CHECKPOINTS_TO_KEEP=2
-    )
+    return running.prepare(
+        folder, "interrupted", workers=2, eval_period=8,
+        MAX_ITER=24, CHECKPOINT_PERIOD=3, CHECKPOINTS_TO_KEEP=2,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def whole(config, tmp_path_factory):
     output = tmp_path_factory.mktemp("whole")
-    text = finish(start(config, output))
-    assert (output / "model_final.pth").is_file(), text
+    with pytest.MonkeyPatch.context() as patch:
+        assert run_here(patch, config, output) == 0
     return output
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(24, marks=pytest.mark.slow)])
-def test_a_killed_run_ends_as_one_that_was_not(config, whole, tmp_path, kills, capsys):
-    amid_writing = interrupted.run_with_kills(config, tmp_path, kills, SEED)
-    with capsys.disabled():
-        print(f"\n{kills} kills, {amid_writing} of them amid a checkpoint's writing, seed {SEED}")
-    assert list(differences(state(tmp_path), state(whole))) == []
-    best = [state(folder, "model_best") for folder in (tmp_path, whole)]
-    assert list(differences(*best)) == []
+def test_a_run_that_is_killed_amid_saving_ends_as_one_that_was_not(
+    config, whole, tmp_path, monkeypatch
+):
+    process = start(config, tmp_path)
+    assert wait_for(lambda: (tmp_path / "model_0000005.pth").is_file(), process)
+    assert wait_for(lambda: any(tmp_path.glob("*.part")), process)
+    kill(process)
+    assert run_here(monkeypatch, config, tmp_path, "--resume") == 0
+    for name in ("model_final", "model_best"):
+        assert_same_end(tmp_path, whole, name)
     names = sorted(path.name for path in tmp_path.glob("model_[0-9]*"))
-    assert names == ["model_0000086.pth", "model_0000089.pth"]
+    assert names == ["model_0000020.pth", "model_0000023.pth"]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_24_times_ends_as_one_that_was_not(config, tmp_path, monkeypatch):
+    longer = ["SOLVER.MAX_ITER", "90"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert run_here(monkeypatch, config, whole, *longer) == 0
+    chance, amid_writing = random.Random(SEED), 0
+    for number in range(24):
+        process = start(config, cut, "--resume", *longer)
+        if number % 2:
+            wait_for(lambda: any(cut.glob("*.part")), process)
+        else:
+            wait_for(lambda: list(cut.glob("events*")), process)
+            time.sleep(chance.uniform(0.2, 2.5))
+        assert process.poll() is None, finish(process)
+        kill(process)
+        amid_writing += any(cut.glob("*.part"))
+    assert run_here(monkeypatch, config, cut, "--resume", *longer) == 0
+    print(f"24 kills, {amid_writing} of them amid a checkpoint's writing, seed {SEED}")
+    for name in ("model_final", "model_best"):
+        assert_same_end(cut, whole, name)
+
+
+def stop(config, output, number):
+    """Send a signal to every process of a run, amid its steps; returns its last line."""
+    process = start(config, output, "--overwrite")
+    assert wait_for(lambda: (output / "last_checkpoint").is_file(), process)
+    os.killpg(process.pid, number)
+    text = finish(process, 128 + number)
+    assert "Traceback" not in text
+    line = next(line for line in reversed(text.splitlines()) if line.strip())
+    assert f"Stopped by {number.name} after iteration " in line
+    return line
 
 
 @pytest.mark.parametrize(
-    ("number", "send", "code"),
-    [(signal.SIGTERM, os.kill, 143), (signal.SIGINT, os.killpg, 130)],
-    ids=["SIGTERM to the run", "Ctrl-C in its terminal"],
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
-def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(
-    config, whole, tmp_path, number, send, code
+def test_a_signal_to_all_processes_saves_and_the_printed_command_goes_on(
+    config, whole, tmp_path, monkeypatch, number
 ):
-    process = start(config, tmp_path)
-    assert wait_for(lambda: (tmp_path / "last_checkpoint").is_file(), process)
-    send(process.pid, number)
-    text = finish(process)
-    assert process.returncode == code, text
-    assert "Traceback" not in text
-    line = next(line for line in reversed(text.splitlines()) if line.strip())
-    stopped, _, command = line.partition("; go on with: ")
-    assert f"Stopped by {number.name} after iteration " in stopped
-    iteration = int(stopped.rpartition(" ")[2])
-    assert (tmp_path / f"model_{iteration:07d}.pth").is_file()
+    stopped, _, command = stop(config, tmp_path, number).partition("; go on with: ")
+    assert (tmp_path / f"model_{int(stopped.rpartition(' ')[2]):07d}.pth").is_file()
     assert not list(tmp_path.glob("*.part"))
-    arguments = shlex.split(command)
-    assert arguments[0] == "python"
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *arguments[1:]], cwd=interrupted.ROOT, env=env,
-                          capture_output=True, text=True)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert list(differences(state(tmp_path), state(whole))) == []
+    paste(monkeypatch, command)
+    assert_same_end(tmp_path, whole)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(10))
+def test_a_signal_to_all_processes_never_ends_the_workers_first(config, tmp_path, number):
+    stop(config, tmp_path, signal.SIGTERM)
+
+
 def test_a_run_gives_the_same_twice_and_with_any_number_of_workers(
-    config, whole, tmp_path, workers
+    config, whole, tmp_path, monkeypatch
 ):
-    finish(start(config, tmp_path, "DATALOADER.NUM_WORKERS", str(workers)))
+    assert run_here(monkeypatch, config, tmp_path, "DATALOADER.NUM_WORKERS", "0") == 0
     # Without workers the images of an evaluation are read in this process, which draws from
     # NumPy's generator; the training does not.
     found = differences(state(tmp_path), state(whole))
     assert [x for x in found if not x.startswith("/random_states/0/numpy")] == []
 
 
-def test_a_disk_that_is_full_ends_the_run_in_a_sentence(config, whole, tmp_path):
+def test_a_disk_that_is_full_ends_the_run_in_a_sentence(
+    config, whole, tmp_path, monkeypatch, capsys
+):
+    with monkeypatch.context() as context:
+        stop_here(context, iteration=5)
+        assert run_here(context, config, tmp_path) == 143
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = (whole / "model_final.pth").stat().st_size
-    process = start(config, tmp_path)
-    assert wait_for(lambda: (tmp_path / "last_checkpoint").is_file(), process)
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size // 2, size // 2))
-    text = finish(process)
-    assert process.returncode == 1, text
-    error = text.splitlines()[-1]
-    assert "error: checkpoint must be written; got " in error
-    assert "; the last good one is '" in error
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limits[1]))
+    try:
+        assert run_here(monkeypatch, config, tmp_path, "--resume") == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "must be written as a whole; got " in error
+    assert "the last good one is '" in error
+    assert "model_0000005.pth'" in error
     assert not list(tmp_path.glob("*.part"))
-    text = finish(start(config, tmp_path, "--resume"))
-    assert list(differences(state(tmp_path), state(whole))) == [], text
+    assert run_here(monkeypatch, config, tmp_path, "--resume") == 0
+    assert_same_end(tmp_path, whole)

@@ -10,7 +10,7 @@ from detectron2.modeling import build_model
 
 from reviewkd_det.common import keep_freed_memory
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.runs.trainer import Trainer
+from reviewkd_det.d2.runs.from_yaml import build_trainer
 from tests.d2.runs.test_not_finite import trainer as tiny_trainer
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "demo"
@@ -66,7 +66,9 @@ def demo_run(tmp_path):
         "TEST.EVAL_PERIOD": 0,
         "OUTPUT_DIR": tmp_path,
     }
-    run = Trainer(load_config(CONFIGS / "student.yaml", [str(x) for o in opts.items() for x in o]))
+    run = build_trainer(
+        load_config(CONFIGS / "student.yaml", [str(x) for o in opts.items() for x in o])
+    )
     run.resume_or_load(resume=False)
     return run
 
@@ -83,7 +85,7 @@ def test_two_thousand_iterations_of_the_demo_take_no_more_memory_than_two_hundre
 def test_the_tenth_evaluation_takes_no_more_memory_than_the_second(demo_run):
     memory = []
     for _ in range(10):
-        demo_run.test(demo_run.cfg, demo_run.model)
+        demo_run.parts.evaluate(demo_run.model)
         memory.append(psutil.Process().memory_info().rss / 2**20)
     growth = memory[-1] / memory[1] - 1
     print(f"10 evaluations: {memory[1]:.0f} and {memory[-1]:.0f} MB ({growth:+.2%})")

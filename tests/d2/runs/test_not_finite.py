@@ -6,7 +6,7 @@ from detectron2.data import MetadataCatalog
 
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.data import register_coco_format
-from reviewkd_det.d2.runs.trainer import Trainer
+from reviewkd_det.d2.runs.from_yaml import build_trainer
 from tests.d2 import scenes, tiny
 
 
@@ -16,7 +16,7 @@ def trainer(folder, distill=None, **solver):
     tiny.save_teacher(folder)
     if name not in MetadataCatalog.list():
         register_coco_format(*tree["DATASETS"]["COCO_FORMAT"][0])
-    trainer = Trainer(load_config(tiny.save_student(folder, distill=distill, **tree)))
+    trainer = build_trainer(load_config(tiny.save_student(folder, distill=distill, **tree)))
     trainer.resume_or_load(resume=False)
     return trainer
 

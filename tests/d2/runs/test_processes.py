@@ -2,16 +2,15 @@
 
 import json
 import os
+import shutil
 import signal
-import subprocess
 import time
 
+import psutil
 import pytest
-import torch
 
 from tests.d2 import scenes, tiny
-from tests.d2.runs import interrupted
-from tests.d2.runs.interrupted import finish, start, wait_for
+from tests.d2.runs.running import assert_same_end, finish, run_here, start, state, wait_for
 
 # What makes a step independent of how images are shared: every anchor and proposal counts, the same
 # number in each image, and no statistics of a batch.
@@ -20,6 +19,8 @@ MODEL = tiny.merged(tiny.R_CNN, {
     "PROPOSAL_GENERATOR": {"MIN_SIZE": 0},
     "ROI_HEADS": {"BATCH_SIZE_PER_IMAGE": 1000, "PROPOSAL_APPEND_GT": False},
 })  # fmt: skip
+ANY_PORT = ["--dist-url", "auto"]  # of several runs at once
+TWO = [*ANY_PORT, "--num-gpus", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -28,70 +29,87 @@ def config(tmp_path_factory):
     tiny.save_teacher(folder, MODEL={"FPN": {"OUT_CHANNELS": 32}})  # what GroupNorm divides
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scenes, "SIZES", [(64, 96)] * 4)  # or padding depends on the batch's images
-        tree = scenes.run_tree(folder, "processes", IMS_PER_BATCH=4, MAX_ITER=4, BASE_LR=1e-6)
+        solver = {"IMS_PER_BATCH": 4, "MAX_ITER": 4, "BASE_LR": 1e-6, "CHECKPOINT_PERIOD": 2}
+        tree = scenes.run_tree(folder, "processes", **solver)
     tree["MODEL"] = {"RESNETS": {"NORM": "FrozenBN"}}
     tree["DATALOADER"]["ASPECT_RATIO_GROUPING"] = False
     distill = {"REVIEWKD": {"NORM": "GN", "MID_CHANNELS": 32, "WARMUP_ITERS": 2}}
     return tiny.save_student(folder, MODEL, distill, **tree)
 
 
-def run(config, output, processes):
-    started = start(config, output, "--num-gpus", str(processes))
-    text = finish(started)
-    assert started.returncode == 0, text
-    weights = torch.load(output / "model_final.pth", weights_only=True)["model"]
-    return weights, json.loads((output / "summary.json").read_text()), text
+@pytest.fixture(scope="module")
+def one(config, tmp_path_factory):
+    output = tmp_path_factory.mktemp("one")
+    with pytest.MonkeyPatch.context() as patch:
+        assert run_here(patch, config, output) == 0
+    return output
 
 
-def lines(folder):
-    return (folder / "metrics.json").read_text().splitlines()
+@pytest.fixture(scope="module")
+def two(config, tmp_path_factory):
+    output = tmp_path_factory.mktemp("two")
+    finish(start(config, output, *TWO))
+    return output
 
 
 def last_losses(folder):
-    return {name: value for name, value in json.loads(lines(folder)[0]).items() if "loss" in name}
+    """The losses of the last iteration, of which the first line is."""
+    line, *_ = (folder / "metrics.json").read_text().splitlines()
+    return {name: value for name, value in json.loads(line).items() if "loss" in name}
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_several_processes_train_as_one(config, tmp_path, processes):
-    one, summary_of_one, _ = run(config, tmp_path / "one", 1)
-    several, summary, _ = run(config, tmp_path / "several", processes)
-    for name, value in one.items():
-        torch.testing.assert_close(several[name], value, rtol=1e-5, atol=1e-7, msg=name)
-    losses, losses_of_one = last_losses(tmp_path / "several"), last_losses(tmp_path / "one")
+def results(folder):
+    return json.loads((folder / "summary.json").read_text())["results"]
+
+
+def assert_same_training(several, one):
+    for name, value in state(one)["model"].items():
+        found = state(several)["model"][name]
+        assert found.numpy() == pytest.approx(value.numpy(), rel=1e-5, abs=1e-7), name
+    losses, losses_of_one = last_losses(several), last_losses(one)
     assert losses == pytest.approx(losses_of_one, rel=1e-5)
     shares = sum(value for name, value in losses.items() if "/" in name)
     assert losses["loss_reviewkd"] == pytest.approx(shares)
     assert shares > 0
     error = max(abs(losses[name] / value - 1) for name, value in losses_of_one.items() if value)
-    print(f"{processes} processes: losses differ by at most {error:.1e}, relatively")
-    assert summary["results"]["bbox"].keys() == summary_of_one["results"]["bbox"].keys()
-    names = [sorted(p.name for p in (tmp_path / x).glob("model*")) for x in ("one", "several")]
+    print(f"losses differ by at most {error:.1e}, relatively")
+    assert results(several)["bbox"].keys() == results(one)["bbox"].keys()
+    names = [sorted(path.name for path in folder.glob("model*")) for folder in (one, several)]
     assert names[0] == names[1]
-    assert len(lines(tmp_path / "several")) == len(lines(tmp_path / "one"))
+
+
+def test_two_processes_train_as_one(one, two):
+    assert_same_training(two, one)
+
+
+@pytest.mark.slow
+def test_four_processes_train_as_one(config, one, tmp_path):
+    finish(start(config, tmp_path, *ANY_PORT, "--num-gpus", "4"))
+    assert_same_training(tmp_path, one)
+
+
+def test_two_processes_go_on_bit_for_bit(config, two, tmp_path):
+    for name in ("config.yaml", "model_0000001.pth"):
+        shutil.copy(two / name, tmp_path)
+    finish(start(config, tmp_path, *TWO, "--resume"))
+    assert_same_end(tmp_path, two)
+
+
+def test_two_processes_that_are_asked_to_stop_save(config, tmp_path):
+    process = start(config, tmp_path, *TWO, "SOLVER.MAX_ITER", "100000")
+    assert wait_for(lambda: any(tmp_path.glob("model_0*.pth")), process)
+    process.terminate()
+    assert "Stopped by SIGTERM after iteration " in finish(process, 143)
+    assert not any(tmp_path.glob("*.part"))
 
 
 def test_a_process_that_dies_ends_the_run_in_a_minute(config, tmp_path):
-    process = start(config, tmp_path, "--num-gpus", "2", "SOLVER.MAX_ITER", "100000")
-    assert wait_for(lambda: any(tmp_path.glob("events*")), process)
-    command = ["pgrep", "-P", str(process.pid), "-f", "spawn_main"]
-    children = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    assert len(children) == 2
-    time.sleep(3)  # in the midst of its steps
-    os.kill(int(children[-1]), signal.SIGKILL)
+    process = start(config, tmp_path, *TWO, "SOLVER.MAX_ITER", "100000")
+    assert wait_for(lambda: any(tmp_path.glob("model_0*")), process)  # in the midst of its steps
+    children = psutil.Process(process.pid).children()
+    workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    assert len(workers) == 2
+    os.kill(workers[-1].pid, signal.SIGKILL)
     begun = time.monotonic()
-    text = finish(process)
+    assert "train_net.py: error: " in finish(process, 1)
     assert time.monotonic() - begun < 60
-    assert process.returncode == 1, text
-    assert "train_net.py: error: " in text
-
-
-def test_a_run_of_several_that_is_asked_to_stop_saves(config, tmp_path):
-    process = start(config, tmp_path, "--num-gpus", "2", "SOLVER.MAX_ITER", "100000")
-    assert wait_for(lambda: any(tmp_path.glob("events*")), process)
-    time.sleep(3)
-    process.terminate()
-    text = finish(process)
-    assert process.returncode == 143, text
-    assert "Stopped by SIGTERM after iteration " in text
-    assert len(list(tmp_path.glob("model_0*.pth"))) == 1
-    assert not interrupted.wait_for(lambda: any(tmp_path.glob("*.part")), process)

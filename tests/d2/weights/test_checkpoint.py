@@ -80,7 +80,7 @@ def test_no_checkpoint_is_refused_where_one_is_needed_and_taken_where_not(tmp_pa
 
 def test_other_methods_than_the_runs_cannot_be_resumed(tmp_path):
     model = student(tmp_path)
-    of_a_run(model, tmp_path, methods=model.methods).save("m", iteration=1)
+    of_a_run(model, tmp_path, methods=model.methods).save("model_1", iteration=1)
     opts = ["MODEL.DISTILL.REVIEWKD.TEACHER_SCALE", "rms"]
     other = build_model(load_config(tmp_path / "student.yaml", opts))
     resumed = of_a_run(other, tmp_path, methods=other.methods)
@@ -105,8 +105,8 @@ def test_weights_of_another_shape_are_left_out_at_the_start_and_refused_on_resum
 
 def test_the_distillers_state_is_beside_the_students_and_comes_back(tmp_path):
     model = student(tmp_path)
-    of_a_run(model, tmp_path, methods=model.methods).save("m", iteration=1)
-    saved = torch.load(tmp_path / "m.pth", weights_only=True)
+    of_a_run(model, tmp_path, methods=model.methods).save("model_1", iteration=1)
+    saved = torch.load(tmp_path / "model_1.pth", weights_only=True)
     assert set(saved) == {"model", "methods", "trainer", "iteration"}
     assert set(saved["model"]) == set(model.student.state_dict())
     twin = build_model(load_config(tmp_path / "student.yaml"))
