@@ -34,6 +34,7 @@ from reviewkd_det.common.runs.stopping import StopRequest
 __all__ = ["evaluate_main", "train_main"]
 
 logger = logging.getLogger("classification")
+LOGGERS = (logger, logging.getLogger("reviewkd_det"))  # of this package and of what it shares
 LINES = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
 
 
@@ -70,7 +71,7 @@ def train_main(args: argparse.Namespace) -> int:
     accelerator.init_trackers("classification", config=_flat(cfg))
     logger.info("%s", data.description)
     logger.info("%s", describe(cfg, trainer.plain, accelerator))
-    with logging_redirect_tqdm([logger]), catch_interruption() as interruption:
+    with logging_redirect_tqdm([*LOGGERS]), catch_interruption() as interruption:
         summary = trainer.train(StopRequest(interruption))
         if summary is not None:
             logger.info("%s", final_block(cfg, summary, run.path))
@@ -129,12 +130,13 @@ def _start(cfg: CfgNode, trackers: tuple[str, ...] = ()) -> Accelerator:
 
 def _open_log(accelerator: Accelerator) -> MemoryHandler:
     """Log the main process on the terminal, and remember the lines for a file."""
-    logger.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
-    logger.handlers.clear()
     waiting = MemoryHandler(capacity=10_000, flushLevel=sys.maxsize)
-    for handler in (logging.StreamHandler(sys.stdout), waiting):
+    handlers = logging.StreamHandler(sys.stdout), waiting
+    for handler in handlers:
         handler.setFormatter(LINES)
-        logger.addHandler(handler)
+    for each in LOGGERS:
+        each.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
+        each.handlers[:] = handlers
     return waiting
 
 
@@ -143,9 +145,10 @@ def _keep_log(waiting: MemoryHandler, path: Path) -> None:
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(LINES)
     waiting.setTarget(file)
-    logger.removeHandler(waiting)
     waiting.close()  # which flushes it
-    logger.addHandler(file)
+    for each in LOGGERS:
+        each.removeHandler(waiting)
+        each.addHandler(file)
 
 
 def _flat(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:

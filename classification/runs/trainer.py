@@ -22,6 +22,7 @@ from classification.runs.schedule import build_schedule
 from classification.runs.states import States
 from classification.runs.summary import summarize
 from classification.weights import save_weights
+from reviewkd_det.common.distill.ratio import log_ratios
 from reviewkd_det.common.runs.stopping import StopRequest
 
 __all__ = ["Trainer"]
@@ -171,7 +172,9 @@ class Trainer:
         losses = EpochLosses(self.accelerator, self.progress["losses"])
         for batch, (images, labels) in enumerate(self.data.train, start=done + 1):
             self._set_learning_rate(epoch - 1 + (batch - 1) // parts * parts / batches)
-            self._train_batch(images, labels, epoch, losses)
+            values = self._train_batch(images, labels, epoch, losses)
+            if batch == 1:
+                self._log_ratios(values, epoch)
             step = batch // parts
             if batch % parts:
                 continue
@@ -193,13 +196,24 @@ class Trainer:
             "images_per_second": images_per_second,
         }
 
-    def _train_batch(self, images: Tensor, labels: Tensor, epoch: int, losses: EpochLosses) -> None:
+    def _train_batch(
+        self, images: Tensor, labels: Tensor, epoch: int, losses: EpochLosses
+    ) -> dict[str, Tensor]:
         with self.accelerator.accumulate(self.classifier):
             values = self.classifier(images, labels, epoch)
             self.accelerator.backward(torch.stack(list(values.values())).sum())
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
         losses.add(values)
+        return values
+
+    def _log_ratios(self, losses: dict[str, Tensor], epoch: int) -> None:
+        """Once, in the first epoch in which all methods have their full weight."""
+        methods = self.plain.weighted
+        warmups = [math.ceil(weighted.warmup_steps) for weighted in methods.values()]
+        if methods and epoch == max(1, *warmups):
+            values = {name: float(losses[f"loss_{name.lower()}"].detach()) for name in methods}
+            log_ratios(float(losses["loss_ce"].detach()), values, methods, "DISTILL", logger)
 
     def _take_time(self, *keys: str) -> None:
         """Add the seconds since this was last called to the run's progress."""

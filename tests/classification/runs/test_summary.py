@@ -95,6 +95,12 @@ def test_a_run_says_what_learns_from_what(runs):
     assert re.search(r" Training resnet8 \(78,042 parameters\) without a teacher, on 1 x ", line)
 
 
+def test_a_run_says_how_large_the_methods_losses_are(runs):
+    (line,) = [x for x in log(runs / "student").splitlines() if "at the start" in x]
+    assert re.search(r"loss_reviewkd is [\d.e+]+ times the student's own losses at the start", line)
+    assert "at the start" not in log(runs / "teacher")
+
+
 def block(folder):
     title, *lines = log(folder).rpartition("Done: ")[2].splitlines()
     return title, dict(re.match(r"  ([\w ,]+:) +(.+)", line).groups() for line in lines)
