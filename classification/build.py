@@ -61,9 +61,9 @@ def build_model(name: str, weights: str, num_classes: int, key: str) -> nn.Modul
     """Build a network with its first weights.
 
     Args:
-        name: see `create_model`.
+        name: name of the network, as `create_model` takes it.
         weights: a checkpoint file, which has a suffix, or as `create_model` takes it.
-        num_classes: as the data has.
+        num_classes: number of classes of the data.
         key: MODEL or TEACHER, for error sentences.
 
     Raises:

@@ -33,7 +33,7 @@ class WorkerLoader(EpochLoader):
     Args:
         split: the images.
         batches: indices of each batch, whose seed is the transform's as well.
-        transform: turns one picture into (3, S, S) uint8.
+        transform: function from one picture to (3, S, S) uint8.
         workers: worker processes; 0 works in this one.
         device: device that takes the batches.
 

@@ -21,7 +21,7 @@ def choose_taps(cfg: CfgNode, student: nn.Module, teacher: nn.Module) -> tuple[N
     Args:
         cfg: config of the run.
         student: the student.
-        teacher: its teacher.
+        teacher: network that the student learns from.
 
     Returns:
         The student's and the teacher's names, as many, from high to low resolution.

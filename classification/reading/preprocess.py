@@ -17,8 +17,8 @@ class Preprocess(nn.Module):
     faster on.
 
     Args:
-        mean: of images in [0, 1], per channel.
-        std: likewise.
+        mean: mean of each channel of images in [0, 1].
+        std: standard deviation of each channel of images in [0, 1].
     """
 
     mean: Tensor

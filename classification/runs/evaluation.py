@@ -22,8 +22,8 @@ def evaluate(
 
     Args:
         classify: maps uint8 images (N, 3, H, W) to logits (N, K).
-        loader: of the test images.
-        accelerator: of this process.
+        loader: loader of the test images.
+        accelerator: accelerator of this process.
 
     Returns:
         `top1` and `top5`, in percent: the part of the images whose class is the highest, or among

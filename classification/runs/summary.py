@@ -99,9 +99,9 @@ def final_block(cfg: CfgNode, summary: dict[str, Any], folder: Path) -> str:
     """The result, its files, and what to do with them.
 
     Args:
-        cfg: of the run.
-        summary: as `summarize` makes it.
-        folder: of the run.
+        cfg: config of the run.
+        summary: result of the run, from `summarize`.
+        folder: output folder of the run.
     """
     config = ["--config-file", shown_path(folder / "config.yaml")]
     weights = ["--weights", shown_path(folder / "last.pth")]

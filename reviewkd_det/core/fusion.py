@@ -33,7 +33,7 @@ class AttentionFusion(nn.Module):
         teacher_channels: Ct.
         has_residual: False for the coarsest level, which has no gate.
         gated: False makes both gates 1, with no parameters.
-        norm: makes the normalisation layer from a channel count.
+        norm: function from a channel count to the normalisation layer.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class ReviewPath(nn.Module):
         mid_channels: M.
         fusion: "attention" is the method; "sum" leaves out its gates, and "none" compares each
             level by itself.
-        norm: makes the normalisation layer from a channel count.
+        norm: function from a channel count to the normalisation layer.
 
     Raises:
         ValueError: the lists are empty or of different lengths, a channel count is not positive, or

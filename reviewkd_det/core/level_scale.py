@@ -26,7 +26,7 @@ class LevelScale(nn.Module):
 
     Args:
         levels: L.
-        batches: how many batches are measured, in training mode only.
+        batches: number of batches that are measured, in training mode only.
         names: names of the levels, for the log; empty says nothing there.
 
     Raises:

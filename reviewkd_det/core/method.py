@@ -50,8 +50,8 @@ class Side(NamedTuple):
     """What is known of a network before the first batch.
 
     Args:
-        levels: its levels, paired with the other side's.
-        classes: K of its rows of logits; None where it gives none.
+        levels: levels of the network, paired with the other side's.
+        classes: K of the network's rows of logits; None where it gives none.
     """
 
     levels: tuple[Level, ...] = ()

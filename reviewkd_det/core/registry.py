@@ -52,7 +52,7 @@ def find_method(name: str, key: str = "method") -> type[Method]:
     """Look up a method.
 
     Args:
-        name: its name.
+        name: name of the method.
         key: where the name is from, for the error sentence.
 
     Raises:

@@ -16,7 +16,7 @@ class Customer(NamedTuple):
 
     Args:
         name: what a sentence calls it, such as "a classifier".
-        gives: what it gives methods.
+        gives: needs of methods that are served.
         uses: which defaults of the settings are its own; see `Settings.default`.
         key: config key of its section of distillation.
         warmup: name of the warm-up's setting, in the customer's unit.
@@ -33,8 +33,8 @@ class MethodPlan(NamedTuple):
     """A method before student and teacher are known.
 
     Args:
-        method: its class.
-        settings: what it is told.
+        method: class of the method.
+        settings: settings of the method.
         warmup_steps: steps over which its weight grows.
         key: config key of its node.
     """
@@ -88,7 +88,7 @@ def build_methods(
     """Build the methods between a student and its teacher.
 
     Args:
-        plans: as `plan_methods` makes them.
+        plans: methods by name, from `plan_methods`.
         student: what is known of the student, as far as the needs ask for it.
         teacher: what is known of the teacher, as far as the needs ask for it.
 

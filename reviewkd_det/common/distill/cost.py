@@ -31,11 +31,11 @@ def distillation_cost(
 
     Args:
         student: what is counted of the student, in training mode; it is left as it is.
-        student_images: its images, without values.
+        student_images: images of the student, without values.
         teacher: what is counted of the teacher; it is left as it is.
-        teacher_images: its images, without values.
+        teacher_images: images of the teacher, without values.
         methods: the methods; those whose views are not there are not counted.
-        views: makes the views of what student and teacher return, without values.
+        views: function from what student and teacher return, without values, to their views.
 
     Returns:
         The ratio; None where a network cannot be counted.

@@ -23,7 +23,7 @@ def describe_methods(
         methods: the methods by name.
         levels: the levels that methods on levels compare, as in "p2, p3".
         parameters: holds all that is trained with the methods.
-        cost: as `distillation_cost` gives it.
+        cost: ratio that `distillation_cost` gives; None leaves it out.
         unit: what the cost is a multiple of, as in "the student".
     """
     named = [

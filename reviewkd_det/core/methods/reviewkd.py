@@ -36,12 +36,12 @@ class ReviewDistiller(nn.Module):
         student_channels: channels of each student level.
         teacher_channels: channels of each teacher level.
         mid_channels: channels shared by all fusions.
-        fusion: see `ReviewPath`.
-        norm: makes the fusions' normalisation layers from a channel count.
+        fusion: how a level takes in the coarser ones, as `ReviewPath` takes it.
+        norm: function from a channel count to a normalisation layer of the fusions.
         pool_sizes: sides of the pooled maps in the loss, in cells; () compares the full maps alone.
 
     Raises:
-        ValueError: see `ReviewPath`.
+        ValueError: the levels do not fit, as in `ReviewPath`.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ def normalize_and_pad(image: Tensor, mean: Tensor, std: Tensor, size: Sequence[i
 
     Args:
         image: (3, h, w), h and w at most the padded ones.
-        mean: of each channel, in pixel values, (3, 1, 1).
+        mean: mean of each channel, in pixel values, (3, 1, 1).
         std: standard deviation of each channel, in pixel values, (3, 1, 1).
         size: (H, W).
 

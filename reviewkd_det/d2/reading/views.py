@@ -54,7 +54,7 @@ def describe_sides(
 
     Args:
         student: a detector with a backbone.
-        teacher: its teacher.
+        teacher: `TeacherBackbone` that the student learns from.
         in_features: names of the levels compared; empty means every level both have.
         needs: what the methods need together.
 
@@ -103,7 +103,7 @@ def read_views(
         student: the call of the student's backbone.
         calls: the calls of `taps_for`.
         teacher: the frozen `TeacherBackbone`.
-        teacher_levels: its levels by name.
+        teacher_levels: levels of the teacher by name.
     """
     ours, theirs = (
         tuple(levels[name] for name in names) for levels in (student.levels, teacher_levels)

@@ -19,7 +19,7 @@ def described_failures(trainer: Any) -> Iterator[None]:
     """Raise a FloatingPointError of a trainer's step again, with what `describe_failure` says.
 
     Args:
-        trainer: of Detectron2; the `last_batch` of its data loader is that of the step.
+        trainer: trainer whose data loader has the step's batch as `last_batch`.
     """
     try:
         yield
@@ -37,8 +37,8 @@ def describe_failure(
 
     Args:
         model: what is trained, with the weights of the failed step.
-        batch: its input.
-        iteration: its number.
+        batch: input of the failed step.
+        iteration: number of the failed step.
         error: what was raised, for where the pass gives no losses.
 
     Returns:

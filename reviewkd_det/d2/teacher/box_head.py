@@ -15,7 +15,7 @@ def count_classes(roi_heads: Any) -> int | None:
     """Count the logits of a region, background included.
 
     Args:
-        roi_heads: of a detector.
+        roi_heads: ROI heads of any detector; None for one without.
 
     Returns:
         K + 1; None where it has no single box head as Detectron2's `StandardROIHeads` has.

@@ -22,12 +22,12 @@ class TeacherLoader:
     """Builds, loads, verifies and freezes a teacher, its batch norms folded.
 
     Args:
-        config_file: its own config, a path or a model-zoo name.
-        weights: its checkpoint; "" takes its config's own.
-        opts: changes to its config.
+        config_file: config of the teacher, a path or a model-zoo name.
+        weights: checkpoint of the teacher; "" takes its config's own.
+        opts: changes to the teacher's config.
         student_format: channel order of the student's images, RGB or BGR.
-        precision: precision of its backbone, float32, bfloat16 or float16.
-        compile_backbone: whether its backbone runs through torch.compile, where it can be.
+        precision: precision of the teacher's backbone, float32, bfloat16 or float16.
+        compile_backbone: whether the teacher's backbone runs through torch.compile, where it can be.
 
     Raises:
         ValueError: the precision is unknown.
@@ -70,7 +70,7 @@ class TeacherLoader:
             A frozen `TeacherBackbone`, on the CPU.
 
         Raises:
-            FileNotFoundError: its config or checkpoint does not exist.
+            FileNotFoundError: the teacher's config or checkpoint does not exist.
             ValueError: no checkpoint is named, it cannot be read or lacks weights, a part is not of
                 the needed kind, or the student's images cannot be turned into the teacher's.
         """
