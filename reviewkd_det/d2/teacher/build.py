@@ -27,7 +27,7 @@ class TeacherLoader:
         opts: changes to the teacher's config.
         student_format: channel order of the student's images, RGB or BGR.
         precision: precision of the teacher's backbone, float32, bfloat16 or float16.
-        compile_backbone: whether the teacher's backbone runs through torch.compile, where it can be.
+        compile_backbone: whether its backbone runs through torch.compile, where it can be.
 
     Raises:
         ValueError: the precision is unknown.
