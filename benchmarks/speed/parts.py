@@ -89,10 +89,10 @@ def record_levels(models: Models, batch: Batch, precision: str) -> Levels:
         with tapped(ours.student, ["backbone"]) as calls:
             ours.student(batch)
         teacher = textbook.teacher(images)
-    call = only_call(calls, "backbone")
-    height, width = call.inputs[0].shape[-2:]
+        height, width = ours.student.preprocess_image(batch).tensor.shape[-2:]
+    student = only_call(calls, "backbone").output
     return Levels(
-        [call.output[name] for name in textbook.names],
+        [student[name] for name in textbook.names],
         [teacher[name] for name in textbook.names],
         images,
         (height, width),

@@ -3,7 +3,8 @@
 Shapes: a map covers the image with H x W cells of one level.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 
 from reviewkd_det.core.fusion import AttentionFusion, ReviewPath
 from reviewkd_det.d2.reading.images import cut_to
-from reviewkd_det.d2.reading.taps import Call, only_call, tapped
+from reviewkd_det.d2.reading.taps import Call
 
-__all__ = ["Fusion", "LevelMaps", "capture_levels"]
+__all__ = ["Fusion", "LevelMaps", "Seen", "capture_levels", "recorded"]
 
 
 class Fusion(Enum):
@@ -25,6 +26,13 @@ class Fusion(Enum):
     SUM = "the level and the coarser one are taken whole"
     COARSEST = "there is no coarser level"
     NONE = "the level is compared by itself"
+
+
+class Seen(NamedTuple):
+    """One call of a module: its arguments by position, and what it returned."""
+
+    inputs: tuple[Any, ...]
+    output: Any
 
 
 class LevelMaps(NamedTuple):
@@ -45,32 +53,43 @@ class LevelMaps(NamedTuple):
     fusion: Fusion
 
 
-def capture_levels(model: Any, calls: Mapping[str, list[Call]], image: Tensor) -> list[LevelMaps]:
+@contextmanager
+def recorded(*modules: nn.Module) -> Iterator[dict[nn.Module, Seen]]:
+    """Record the last call of some modules while the context lasts."""
+    seen: dict[nn.Module, Seen] = {}
+
+    def record(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        seen[module] = Seen(inputs, output)
+
+    with ExitStack() as hooks:
+        for module in modules:
+            hooks.callback(module.register_forward_hook(record).remove)
+        yield seen
+
+
+def capture_levels(model: Any, backbone: Seen, image: Tensor) -> list[LevelMaps]:
     """Run the method that fuses levels once, and read what each fusion takes and gives.
 
     Args:
         model: `DistilledDetector` in eval mode.
-        calls: the student's only call of its `backbone`, on the image alone.
+        backbone: the student's call of its backbone, on the image alone.
         image: image as the student is given it, (3, h, w).
 
     Returns:
         The levels, from high to low resolution.
     """
-    backbone = only_call(calls, "backbone")
-    path_name, path = next(
+    name, path = next(
         (name, x) for name, x in model.methods.named_modules() if isinstance(x, ReviewPath)
     )
-    fusions = [f"{path_name}.levels.{i}" for i in range(len(path.levels))]
-    caller = path_name.rpartition(".")[0]  # compares the path's outputs with the teacher's levels
-    with tapped(model.methods, [caller, path_name, *fusions]) as seen:
-        _run_method(model, path_name.partition(".")[0], calls, image)
-    compared = only_call(seen, caller)
+    # What calls the path compares its outputs with the teacher's levels.
+    caller = model.methods.get_submodule(name.rpartition(".")[0])
+    with recorded(caller, path, *path.levels) as seen:
+        _run_method(model, name.partition(".")[0], backbone, image)
     levels = []
-    for name, output, teacher, loss in zip(
-        fusions, only_call(seen, path_name).output, compared.inputs[1], compared.output, strict=True
+    for module, output, teacher, loss in zip(
+        path.levels, seen[path].output, seen[caller].inputs[1], seen[caller].output, strict=True
     ):
-        student, residual, _ = only_call(seen, name).inputs
-        module = model.methods.get_submodule(name)
+        student, residual, _ = seen[module].inputs
         level = next(key for key, value in backbone.output.items() if value is student)
         stride = model.student.backbone.output_shape()[level].stride
         gates = None if module.gate is None else module.gates(module.reduce(student), residual)
@@ -79,7 +98,7 @@ def capture_levels(model: Any, calls: Mapping[str, list[Call]], image: Tensor) -
             for x in (teacher, output, output - teacher)
         )
         gate_maps = None if gates is None else _visible(gates, image, stride)
-        fusion = _kind(module, is_coarsest=name == fusions[-1])
+        fusion = _kind(module, is_coarsest=module is path.levels[-1])
         maps = LevelMaps(
             level, stride, teacher_map, fused_map, difference, gate_maps, loss.item(), fusion
         )
@@ -87,10 +106,10 @@ def capture_levels(model: Any, calls: Mapping[str, list[Call]], image: Tensor) -
     return levels
 
 
-def _run_method(model: Any, name: str, calls: Mapping[str, list[Call]], image: Tensor) -> None:
+def _run_method(model: Any, name: str, backbone: Seen, image: Tensor) -> None:
     """Let a method compute its loss on one image, as in a training step."""
-    size = tuple(only_call(calls, "backbone").inputs[0].shape[-2:])
-    teacher_levels = model.teacher([image], size)
+    teacher_levels = model.teacher([image], tuple(backbone.inputs[0].shape[-2:]))
+    calls = {"backbone": [Call(*backbone)]}
     with EventStorage():
         model.methods[name](calls, model.teacher, teacher_levels)
 

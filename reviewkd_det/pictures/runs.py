@@ -11,11 +11,10 @@ from detectron2.modeling import build_model
 from detectron2.structures import Instances
 
 from reviewkd_det.d2.data import CheckedDatasetMapper
-from reviewkd_det.d2.reading.taps import tapped
 from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer
 from reviewkd_det.d2.runs.start import load_run_config
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
-from reviewkd_det.pictures.captured import LevelMaps, capture_levels
+from reviewkd_det.pictures.captured import LevelMaps, capture_levels, recorded
 from reviewkd_det.pictures.scenes import Scene
 
 __all__ = ["Run", "View", "load_run", "look"]
@@ -77,8 +76,12 @@ def look(run: Run, scene: Scene) -> View:
     mapper = CheckedDatasetMapper(run.cfg, is_train=False)
     mapped = mapper({"file_name": scene.file_name, "height": height, "width": width})
     student = getattr(run.model, "student", run.model)
-    with tapped(student, ["backbone"] if run.with_levels else []) as calls:
+    with recorded(*[student.backbone] if run.with_levels else []) as seen:
         (output,) = run.model([mapped])
     image = convert_image_to_rgb(mapped["image"].permute(1, 2, 0), run.cfg.INPUT.FORMAT)
-    levels = capture_levels(run.model, calls, mapped["image"]) if run.with_levels else []
+    levels = (
+        capture_levels(run.model, seen[student.backbone], mapped["image"])
+        if run.with_levels
+        else []
+    )
     return View(image, output["instances"].to("cpu"), levels)
