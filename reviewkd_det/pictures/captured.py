@@ -78,6 +78,8 @@ def capture_levels(model: Any, backbone: Seen, image: Tensor) -> list[LevelMaps]
     Returns:
         The levels, from high to low resolution.
     """
+    name: str
+    path: Any
     name, path = next(
         (name, x) for name, x in model.methods.named_modules() if isinstance(x, ReviewPath)
     )
