@@ -9,7 +9,7 @@ import pytest
 from benchmarks.records import LOGGED_STEPS, record, seeds_table
 from reviewkd_det.report import read_run
 from tests.report.test_report import COMMAND, config, make_classifier, points, write_run
-from tests.test_tools import run
+from tests.scripts import run
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
