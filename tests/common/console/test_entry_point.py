@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewkd_det.common import entry_point
+from reviewkd_det.common import entry_point, find_config
 from reviewkd_det.common.console import commands
 from reviewkd_det.common.console.commands import ENTRY_POINTS, script_command
 
@@ -16,15 +16,16 @@ ROOT = Path(__file__).resolve().parents[3]
 @entry_point
 def failing():
     """Fail as a user's mistake does."""
-    raise ValueError("SOLVER.LR must be positive; got -1")
+    find_config("no_such.yaml")
 
 
 def test_an_error_is_one_sentence_and_the_function_itself_raises_it(capsys):
     with pytest.raises(SystemExit) as stop:
         failing()
     assert stop.value.code == 1
-    assert capsys.readouterr().err.endswith("error: SOLVER.LR must be positive; got -1\n")
-    with pytest.raises(ValueError, match="got -1"):
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "error: config file must exist; got 'no_such.yaml'" in line
+    with pytest.raises(FileNotFoundError, match=r"got 'no_such.yaml'"):
         failing.__wrapped__()
 
 
