@@ -42,7 +42,8 @@ def passed_to_children() -> Iterator[None]:
 
     def pass_on(number: int, _: Any) -> None:
         number = signal.Signals(number)
-        children = multiprocessing.active_children()
+        # The workers of a data loader, daemons, end with the process that they work for.
+        children = [x for x in multiprocessing.active_children() if not x.daemon]
         for child in children:
             if child.pid is not None:
                 os.kill(child.pid, number)
