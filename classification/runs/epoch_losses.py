@@ -17,7 +17,7 @@ class EpochLosses:
     where an epoch is saved and gone on with.
 
     Args:
-        accelerator: of this process.
+        accelerator: accelerator of this process.
         saved: sums of the batches done, as `state` gives them; empty at the start of an epoch.
     """
 
@@ -41,10 +41,10 @@ class EpochLosses:
         """Look at the losses added since the last look; this waits for the device.
 
         Args:
-            epoch: at hand.
-            batch: the last one added, counted from 1.
-            describe: what a batch of an epoch consists of, for the error sentence.
-            advice: its end.
+            epoch: number of the epoch, counted from 1.
+            batch: number of the batch added last, counted from 1.
+            describe: function that names the images of a batch of an epoch.
+            advice: end of the error sentence.
 
         Returns:
             The total loss of the last batch.

@@ -21,9 +21,9 @@ def evaluate(
     """Classify all test images, each in one process.
 
     Args:
-        classify: maps uint8 images (N, 3, H, W) to logits (N, K).
-        loader: of the test images.
-        accelerator: of this process.
+        classify: function from uint8 images (N, 3, H, W) to logits (N, K).
+        loader: loader of the test images.
+        accelerator: accelerator of this process.
 
     Returns:
         `top1` and `top5`, in percent: the part of the images whose class is the highest, or among

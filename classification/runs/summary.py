@@ -10,12 +10,8 @@ from torch import nn
 from classification.cost import distillation_cost
 from classification.data import Loader
 from classification.distilled import DistilledClassifier
-from reviewkd_det.common.console.commands import (
-    comparison_command,
-    result_block,
-    script_command,
-    shown_path,
-)
+from reviewkd_det.common.console.commands import script_command, shown_path
+from reviewkd_det.common.runs.result import comparison_command, result_block
 
 __all__ = ["describe", "final_block", "summarize"]
 
@@ -53,9 +49,9 @@ def summarize(
     """The content of `summary.json`.
 
     Args:
-        cfg: of the run.
-        progress: of the run after its last epoch.
-        student: what was trained.
+        cfg: config of the run.
+        progress: progress of the run after its last epoch.
+        student: network that was trained.
         train: loader of the training images.
     """
     return {
@@ -84,9 +80,9 @@ def final_block(cfg: CfgNode, summary: dict[str, Any], folder: Path) -> str:
     """The result, its files, and what to do with them.
 
     Args:
-        cfg: of the run.
-        summary: as `summarize` makes it.
-        folder: of the run.
+        cfg: config of the run.
+        summary: content of `summary.json`.
+        folder: folder of the run.
     """
     config = ["--config-file", shown_path(folder / "config.yaml")]
     weights = ["--weights", shown_path(folder / "last.pth")]

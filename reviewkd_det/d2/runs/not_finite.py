@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from reviewkd_det.d2.reading.taps import tapped
 from reviewkd_det.d2.runs.launch import unwrapped
 
-__all__ = ["describe_failure", "described_failures"]
+__all__ = ["describe_failure", "describe_failures"]
 
 
 @contextmanager
-def described_failures(trainer: Any) -> Iterator[None]:
+def describe_failures(trainer: Any) -> Iterator[None]:
     """Raise a FloatingPointError of a trainer's step again, with what `describe_failure` says.
 
     Args:
-        trainer: of Detectron2; the `last_batch` of its data loader is that of the step.
+        trainer: trainer of Detectron2 whose data loader keeps its `last_batch`.
     """
     try:
         yield
@@ -36,10 +36,10 @@ def describe_failure(
     """Run a failed step's forward pass once more, to say where it goes wrong.
 
     Args:
-        model: what is trained, with the weights of the failed step.
-        batch: its input.
-        iteration: its number.
-        error: what was raised, for where the pass gives no losses.
+        model: network that is trained, with the weights of the failed step.
+        batch: input of the step.
+        iteration: number of the step.
+        error: exception of the step, which stands for losses that the pass does not give.
 
     Returns:
         A sentence with the losses, the files, and each network's largest activation.

@@ -1,4 +1,4 @@
-"""What the scripts share: reading the config, the processes and the set-up of a run."""
+"""The start of a run: its config, its processes, its folder and its log."""
 
 import argparse
 import logging
@@ -20,7 +20,7 @@ from reviewkd_det.common.runs.seeds import saved_seed
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data import register_coco_format, register_image_folder
 from reviewkd_det.d2.runs.checkpointer import last_checkpoint
-from reviewkd_det.d2.runs.launch import passed_to_children
+from reviewkd_det.d2.runs.launch import pass_to_children
 from reviewkd_det.demo import digit_scenes  # noqa: F401, registers them
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "read_config",
     "refuse_another_run",
     "run",
-    "started",
+    "set_up_run",
 ]
 
 # What a run writes into its folder, besides its log and config.
@@ -64,7 +64,7 @@ def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) ->
         raise ValueError(
             f"--num-gpus must be from 1 to {most} on this machine{what}; got {args.num_gpus}"
         )
-    with passed_to_children():
+    with pass_to_children():
         launch(
             main,
             args.num_gpus,
@@ -128,7 +128,7 @@ def read_config(args: argparse.Namespace) -> CfgNode:
 
 
 @contextmanager
-def started(cfg: Any, args: argparse.Namespace, output_dir: str, device: str) -> Iterator[None]:
+def set_up_run(cfg: Any, args: argparse.Namespace, output_dir: str, device: str) -> Iterator[None]:
     """Start logging and save the config; the block builds the run and may still fail.
 
     Where it does, the config that the output folder held before is put back; where it does not,

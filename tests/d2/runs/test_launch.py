@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from reviewkd_det.d2.runs.launch import passed_to_children
+from reviewkd_det.d2.runs.launch import pass_to_children
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def _sleep():
 @pytest.mark.parametrize("daemon", [False, True], ids=["process of the run", "worker of a loader"])
 def test_a_signal_is_passed_to_processes_of_the_run_alone(heard, daemon):
     context = multiprocessing.get_context("fork")
-    with passed_to_children():
+    with pass_to_children():
         child = context.Process(target=_sleep, daemon=daemon)
         child.start()
         time.sleep(0.3)  # until the child is in its sleep
