@@ -41,9 +41,9 @@ class EpochLosses:
         """Look at the losses added since the last look; this waits for the device.
 
         Args:
-            epoch: number of the epoch at hand.
-            batch: the last one added, counted from 1.
-            describe: what a batch of an epoch consists of, for the error sentence.
+            epoch: number of the epoch, counted from 1.
+            batch: number of the batch added last, counted from 1.
+            describe: function that names the images of a batch of an epoch.
             advice: end of the error sentence.
 
         Returns:

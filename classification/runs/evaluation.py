@@ -21,7 +21,7 @@ def evaluate(
     """Classify all test images, each in one process.
 
     Args:
-        classify: maps uint8 images (N, 3, H, W) to logits (N, K).
+        classify: function from uint8 images (N, 3, H, W) to logits (N, K).
         loader: loader of the test images.
         accelerator: accelerator of this process.
 

@@ -18,7 +18,7 @@ def build_schedule(solver: CfgNode) -> ParamScheduler:
     """The factor of SOLVER.LR as a function of the part of the run that is done, in [0, 1).
 
     Args:
-        solver: the config's SOLVER.
+        solver: section SOLVER of the config.
 
     Raises:
         ValueError: the milestones do not increase from 1, or the warm-up is longer than the run.

@@ -29,7 +29,7 @@ class States:
     Args:
         files: files of the states, as `files_of` finds them.
         accelerator: accelerator of this process.
-        model: what is trained, as the accelerator has prepared it.
+        model: network that is trained, as the accelerator has prepared it.
         optimizer: optimiser of the model, as the accelerator has prepared it.
         keep: number of states, the last ones, that are kept.
     """

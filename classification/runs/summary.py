@@ -10,14 +10,10 @@ from torch import nn
 
 from classification.data import Loader
 from classification.distilled import DistilledClassifier
-from reviewkd_det.common.console.commands import (
-    comparison_command,
-    result_block,
-    script_command,
-    shown_path,
-)
+from reviewkd_det.common.console.commands import script_command, shown_path
 from reviewkd_det.common.distill.cost import IMAGES, distillation_cost
 from reviewkd_det.common.distill.describe import describe_methods, describe_parameters
+from reviewkd_det.common.runs.result import comparison_command, result_block
 from reviewkd_det.common.tensors.memory import max_gpu_memory
 from reviewkd_det.core import Truth, View
 

@@ -61,13 +61,8 @@ class Trainer:
         self.plain = accelerator.unwrap_model(self.classifier)
         if cfg.SOLVER.COMPILE != "none":
             self.plain.compile_losses(cfg.SOLVER.COMPILE)
-        self.states = States(
-            run.state_files,
-            accelerator,
-            self.classifier,
-            self.optimizer,
-            cfg.SOLVER.STATES_TO_KEEP,
-        )
+        model, keep = self.classifier, cfg.SOLVER.STATES_TO_KEEP
+        self.states = States(run.state_files, accelerator, model, self.optimizer, keep)
         # What a resumed run goes on with, beside the state of model and optimiser.
         self.progress: dict[str, Any] = {
             "epoch": 0, "train_seconds": 0.0, "wall_seconds": 0.0, "last": None, "best": None,
@@ -86,7 +81,7 @@ class Trainer:
         """Train to the last epoch, evaluate, and write the run's files.
 
         Args:
-            stop: on a signal the state is saved after the step at hand.
+            stop: request after whose signal the state is saved, after the step at hand.
 
         Returns:
             The content of `summary.json`; None where a signal came first.

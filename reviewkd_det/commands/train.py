@@ -14,11 +14,11 @@ def train(args: argparse.Namespace) -> None:
     from reviewkd_det.d2.runs import from_yaml
     from reviewkd_det.d2.runs.description import log_description
     from reviewkd_det.d2.runs.end import log_end, yaml_commands
-    from reviewkd_det.d2.runs.start import read_config, started
+    from reviewkd_det.d2.runs.start import read_config, set_up_run
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
     cfg = read_config(args)
-    with started(cfg, args, cfg.OUTPUT_DIR, cfg.MODEL.DEVICE):
+    with set_up_run(cfg, args, cfg.OUTPUT_DIR, cfg.MODEL.DEVICE):
         check_data(cfg, training=not args.eval_only)
         if not args.eval_only:
             trainer = from_yaml.build_trainer(cfg)

@@ -14,11 +14,11 @@ def train(args: argparse.Namespace) -> None:
     from reviewkd_det.d2.runs.description import log_description
     from reviewkd_det.d2.runs.end import lazy_commands, log_end
     from reviewkd_det.d2.runs.lazy_config import read_lazy_config
-    from reviewkd_det.d2.runs.start import started
+    from reviewkd_det.d2.runs.start import set_up_run
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
     cfg = read_lazy_config(args)
-    with started(cfg, args, cfg.train.output_dir, cfg.train.device):
+    with set_up_run(cfg, args, cfg.train.output_dir, cfg.train.device):
         from_python.check_data(cfg, training=not args.eval_only)
         if not args.eval_only:
             trainer = from_python.build_trainer(cfg)

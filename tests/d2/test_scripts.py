@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -51,35 +52,57 @@ def prepare(folder, request, distill=None, model=tiny.R_CNN, **solver):
     return tiny.save_student(folder, model, distill, **scenes.run_tree(folder, name, **solver))
 
 
-def checkpoint(folder, name="model_final"):
-    return torch.load(folder / "run" / f"{name}.pth", weights_only=True)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run's config and its folder, which no test changes."""
+    folder = tmp_path_factory.mktemp("trained")
+    tiny.save_teacher(folder)
+    config = tiny.save_student(folder, **scenes.run_tree(folder, "trained"))
+    with pytest.MonkeyPatch.context() as patch:
+        assert call(patch, "train_net.py", "--config-file", config) == 0
+    return config, folder / "run"
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of the run's folder, and the arguments that make it a script's."""
+    config, folder = trained
+    shutil.copytree(folder, tmp_path / "run")
+    return tmp_path / "run", ["--config-file", config, "OUTPUT_DIR", tmp_path / "run"]
+
+
+def checkpoint(run, name="model_final"):
+    return torch.load(run / f"{name}.pth", weights_only=True)
 
 
 OF_A_RUN = {"model", "trainer", "iteration", "random_states"}
 
 
-def metrics(folder):
+def metrics(run):
     """All that metrics.json holds, one list of values per name."""
     values = {}
-    for line in (folder / "run" / "metrics.json").read_text().splitlines():
+    for line in (run / "metrics.json").read_text().splitlines():
         for name, value in json.loads(line).items():
             values.setdefault(name, []).append(value)
     return values
 
 
-def test_a_run_leaves_what_a_user_needs(tmp_path, request, monkeypatch):
-    config = prepare(tmp_path, request)
-    assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
-    assert set(checkpoint(tmp_path)) == {*OF_A_RUN, "methods"}
-    names = {"loss_reviewkd", "loss_reviewkd/p2", "loss_reviewkd/p6", "bbox/AP"}
-    assert names <= set(metrics(tmp_path))
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    student = checkpoint(tmp_path)["model"]
+def files(run):
+    """The content of all files of a run but its log."""
+    paths = [path for path in run.iterdir() if path.is_file() and path.name != "log.txt"]
+    return {path: path.read_bytes() for path in paths}
+
+
+def test_a_run_leaves_what_a_user_needs(trained):
+    _, run = trained
+    assert set(checkpoint(run)) == {*OF_A_RUN, "methods"}
+    assert {"loss_reviewkd", "loss_reviewkd/p2", "loss_reviewkd/p6", "bbox/AP"} <= set(metrics(run))
+    summary = json.loads((run / "summary.json").read_text())
     assert summary["iterations"] == 2
     assert summary["train_seconds"] > 0
-    assert 0 < summary["parameters"] <= sum(v.numel() for v in student.values())
+    assert 0 < summary["parameters"] <= sum(v.numel() for v in checkpoint(run)["model"].values())
     assert "AP" in summary["results"]["bbox"]
-    assert "Running on the CPU" in (tmp_path / "run" / "log.txt").read_text()
+    assert "Running on the CPU" in (run / "log.txt").read_text()
 
 
 def test_a_plain_detector_trains_with_the_same_command(tmp_path, request, monkeypatch):
@@ -89,103 +112,73 @@ def test_a_plain_detector_trains_with_the_same_command(tmp_path, request, monkey
         tmp_path / "plain.yaml", tiny.detector(tiny.RETINANET, width=4, pyramid=8, **tree)
     )
     assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
-    assert set(checkpoint(tmp_path)) == OF_A_RUN
+    assert set(checkpoint(tmp_path / "run")) == OF_A_RUN
 
 
-def test_evaluating_needs_no_teacher_and_leaves_the_run_alone(tmp_path, request, monkeypatch):
-    config = prepare(tmp_path, request)
-    assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
-    (tmp_path / "teacher.pth").unlink()
-    before = {p: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.is_file()}
-    weights = ["MODEL.WEIGHTS", tmp_path / "run" / "model_final.pth"]
-    arguments = ["--eval-only", "--config-file", config, *weights]
-    assert call(monkeypatch, "train_net.py", *arguments) == 0
-    assert {p: p.read_bytes() for p in before} == before
-    assert (tmp_path / "run" / "evaluation" / "log.txt").is_file()
-
-
-def test_evaluating_with_resume_takes_the_last_checkpoint(tmp_path, request, monkeypatch):
-    config = prepare(tmp_path, request)
-    assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
+def test_evaluating_takes_the_last_checkpoint_needs_no_teacher_and_leaves_the_run_alone(
+    run, monkeypatch
+):
+    folder, arguments = run
+    before = {**files(folder), folder / "log.txt": (folder / "log.txt").read_bytes()}
+    no_teacher = ["MODEL.DISTILL.TEACHER.WEIGHTS", "nowhere.pth"]
     assert (
-        call(monkeypatch, "train_net.py", "--eval-only", "--resume", "--config-file", config) == 0
+        call(monkeypatch, "train_net.py", "--eval-only", "--resume", *arguments, *no_teacher) == 0
     )
-    results = json.loads((tmp_path / "run" / "evaluation" / "results.json").read_text())
-    trained = json.loads((tmp_path / "run" / "summary.json").read_text())["results"]
-    assert results == trained
-    assert "model_final.pth" in (tmp_path / "run" / "evaluation" / "log.txt").read_text()
+    results = json.loads((folder / "evaluation" / "results.json").read_text())
+    assert results == json.loads((folder / "summary.json").read_text())["results"]
+    assert "model_final.pth" in (folder / "evaluation" / "log.txt").read_text()
+    assert {path: path.read_bytes() for path in before} == before
 
 
-def test_evaluating_no_weights_is_refused(tmp_path, request, monkeypatch, capsys):
-    config = prepare(tmp_path, request)
-    assert call(monkeypatch, "train_net.py", "--eval-only", "--config-file", config) == 1
+def test_evaluating_needs_whole_weights(run, tmp_path, monkeypatch, capsys):
+    _, arguments = run
+    assert call(monkeypatch, "train_net.py", "--eval-only", *arguments) == 1
     assert "error: MODEL.WEIGHTS must name a checkpoint; got ''" in capsys.readouterr().err
+    torch.save({"model": {}}, tmp_path / "none.pth")
+    weights = ["MODEL.WEIGHTS", tmp_path / "none.pth"]
+    assert call(monkeypatch, "train_net.py", "--eval-only", *arguments, *weights) == 1
+    assert "MODEL.WEIGHTS must hold every weight of the model; missing" in capsys.readouterr().err
 
 
-def test_a_run_goes_on_where_it_was(tmp_path, request, monkeypatch):
-    config = prepare(tmp_path, request, CHECKPOINT_PERIOD=1)
-    assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
-    longer = ["SOLVER.MAX_ITER", "4"]
-    assert call(monkeypatch, "train_net.py", "--resume", "--config-file", config, *longer) == 0
-    assert checkpoint(tmp_path)["iteration"] == 3
-    assert "Starting training from iteration 2" in (tmp_path / "run" / "log.txt").read_text()
-    assert (tmp_path / "run" / "model_0000001.pth").exists()
+def test_a_run_goes_on_where_it_was(run, monkeypatch):
+    folder, arguments = run
+    longer = ["SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "1"]
+    assert call(monkeypatch, "train_net.py", "--resume", *arguments, *longer) == 0
+    assert checkpoint(folder)["iteration"] == 3
+    assert "Starting training from iteration 2" in (folder / "log.txt").read_text()
+    assert sorted(path.name for path in folder.glob("model_0*")) == [
+        "model_0000002.pth",
+        "model_0000003.pth",
+    ]
 
 
-def test_a_run_that_cannot_start_replaces_nothing(tmp_path, request, monkeypatch, capsys):
-    config = prepare(tmp_path, request)
-    assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
-    (tmp_path / "run" / "imagenet.pth").write_bytes(b"the user's own")
-    before = {p: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.is_file()}
-    before.pop(tmp_path / "run" / "log.txt")
+def test_a_run_is_replaced_only_where_that_is_asked_for_and_possible(run, monkeypatch, capsys):
+    folder, arguments = run
+    (folder / "imagenet.pth").write_bytes(b"the user's own")
+    before = files(folder)
+    assert call(monkeypatch, "train_net.py", *arguments) == 1
+    error = capsys.readouterr().err
+    assert "OUTPUT_DIR must not hold another run's checkpoints" in error
+    assert "--resume to go on with it or --overwrite" in error
     for mode in ("--overwrite", "--resume"):
         for bad in (
             ["MODEL.WEIGHTS", "nowhere.pth", "MODEL.DISTILL.TEACHER.WEIGHTS", "nowhere.pth"],
             ["MODEL.ROI_HEADS.NUM_CLASSES", "7"],
+            *([["MODEL.DISTILL.METHODS", "()"]] if mode == "--resume" else []),
         ):
-            assert call(monkeypatch, "train_net.py", mode, "--config-file", config, *bad) == 1
-            after = {p: p.read_bytes() for p in before}
-            assert after == before, (mode, bad)
-    own = ["MODEL.WEIGHTS", tmp_path / "run" / "model_final.pth"]
-    assert call(monkeypatch, "train_net.py", "--overwrite", "--config-file", config, *own) == 0
-    assert (tmp_path / "run" / "imagenet.pth").read_bytes() == b"the user's own"
-    assert len(metrics(tmp_path)["bbox/AP"]) == 1
-
-
-def test_evaluating_incomplete_weights_is_refused(tmp_path, request, monkeypatch, capsys):
-    config = prepare(tmp_path, request)
-    torch.save({"model": {}}, tmp_path / "none.pth")
-    arguments = ["--eval-only", "--config-file", config, "MODEL.WEIGHTS", tmp_path / "none.pth"]
-    assert call(monkeypatch, "train_net.py", *arguments) == 1
-    assert "MODEL.WEIGHTS must hold every weight of the model; missing" in capsys.readouterr().err
-
-
-def test_another_run_is_not_overwritten_by_accident(tmp_path, request, monkeypatch, capsys):
-    config = prepare(tmp_path, request)
-    assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
-    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    assert call(monkeypatch, "train_net.py", "--config-file", config) == 1
-    error = capsys.readouterr().err
-    assert "OUTPUT_DIR must not hold another run's checkpoints" in error
-    assert "--resume to go on with it or --overwrite" in error
-    assert {p: p.read_bytes() for p in before} == before
-    assert call(monkeypatch, "train_net.py", "--overwrite", "--config-file", config) == 0
-    assert len(metrics(tmp_path)["bbox/AP"]) == 1
-
-
-def test_a_distilled_run_does_not_resume_a_plain_one(tmp_path, request, monkeypatch, capsys):
-    config = prepare(tmp_path, request)
-    plain = ["MODEL.DISTILL.METHODS", "()"]
-    assert call(monkeypatch, "train_net.py", "--config-file", config, *plain) == 0
-    assert call(monkeypatch, "train_net.py", "--resume", "--config-file", config) == 1
+            assert call(monkeypatch, "train_net.py", mode, *arguments, *bad) == 1
+            assert files(folder).items() >= before.items(), (mode, bad)
     assert "MODEL.DISTILL.METHODS must be those of the run to resume" in capsys.readouterr().err
+    own = ["MODEL.WEIGHTS", folder / "model_final.pth"]
+    assert call(monkeypatch, "train_net.py", "--overwrite", *arguments, *own) == 0
+    assert (folder / "imagenet.pth").read_bytes() == b"the user's own"
+    assert len(metrics(folder)["bbox/AP"]) == 1
 
 
-def test_stock_detectron2_runs_the_exported_student(tmp_path, request, monkeypatch, capsys):
-    config = prepare(tmp_path, request)
-    assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
+def test_stock_detectron2_runs_the_exported_student(trained, tmp_path, monkeypatch, capsys):
+    config, run = trained
     exported = tmp_path / "exported"
-    arguments = ["--config-file", tmp_path / "run" / "config.yaml", "--output", exported]
+    arguments = ["--config-file", run / "config.yaml", "--output", exported]
     assert call(monkeypatch, "export_student.py", *arguments) == 0
     text = (exported / "config.yaml").read_text()
     assert "DISTILL" not in text
@@ -209,7 +202,7 @@ def test_stock_detectron2_runs_the_exported_student(tmp_path, request, monkeypat
     cfg = load_config(config, ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"])
     cfg.MODEL.DISTILL.METHODS = ()
     model = build_model(cfg).eval()
-    model.load_state_dict(checkpoint(tmp_path)["model"])
+    model.load_state_dict(checkpoint(run)["model"])
     image = np.arange(64 * 96 * 3, dtype=np.uint8).reshape(64, 96, 3)
     tensor = torch.from_numpy(image.transpose(2, 0, 1).astype("float32"))
     with torch.no_grad():
@@ -374,4 +367,4 @@ def test_masks_are_trained_and_evaluated(tmp_path, request, monkeypatch):
     model = tiny.merged(tiny.R_CNN, {"MASK_ON": True})
     config = prepare(tmp_path, request, model=model)
     assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
-    assert {"bbox/AP", "segm/AP", "loss_mask"} <= set(metrics(tmp_path))
+    assert {"bbox/AP", "segm/AP", "loss_mask"} <= set(metrics(tmp_path / "run"))

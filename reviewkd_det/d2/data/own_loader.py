@@ -1,11 +1,15 @@
 """A Python config's own training batches, of any kind."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from reviewkd_det.common.runs.workers import guard_workers
 
 __all__ = ["OwnLoader"]
+
+KEY = "dataloader.train"
+logger = logging.getLogger(__name__)
 
 
 class OwnLoader:
@@ -16,6 +20,9 @@ class OwnLoader:
 
     Args:
         loader: endless iterable of batches, lists of Detectron2's dictionaries.
+
+    Raises:
+        ValueError: while iterating or skipping, where the batches come to an end.
     """
 
     def __init__(self, loader: Iterable[list[dict[str, Any]]]) -> None:
@@ -27,11 +34,15 @@ class OwnLoader:
     def skip(self, batches: int) -> None:
         """Begin the next iteration after so many batches, which are read now."""
         self._batches = iter(self.loader)
-        for _ in range(batches):
-            next(self._batches)
+        if batches:
+            logger.info("Reading past %d batches of the config's own loader", batches)
+        for number in range(batches):
+            if next(self._batches, None) is None:
+                raise ValueError(f"{KEY} must give batches without end; got {number}")
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         """Give the batches; `last_batch` is the one given last."""
         for batch in iter(self.loader) if self._batches is None else self._batches:
             self.last_batch = batch
             yield batch
+        raise ValueError(f"{KEY} must give batches without end; got its last one")

@@ -10,12 +10,8 @@ from detectron2.config import CfgNode
 from detectron2.engine import hooks
 from detectron2.utils import comm
 
-from reviewkd_det.common.console.commands import (
-    comparison_command,
-    result_block,
-    script_command,
-    shown_path,
-)
+from reviewkd_det.common.console.commands import script_command, shown_path
+from reviewkd_det.common.runs.result import comparison_command, result_block
 from reviewkd_det.d2.compat import hooks_of, metric_of
 from reviewkd_det.d2.runs.checkpointer import BEST, last_checkpoint
 from reviewkd_det.d2.runs.trainer import Trainer

@@ -13,15 +13,15 @@ from torch import nn
 from torch.multiprocessing import ProcessExitedException
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["data_parallel", "passed_to_children", "unwrapped"]
+__all__ = ["data_parallel", "pass_to_children", "unwrapped"]
 
 
 def data_parallel(model: nn.Module, **options: Any) -> nn.Module:
     """Wrap a model as Detectron2 does, where there are several processes, and on a CPU as well.
 
     Args:
-        model: on its device.
-        options: of `DistributedDataParallel`.
+        model: module on its device.
+        options: options of `DistributedDataParallel`.
     """
     if next(model.parameters()).device.type == "cpu":
         options["device_ids"] = None
@@ -34,7 +34,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def passed_to_children() -> Iterator[None]:
+def pass_to_children() -> Iterator[None]:
     """Pass SIGTERM and Ctrl-C on to the processes that the block starts, and exit as they do.
 
     Where it starts none, a signal acts as ever.
@@ -42,7 +42,8 @@ def passed_to_children() -> Iterator[None]:
 
     def pass_on(number: int, _: Any) -> None:
         number = signal.Signals(number)
-        children = multiprocessing.active_children()
+        # The workers of a data loader, daemons, end with the process that they work for.
+        children = [x for x in multiprocessing.active_children() if not x.daemon]
         for child in children:
             if child.pid is not None:
                 os.kill(child.pid, number)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from reviewkd_det.d2.reading.taps import tapped
 from reviewkd_det.d2.runs.launch import unwrapped
 
-__all__ = ["describe_failure", "described_failures"]
+__all__ = ["describe_failure", "describe_failures"]
 
 
 @contextmanager
-def described_failures(trainer: Any) -> Iterator[None]:
+def describe_failures(trainer: Any) -> Iterator[None]:
     """Raise a FloatingPointError of a trainer's step again, with what `describe_failure` says.
 
     Args:
@@ -36,10 +36,10 @@ def describe_failure(
     """Run a failed step's forward pass once more, to say where it goes wrong.
 
     Args:
-        model: what is trained, with the weights of the failed step.
-        batch: input of the failed step.
-        iteration: number of the failed step.
-        error: what was raised, for where the pass gives no losses.
+        model: network that is trained, with the weights of the failed step.
+        batch: input of the step.
+        iteration: number of the step.
+        error: exception of the step, which stands for losses that the pass does not give.
 
     Returns:
         A sentence with the losses, the files, and each network's largest activation.

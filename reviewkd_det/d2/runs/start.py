@@ -1,4 +1,4 @@
-"""What the scripts share: reading the config, the processes and the set-up of a run."""
+"""The start of a run: its config, its processes, its folder and its log."""
 
 import argparse
 import logging
@@ -25,7 +25,7 @@ from reviewkd_det.d2.data import (
     use_for_builtin_coco,
 )
 from reviewkd_det.d2.runs.checkpointer import last_checkpoint
-from reviewkd_det.d2.runs.launch import passed_to_children
+from reviewkd_det.d2.runs.launch import pass_to_children
 
 __all__ = [
     "find_last_checkpoint",
@@ -34,7 +34,7 @@ __all__ = [
     "read_config",
     "refuse_another_run",
     "run",
-    "started",
+    "set_up_run",
 ]
 
 # What a run writes into its folder, besides its log and config.
@@ -68,7 +68,7 @@ def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) ->
         raise ValueError(
             f"--num-gpus must be from 1 to {most} on this machine{what}; got {args.num_gpus}"
         )
-    with passed_to_children():
+    with pass_to_children():
         launch(
             main,
             args.num_gpus,
@@ -133,7 +133,7 @@ def read_config(args: argparse.Namespace) -> CfgNode:
 
 
 @contextmanager
-def started(cfg: Any, args: argparse.Namespace, output_dir: str, device: str) -> Iterator[None]:
+def set_up_run(cfg: Any, args: argparse.Namespace, output_dir: str, device: str) -> Iterator[None]:
     """Start logging and save the config; the block builds the run and may still fail.
 
     Where it does, the config that the output folder held before is put back; where it does not,

@@ -21,7 +21,7 @@ from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer
 from reviewkd_det.d2.runs.evaluation import write_json
 from reviewkd_det.d2.runs.hooks import BestCheckpoint, SaveState
 from reviewkd_det.d2.runs.launch import data_parallel, unwrapped
-from reviewkd_det.d2.runs.not_finite import described_failures
+from reviewkd_det.d2.runs.not_finite import describe_failures
 
 __all__ = ["Parts", "Settings", "Trainer"]
 
@@ -168,7 +168,7 @@ class Trainer(TrainerBase):
         """One iteration, timed."""
         start = time.perf_counter()
         self._trainer.iter = self.iter
-        with described_failures(self):
+        with describe_failures(self):
             self._trainer.run_step()
         self.train_seconds += time.perf_counter() - start
 

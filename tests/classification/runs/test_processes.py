@@ -1,7 +1,6 @@
 """Several processes on a CPU: the losses of one, one writer, and an end when one of them dies."""
 
 import re
-import shlex
 import shutil
 import signal
 import time
@@ -100,11 +99,7 @@ def test_all_processes_stop_after_the_same_step(tmp_path, to_launcher):
     (told if to_launcher else told.children()[-1]).terminate()
     output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
-    found = re.search(
-        r"Stopped by SIGTERM .*; go on with: torchrun --nproc_per_node 2 (.*)", output
-    )
-    assert found, output
-    assert shlex.split(found[1])[0] == "classification/train.py"
+    assert re.search("Stopped by SIGTERM .* torchrun --nproc_per_node 2 classification/", output)
     assert last_state(tmp_path)["progress"]["processes"] == 2
 
 

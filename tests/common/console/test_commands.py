@@ -7,12 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewkd_det.common.console.commands import (
-    result_block,
-    run_folder_of,
-    script_command,
-    shown_path,
-)
+from reviewkd_det.common.console.commands import script_command, shown_path
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -40,20 +35,3 @@ def test_paths_inside_the_working_directory_are_relative(tmp_path, monkeypatch):
     assert shown_path(tmp_path / "run" / "a.pth") == "run/a.pth"
     assert shown_path("run/a.pth") == "run/a.pth"
     assert shown_path("/elsewhere/a.pth") == "/elsewhere/a.pth"
-
-
-@pytest.mark.parametrize("metrics", ["metrics.json", "metrics.jsonl"])
-def test_a_runs_folder_holds_its_config_and_metrics(tmp_path, metrics):
-    checkpoint = str(tmp_path / "model_final.pth")
-    assert run_folder_of(checkpoint) is None
-    (tmp_path / metrics).touch()
-    assert run_folder_of(checkpoint) is None
-    (tmp_path / "config.yaml").touch()
-    assert run_folder_of(checkpoint) == tmp_path
-    assert run_folder_of("https://host/model.pth") is None
-
-
-def test_a_block_is_aligned_and_leaves_out_what_has_no_text():
-    lines = {"last:": "20.1", "evaluate it:": "python x", "best:": ""}
-    assert result_block("Done", lines) == "Done\n  last:         20.1\n  evaluate it:  python x"
-    assert result_block("Done", {}) == "Done"

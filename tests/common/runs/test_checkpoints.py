@@ -120,7 +120,9 @@ def test_where_none_is_whole_each_is_named(tmp_path):
     save(tmp_path, 9, 19)
     for path in tmp_path.iterdir():
         cut(path)
-    with pytest.raises(ValueError, match=r"must be whole .*model_19.pth.*model_9.pth.*--overwrite"):
+    with pytest.raises(
+        ValueError, match=r"must be whole; .*model_19.pth.*model_9.pth.*--overwrite"
+    ):
         checkpoints(tmp_path).last_whole()
 
 

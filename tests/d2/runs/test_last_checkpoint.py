@@ -126,7 +126,7 @@ def test_the_best_is_not_what_a_run_goes_on_from(tmp_path):
 def test_where_none_is_whole_the_run_is_not_begun_anew(tmp_path):
     save(tmp_path, 9)
     (tmp_path / "model_0000009.pth").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"must be whole .*model_0000009.pth"):
+    with pytest.raises(ValueError, match=r"must be whole; .*model_0000009.pth"):
         resume(tmp_path)
 
 
