@@ -2,14 +2,13 @@
 
 import pytest
 import yaml
-from detectron2.config import get_cfg
 from fvcore.common.config import CfgNode
 from hypothesis import strategies as st
 
 from classification.config import get_config
 from classification.config import load_config as load_classification
 from reviewkd_det.common import merge_file, merge_options
-from reviewkd_det.d2.config import add_distill_config
+from reviewkd_det.d2.config import get_config as get_detection_config
 from reviewkd_det.d2.runs.start import load_run_config
 from tests.bulk.mutations import changed, damaged, leaves, names, values
 from tests.bulk.outcomes import counts, in_bulk, outcome
@@ -17,18 +16,12 @@ from tests.bulk.outcomes import counts, in_bulk, outcome
 BASE = "BASE.yaml"
 
 
-def detection_defaults():
-    cfg = get_cfg()
-    add_distill_config(cfg)
-    return cfg
-
-
 def load_detection(path):
     return load_run_config(str(path), [])
 
 
 PACKAGES = {
-    "detection": (load_detection, detection_defaults),
+    "detection": (load_detection, get_detection_config),
     "classification": (load_classification, get_config),
 }
 # What recipes set, of each package.

@@ -23,7 +23,7 @@ def test_a_checkpoint_is_a_file_or_a_name_with_a_suffix(tmp_path):
         save_weights(state, tmp_path / name)
         loaded = build_model("resnet8", str(tmp_path / name), 5, "MODEL").state_dict()
         assert all(torch.equal(value, state[key]) for key, value in loaded.items())
-    with pytest.raises(FileNotFoundError, match=r"MODEL.WEIGHTS must be .* file; got 'none.pth'"):
+    with pytest.raises(FileNotFoundError, match=r"MODEL.WEIGHTS must .* file .*; got 'none.pth'"):
         build_model("resnet8", "none.pth", 5, "MODEL")
     with pytest.raises(KeyError, match="torchvision's for resnet18; got IMAGENET; it has IMAGENET"):
         build_model("torchvision/resnet18", "IMAGENET", 5, "MODEL")

@@ -220,9 +220,9 @@ def test_a_teachers_file_is_what_its_own_recipe_writes(path):
 @each_recipe
 def test_a_recipe_has_the_published_schedule(path):
     cfg = load_config(path)
-    solver, review, inputs = cfg.SOLVER, cfg.DISTILL.REVIEWKD, cfg.INPUT
+    solver, distill, inputs = cfg.SOLVER, cfg.DISTILL, cfg.INPUT
     schedule = solver.EPOCHS, solver.BATCH_SIZE, tuple(solver.MILESTONES), solver.WARMUP_EPOCHS
-    taps = review.STUDENT_ACTIVATION, review.TEACHER_ACTIVATION, review.POOLED
+    taps = distill.STUDENT_ACTIVATION, distill.TEACHER_ACTIVATION, distill.POOLED
     assert (solver.SCHEDULE, solver.GAMMA, solver.MOMENTUM) == ("multistep", 0.1, 0.9)
     if path.parent.name == "cifar100":
         assert schedule == (240, 128, (150, 180, 210), 0)
@@ -230,14 +230,14 @@ def test_a_recipe_has_the_published_schedule(path):
         assert (cfg.DATA.NAME, inputs.SIZE, inputs.AUGMENTATION) == ("cifar100", 32, "crop_flip")
         assert inputs.CROP_PADDING == 4
         assert (inputs.MEAN, inputs.STD) == ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
-        assert (taps, review.WARMUP_EPOCHS) == (("after", "before", True), 20)
+        assert (taps, distill.REVIEWKD.WARMUP_EPOCHS) == (("after", "before", True), 20)
         assert (cfg.MODEL.NAME in AT_A_LOWER_RATE) == (solver.LR == 0.02)
         assert solver.LR in (0.1, 0.02)
         return
     assert (solver.WEIGHT_DECAY, solver.NESTEROV) == (1e-4, False)
     assert inputs.SIZE == 224
     assert (inputs.MEAN, inputs.STD) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert review.WARMUP_EPOCHS == 0
+    assert distill.REVIEWKD.WARMUP_EPOCHS == 0
     if path.parent.name == "imagenet":
         assert (cfg.DATA.NAME, inputs.AUGMENTATION) == ("image_folder", "imagenet")
         assert (schedule, solver.LR) == ((100, 256, (30, 60, 90), 0), 0.1)

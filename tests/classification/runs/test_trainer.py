@@ -66,7 +66,7 @@ def test_a_distilled_run_reports_and_leaves_a_plain_student(tmp_path, teacher, c
     assert summary["images_per_second"] > 0
     create_model("resnet8", num_classes=10).load_state_dict(weights(tmp_path), strict=True)
     output = capsys.readouterr().out
-    assert "ReviewKD compares layer1.0.add 16x32x32 <- layer1.0.add 16x32x32" in output
+    assert "Levels compared: layer1.0.add 16x32x32 <- layer1.0.add 16x32x32" in output
     assert (tmp_path / "log.txt").read_text() == output
     assert "by ReviewKD at 4 levels + KD + DKD from resnet8 (78,042), on 1 x " in output
     title, last, *_ = output.rpartition("Done: ")[2].splitlines()

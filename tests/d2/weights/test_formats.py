@@ -58,7 +58,7 @@ def teacher_state(folder):
 
 def check_teacher(cfg, state):
     """The teacher of a config has, before it is folded, the backbone weights of a state dict."""
-    with patch("reviewkd_det.d2.teacher.backbone.fold_batch_norms"):
+    with patch("reviewkd_det.d2.teacher.build.fold_batch_norms"):
         loaded = TeacherLoader.from_config(cfg)().module.backbone.state_dict()
     assert loaded
     for name, value in loaded.items():
