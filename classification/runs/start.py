@@ -28,7 +28,7 @@ from reviewkd_det.common import (
     replace_file,
 )
 from reviewkd_det.common.runs.record import write_run_record
-from reviewkd_det.common.runs.resume_command import resume_command
+from reviewkd_det.common.runs.run_command import run_command
 from reviewkd_det.common.runs.stopping import StopRequest
 
 __all__ = ["evaluate_main", "train_main"]
@@ -76,7 +76,7 @@ def train_main(args: argparse.Namespace) -> int:
         if summary is not None:
             logger.info("%s", final_block(cfg, summary, run.path))
         elif interruption.signal is not None:
-            command = resume_command(sys.argv, accelerator.num_processes)
+            command = run_command(sys.argv, accelerator.num_processes, resume=True)
             name, position = interruption.signal.name, trainer.position
             logger.info("Stopped by %s %s; go on with: %s", name, position, command)
         # When the first process leaves with an error code, a launcher ends the others.

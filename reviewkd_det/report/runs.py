@@ -4,11 +4,12 @@ A step is what the run counts: an iteration of a detector, an epoch of a classif
 counted from 1: the values of step 20 are those after 20 steps.
 """
 
-import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from reviewkd_det.common.console.commands import script_command
 
 __all__ = ["CLASSIFIER", "DETECTOR", "LAZY_DETECTOR", "Kind", "Run"]
 
@@ -158,5 +159,5 @@ class Run:
     @property
     def command(self) -> str:
         """The command that started the run; for one without a record, one with its whole config."""
-        whole = ["python", self.kind.script, "--config-file", str(self.folder / "config.yaml")]
-        return self.record.get("command") or shlex.join(whole)
+        whole = script_command(self.kind.script, "--config-file", self.folder / "config.yaml")
+        return self.record.get("command") or whole

@@ -9,7 +9,7 @@ from detectron2.utils import comm
 
 from reviewkd_det.common import Interruption, catch_interruption
 from reviewkd_det.common.runs.random_state import random_state
-from reviewkd_det.common.runs.resume_command import resume_command
+from reviewkd_det.common.runs.run_command import run_command
 from reviewkd_det.common.runs.stopping import StopRequest
 from reviewkd_det.d2.runs.checkpointer import BEST, FINAL, StudentCheckpointer
 
@@ -76,7 +76,7 @@ class SaveState(HookBase):
             self.checkpointer.files.prune(self.keep)
         if signal is not None and must_stop:
             comm.synchronize()  # the first process that exits makes the launcher end the others
-            command = resume_command(sys.argv)
+            command = run_command(sys.argv, resume=True)
             self.last_line = (
                 f"Stopped by {signal.name} after iteration {iteration}; go on with: {command}"
             )
