@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 
 from reviewkd_det.pictures.captured import Fusion, LevelMaps
 from reviewkd_det.pictures.predictions import DPI, WIDTH
-from reviewkd_det.pictures.runs import View
+from reviewkd_det.pictures.runs import Findings
 
 __all__ = ["draw_levels"]
 
@@ -46,7 +46,7 @@ LINES: dict[str, Any] = {"colors": "white", "linewidth": 0.4, "alpha": 0.7}
 MOST_LINES = 32  # more cells than that in a row would hide the image
 
 
-def draw_levels(view: View, title: str, path: Path) -> None:
+def draw_levels(view: Findings, title: str, path: Path) -> None:
     """Draw one row per level: the image, both sides' maps, the gates and the difference.
 
     Args:

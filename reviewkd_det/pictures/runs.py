@@ -18,10 +18,10 @@ from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 from reviewkd_det.pictures.captured import LevelMaps, capture_levels
 from reviewkd_det.pictures.scenes import Scene
 
-__all__ = ["Run", "View", "load_run", "look"]
+__all__ = ["Findings", "LoadedRun", "load_run", "look"]
 
 
-class Run(NamedTuple):
+class LoadedRun(NamedTuple):
     """A trained detector in eval mode; with fused levels, a `DistilledDetector` and its teacher."""
 
     name: str
@@ -30,7 +30,7 @@ class Run(NamedTuple):
     with_levels: bool
 
 
-class View(NamedTuple):
+class Findings(NamedTuple):
     """What a run sees: its input image, its detections and, where it fuses levels, those."""
 
     image: np.ndarray
@@ -38,7 +38,7 @@ class View(NamedTuple):
     levels: list[LevelMaps]
 
 
-def load_run(name: str, folder: Path) -> Run:
+def load_run(name: str, folder: Path) -> LoadedRun:
     """Load a run's last checkpoint: the student and, where it fuses levels, all that resuming does.
 
     Args:
@@ -67,11 +67,11 @@ def load_run(name: str, folder: Path) -> Run:
         checkpointer.resume_or_load("", resume=True)
     else:
         VerifiedCheckpointer(model, key="--run").load(checkpoint)
-    return Run(name, cfg, model, with_levels)
+    return LoadedRun(name, cfg, model, with_levels)
 
 
 @torch.no_grad()
-def look(run: Run, scene: Scene) -> View:
+def look(run: LoadedRun, scene: Scene) -> Findings:
     """Let a run detect what is in an image, as it is evaluated."""
     height, width = scene.image.shape[:2]
     mapper = CheckedDatasetMapper(run.cfg, is_train=False)
@@ -81,4 +81,4 @@ def look(run: Run, scene: Scene) -> View:
         (output,) = run.model([mapped])
     image = convert_image_to_rgb(mapped["image"].permute(1, 2, 0), run.cfg.INPUT.FORMAT)
     levels = capture_levels(run.model, calls[0], mapped["image"]) if run.with_levels else []
-    return View(image, output["instances"].to("cpu"), levels)
+    return Findings(image, output["instances"].to("cpu"), levels)

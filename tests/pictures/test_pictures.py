@@ -20,7 +20,7 @@ from reviewkd_det.pictures import draw_pictures
 from reviewkd_det.pictures.captured import Fusion, LevelMaps
 from reviewkd_det.pictures.levels import draw_levels
 from reviewkd_det.pictures.predictions import color_of, draw_predictions
-from reviewkd_det.pictures.runs import View, load_run, look
+from reviewkd_det.pictures.runs import Findings, load_run, look
 from reviewkd_det.pictures.scenes import Scene, image_records, read_scenes
 from tests.d2 import scenes, tiny
 
@@ -254,7 +254,7 @@ def level(teacher, fused, difference, gates=None, fusion=Fusion.COARSEST):
 
 
 def test_the_maps_of_a_level_share_one_scale(tmp_path):
-    view = View(np.full((60, 90, 3), 128, dtype=np.uint8), None, [level(3, 3, 0)])
+    view = Findings(np.full((60, 90, 3), 128, dtype=np.uint8), None, [level(3, 3, 0)])
     full, none = (shown(view, tmp_path, "viridis", value) for value in (1.0, 0.0))
     assert none > 10_000
     assert full == pytest.approx(2 * none, rel=0.05)
@@ -271,7 +271,7 @@ def test_the_maps_of_a_level_share_one_scale(tmp_path):
 def test_the_picture_says_what_takes_the_place_of_gates(tmp_path, fusion, words):
     image = np.full((60, 90, 3), 128, dtype=np.uint8)
     with rc_context({"svg.fonttype": "none"}):  # words stay words
-        view = View(image, None, [level(3, 3, 1, fusion=fusion)])
+        view = Findings(image, None, [level(3, 3, 1, fusion=fusion)])
         draw_levels(view, "title", tmp_path / "levels.svg")
     text = (tmp_path / "levels.svg").read_text()
     said = re.findall(r">[^<>]*\b(whole|nothing|itself)\b[^<>]*</", text)
@@ -280,7 +280,7 @@ def test_the_picture_says_what_takes_the_place_of_gates(tmp_path, fusion, words)
 
 def test_gates_are_drawn_from_0_to_1_and_their_absence_is_said(tmp_path):
     image = np.full((60, 90, 3), 128, dtype=np.uint8)
-    view = View(image, None, [level(3, 3, 1, (0.25, 0.75)), level(3, 3, 1)])
+    view = Findings(image, None, [level(3, 3, 1, (0.25, 0.75)), level(3, 3, 1)])
     own, coarser = (shown(view, tmp_path, "PuOr", value) for value in (0.25, 0.75))
     assert own > 10_000
     assert coarser == pytest.approx(own, rel=0.05)
