@@ -1,14 +1,15 @@
 """The methods' config nodes, made from their settings, and the settings read back."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from fvcore.common.config import CfgNode
 
 from reviewkd_det.core import Method, SettingError, Settings, registered_methods
 
-__all__ = ["Uses", "declare_methods", "declared_fields", "read_settings"]
+__all__ = ["Uses", "declare_methods", "declared_fields", "named_by", "read_settings"]
 
 # The names of a use that `Settings.default` looks for, such as ("one_stage", "detection").
 Uses = Sequence[str]
@@ -60,29 +61,25 @@ def read_settings(
             raise ValueError(f"{key} must have keys of its method, {_keys(names)}; got {name}")
     defaults = {name: method.Settings.default(name, uses) for name in names}
     values = {name: _of_kind(value, defaults[name]) for name, value in given.items()}
-    with naming(key):
+    with named_by(key):
         return method.Settings(**{**defaults, **values})
 
 
-class naming:  # noqa: N801, a context manager
+@contextmanager
+def named_by(key: str) -> Iterator[None]:
     """Turn a `SettingError` into a sentence that names the config's key.
 
     Args:
-        key: the config's key of the method's node.
+        key: config's key of the method's node.
+
+    Raises:
+        ValueError: instead of a `SettingError`.
     """
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        """Name the key."""
-        if isinstance(error, SettingError):
-            raise ValueError(
-                f"{self.key}.{error.name.upper()} must {error.rule}; got {error.value}"
-            ) from error
+    try:
+        yield
+    except SettingError as error:
+        name = f"{key}.{error.name.upper()}"
+        raise ValueError(f"{name} must {error.rule}; got {error.value}") from error
 
 
 def _of_kind(value: Any, default: Any) -> Any:

@@ -5,7 +5,7 @@ from functools import reduce
 from operator import or_
 from typing import Any, NamedTuple
 
-from reviewkd_det.common.config.methods import Uses, naming, read_settings
+from reviewkd_det.common.config.methods import Uses, named_by, read_settings
 from reviewkd_det.core import Method, Need, Settings, Side, Weighted, find_method
 
 __all__ = ["Customer", "MethodPlan", "build_methods", "needs_of", "plan_methods"]
@@ -102,7 +102,7 @@ def build_methods(
                 f"student and teacher must tell the same classes apart for {name}; got "
                 f"{student.classes} and {teacher.classes} logits"
             )
-        with naming(plan.key):
+        with named_by(plan.key):
             method = plan.method(plan.settings, student, teacher)
         built[name] = Weighted(method, plan.settings.loss_weight, plan.warmup_steps)
     return built
