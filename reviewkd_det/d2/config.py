@@ -69,7 +69,7 @@ def add_distill_config(cfg: CfgNode) -> None:
     cfg.DATASETS.UNLABELED = ()
     cfg.SOLVER.UNLABELED_PER_BATCH = 0
 
-    declare_methods(cfg.MODEL.DISTILL, USES, "WARMUP_ITERS")
+    declare_methods(cfg.MODEL.DISTILL, USES, {"WARMUP_ITERS": 0})
     declare_aliases(cfg, ALIASES)
 
 

@@ -15,19 +15,20 @@ __all__ = ["Uses", "declare_methods", "declared_fields", "named_by", "read_setti
 Uses = Sequence[str]
 
 
-def declare_methods(section: CfgNode, uses: Sequence[Uses], warmup_key: str) -> None:
+def declare_methods(section: CfgNode, uses: Sequence[Uses], more: Mapping[str, Any]) -> None:
     """Declare a node for each registered method, named as the method is, in capitals.
 
     Args:
         section: the config's section of distillation; it gets the nodes.
         uses: what may be trained; where the default of a field depends on it, the key's is None.
-        warmup_key: key of the warm-up, 0 by default.
+        more: further keys of every node, such as that of the warm-up, with their defaults.
     """
     for name, method in registered_methods().items():
         node = type(section)()  # Detectron2 has a kind of its own
         for field, default in declared_fields(method.Settings, uses).items():
             node[field.upper()] = default
-        node[warmup_key] = 0.0 if warmup_key.endswith("EPOCHS") else 0
+        for key, default in more.items():
+            node[key] = default
         section[name.upper()] = node
 
 

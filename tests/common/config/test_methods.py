@@ -95,7 +95,7 @@ def test_a_list_is_taken_for_a_tuple():
 
 def test_a_key_without_a_single_default_takes_a_number_from_a_file_and_back(tmp_path):
     cfg = CfgNode()
-    declare_methods(cfg, [ONE_STAGE, TWO_STAGE], "WARMUP_ITERS")
+    declare_methods(cfg, [ONE_STAGE, TWO_STAGE], {"WARMUP_ITERS": 0})
     (tmp_path / "dump.yaml").write_text(cfg.dump())
     cfg.merge_from_file(str(tmp_path / "dump.yaml"))
     assert cfg.PKD.LOSS_WEIGHT is None
