@@ -11,10 +11,10 @@ from classification.config_checks import plan_config
 from classification.data import Data, DataSettings, Share, build_loaders
 from classification.distilled import DistilledClassifier
 from classification.models import create_model
+from classification.models.weights import load_weights
 from classification.reading.levels import choose_taps, describe_levels
 from classification.reading.preprocess import Preprocess
 from classification.reading.taps import TappedModel
-from classification.weights import load_weights
 from reviewkd_det.common.distill.build import build_methods, needs_of
 from reviewkd_det.core import FrozenTeacher, Need, Side
 

@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from classification.build import build_classifier
 from classification.data import Data
+from classification.models.weights import save_weights
 from classification.runs.epoch_losses import EpochLosses
 from classification.runs.evaluation import evaluate
 from classification.runs.folder import RunFolder
 from classification.runs.schedule import build_schedule
 from classification.runs.states import States
 from classification.runs.summary import summarize
-from classification.weights import save_weights
 from reviewkd_det.common.distill.ratio import log_ratios
 from reviewkd_det.common.runs.stopping import StopRequest
 

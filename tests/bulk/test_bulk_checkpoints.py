@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from classification.weights import load_weights
+from classification.models.weights import load_weights
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 from tests.bulk.mutations import changed, damaged, names, values
 from tests.bulk.outcomes import counts, in_bulk, outcome

@@ -5,7 +5,7 @@ import torch
 from classification.build import build_classifier
 from classification.config import get_config
 from classification.models import create_model
-from classification.weights import save_weights
+from classification.models.weights import save_weights
 
 IMAGES = torch.randint(256, (3, 3, 16, 24), generator=torch.Generator().manual_seed(3)).byte()
 TARGET = torch.tensor([4, 0, 2])

@@ -3,8 +3,8 @@ import torch
 
 from classification.build import build_model
 from classification.models import create_model
+from classification.models.weights import save_weights
 from classification.reading.preprocess import Preprocess
-from classification.weights import save_weights
 from tests.classification.distilling import IMAGES, TARGET, build, config
 
 

@@ -13,8 +13,8 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from classification.config import load_config
 from classification.data.sources import load_source
 from classification.models.libraries import create_torchvision_model
+from classification.models.weights import load_weights
 from classification.runs.states import States
-from classification.weights import load_weights
 from tests.classification.running import save_as_folder, sign, train
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from classification.models import create_model
-from classification.weights import load_weights, save_weights
+from classification.models.weights import load_weights, save_weights
 
 KEY = "TEACHER.WEIGHTS"
 

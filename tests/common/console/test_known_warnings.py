@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from classification.models import create_model
-from classification.weights import save_weights
+from classification.models.weights import save_weights
 from reviewkd_det.common import hide_known_warnings
 from tests.classification.running import command, script
 from tests.d2 import scenes, tiny
