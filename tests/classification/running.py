@@ -66,7 +66,7 @@ def sends(monkeypatch, number, calls):
         calls -= 1
         if calls == 0:
             os.kill(os.getpid(), number)
-        original(self, *arguments)
+        return original(self, *arguments)
 
     monkeypatch.setattr(Trainer, "_train_batch", train_batch)
 

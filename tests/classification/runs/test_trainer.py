@@ -68,7 +68,8 @@ def test_a_distilled_run_reports_and_leaves_a_plain_student(tmp_path, teacher, c
     output = capsys.readouterr().out
     assert "Levels compared: layer1.0.add 16x32x32 <- layer1.0.add 16x32x32" in output
     assert (tmp_path / "log.txt").read_text() == output
-    assert "by ReviewKD at 4 levels + KD + DKD from resnet8 (78,042), on 1 x " in output
+    assert " from resnet8 (78,042), on 1 x " in output
+    assert "with ReviewKD at 4 levels and KD and DKD; " in output
     title, last, *_ = output.rpartition("Done: ")[2].splitlines()
     assert "2 epochs with seed 0" in title
     assert f"top-1 {summary['top1']:.2f}, top-5 {summary['top5']:.2f} after epoch 2; " in last
