@@ -61,17 +61,20 @@ def test_a_run_that_is_killed_amid_saving_ends_as_one_that_was_not(
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_24_times_ends_as_one_that_was_not(config, tmp_path, monkeypatch):
-    longer = ["SOLVER.MAX_ITER", "90"]
+    longer = ["SOLVER.MAX_ITER", "600", "TEST.EVAL_PERIOD", "50"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert run_here(monkeypatch, config, whole, *longer) == 0
     chance, amid_writing = random.Random(SEED), 0
     for number in range(24):
+        before = set(cut.glob("events*"))
         process = start(config, cut, "--resume", *longer)
+        # Its own first, then the removal of what the one before has left half-written.
+        assert wait_for(lambda before=before: set(cut.glob("events*")) > before, process)
+        assert wait_for(lambda: not any(cut.glob("*.part")), process)
         if number % 2:
             wait_for(lambda: any(cut.glob("*.part")), process)
         else:
-            wait_for(lambda: list(cut.glob("events*")), process)
-            time.sleep(chance.uniform(0.2, 2.5))
+            time.sleep(chance.uniform(0, 0.5))
         assert process.poll() is None, finish(process)
         kill(process)
         amid_writing += any(cut.glob("*.part"))
