@@ -251,7 +251,7 @@ def test_the_command_is_the_recorded_one_or_one_with_the_whole_config(tmp_path):
     assert make(tmp_path / "run", command=COMMAND).command == COMMAND
     path = tmp_path / "old" / "config.yaml"
     old = make(tmp_path / "old")
-    assert old.command == f"python tools/train_net.py --config-file {path}"
+    assert old.command.endswith(f"python tools/train_net.py --config-file {path}")
 
 
 def test_a_classifier_stands_beside_detectors(tmp_path):
@@ -267,7 +267,7 @@ def test_a_classifier_stands_beside_detectors(tmp_path):
     assert [x.get_title() for x in shown(draw_summary, runs).axes] == [
         "AP at the end", "AP over iterations", "total_loss",
     ]  # fmt: skip
-    assert runs[1].command.startswith("python classification/train.py --config-file ")
+    assert "python classification/train.py --config-file " in runs[1].command
     write_page(runs, tmp_path / "page.html", tmp_path / "page.png")
 
 
@@ -285,7 +285,7 @@ def test_a_python_config_is_read_as_data(tmp_path):
     run = read_run(folder)
     assert (run.methods, run.teacher, run.batch, run.length) == (["ReviewKD"], "zoo.yaml", 3, 2)
     assert run.config["model.shape.channels"] == [1, 2]
-    assert run.command.startswith("python tools/lazyconfig_train_net.py ")
+    assert "python tools/lazyconfig_train_net.py " in run.command
 
 
 def test_several_data_sets_have_a_column_each(tmp_path):
