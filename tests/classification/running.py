@@ -71,18 +71,6 @@ def sends(monkeypatch, number, calls):
     monkeypatch.setattr(Trainer, "_train_batch", train_batch)
 
 
-def script(*command, **environment):
-    """Run a Python script of the repository."""
-    return subprocess.run(
-        [sys.executable, *map(str, command)],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def command(folder, *opts, config="teacher", resume=False):
     """The arguments of Python for what `train` does."""
     start = ["classification/train.py", *["--resume"] * resume, "--config-file"]

@@ -7,7 +7,8 @@ import pytest
 
 from classification import train
 from reviewkd_det.common import one_sentence_errors
-from tests.classification.running import CONFIGS, SMALL, script
+from tests.classification.running import CONFIGS, SMALL
+from tests.scripts import run as script
 
 # Trains and evaluates where Detectron2 cannot be imported.
 WITHOUT_DETECTRON2 = """

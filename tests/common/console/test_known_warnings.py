@@ -13,8 +13,9 @@ import pytest
 from classification.models import create_model
 from classification.models.weights import save_weights
 from reviewkd_det.common import hide_known_warnings
-from tests.classification.running import command, script
+from tests.classification.running import command
 from tests.d2 import scenes, tiny
+from tests.scripts import run as run_script
 
 ROOT = Path(__file__).resolve().parents[3]
 MESHGRID = "torch.meshgrid: in an upcoming release, it will be required to pass the indexing"
@@ -93,7 +94,7 @@ def test_a_classifier_is_distilled_without_a_warning_of_others(tmp_path):
     save_weights(create_model("resnet8", num_classes=10).state_dict(), weights)
     teacher = ["TEACHER.NAME", "resnet8", "TEACHER.WEIGHTS", str(weights)]
     arguments = command(tmp_path / "run", "SOLVER.EPOCHS", "1", *teacher, config="student")
-    done = script(*arguments, **plain_environment())
+    done = run_script(*arguments, **plain_environment())
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
     assert "Done: resnet8, 1 epochs" in output
