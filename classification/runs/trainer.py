@@ -17,7 +17,7 @@ from classification.build import build_classifier
 from classification.data import Data
 from classification.models.weights import save_weights
 from classification.runs.epoch_losses import EpochLosses
-from classification.runs.evaluation import evaluate
+from classification.runs.evaluation import evaluate, evaluate_teacher
 from classification.runs.folder import RunFolder
 from classification.runs.schedule import build_schedule
 from classification.runs.states import States
@@ -90,9 +90,11 @@ class Trainer:
             FloatingPointError: a loss or weight is not finite; the last state is kept.
             OSError: a file cannot be written; the last state is kept.
         """
-        if self.plain.teacher is not None and self.progress["teacher"] is None:
-            self._test_teacher()
         cfg, done, parts = self.cfg, self.progress["epoch"], self.cfg.SOLVER.ACCUMULATION_STEPS
+        if self.plain.teacher is not None and self.progress["teacher"] is None:
+            self.progress["teacher"] = evaluate_teacher(
+                self.plain.classify_as_teacher, self.data, self.accelerator, cfg.TEACHER.NAME
+            )
         with tqdm(
             total=cfg.SOLVER.EPOCHS * self.steps * parts,
             initial=(done * self.steps + self.progress["step"]) * parts,
@@ -142,20 +144,6 @@ class Trainer:
             )
         self.progress = {**progress, "steps": self.steps}
         logger.info("Going on %s", self.position)
-
-    def _test_teacher(self) -> None:
-        """Weights that load are no teacher yet: a wrong mean or order of classes shows here."""
-        test = self.data.test
-        accuracy = evaluate(self.plain.classify_as_teacher, test, self.accelerator)
-        self.progress["teacher"] = accuracy
-        name, chance = self.cfg.TEACHER.NAME, 100 / len(self.data.class_names)
-        logger.info("Teacher %s: top-1 %.2f, top-5 %.2f", name, accuracy["top1"], accuracy["top5"])
-        if accuracy["top1"] < 2 * chance:
-            logger.warning(
-                "The teacher is hardly better than chance, %.2f: are TEACHER.MEAN, TEACHER.STD and "
-                "the order of the classes those it was trained with?",
-                chance,
-            )
 
     def _train_epoch(self, epoch: int, stop: StopRequest, bar: tqdm) -> dict[str, float] | None:
         """The rest of an epoch; returns its mean losses and speed, or None on a signal."""
