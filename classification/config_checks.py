@@ -5,7 +5,8 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from reviewkd_det.common.distill.build import Customer, MethodPlan, plan_methods
+from reviewkd_det.common.config.methods import own_settings
+from reviewkd_det.common.distill.build import Customer, MethodPlan, check_settings, plan_methods
 from reviewkd_det.core import Need, find_method, registered_methods
 
 __all__ = ["ALIASES", "CUSTOMER", "check_config", "plan_config"]
@@ -17,7 +18,6 @@ ALIASES = {
         "STUDENT_TAPS", "TEACHER_TAPS", "STUDENT_ACTIVATION", "TEACHER_ACTIVATION", "POOLED",
     )
 }  # fmt: skip
-OLD = {key.rpartition(".")[2] for key in ALIASES}
 CUSTOMER = Customer(
     "a classifier",
     Need.LEVELS | Need.LOGITS | Need.TARGET,
@@ -105,11 +105,12 @@ def plan_config(cfg: CfgNode) -> dict[str, MethodPlan]:
     for name in cfg.DISTILL.METHODS:
         find_method(name, "DISTILL.METHODS")
     settings = {
-        name: {k.lower(): v for k, v in cfg.DISTILL[name.upper()].items() if k not in OLD}
-        for name in registered_methods()
+        name: own_settings(cfg.DISTILL, name, ALIASES, "DISTILL") for name in registered_methods()
     }
-    plans = plan_methods(settings, CUSTOMER)
-    return {name: plans[name] for name in cfg.DISTILL.METHODS}
+    chosen = {name: settings.pop(name) for name in cfg.DISTILL.METHODS}
+    for name, values in settings.items():
+        check_settings(name, values, CUSTOMER)
+    return plan_methods(chosen, CUSTOMER)
 
 
 def _get(cfg: CfgNode, key: str) -> Any:

@@ -64,7 +64,7 @@ def checked_config(settings: Settings) -> CfgNode:
     has_gpu = torch.cuda.is_available()
     if settings.device == "cuda" and not has_gpu:
         raise ValueError("--device must be cpu where PyTorch finds no GPU; got cuda")
-    cfg = load_config(settings.config_file, settings.opts)
+    cfg = load_config(settings.config_file, settings.opts, import_code=True)
     auto = "cuda" if has_gpu else "cpu"
     cfg.MODEL.DEVICE = auto if settings.device == "auto" else settings.device
     return cfg

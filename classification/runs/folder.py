@@ -39,6 +39,16 @@ class RunFolder:
                 f"{found[-1].name}; add --resume to go on with it or --overwrite to replace it"
             )
 
+    def refuse_lost_states(self) -> None:
+        """Raise FileNotFoundError where a run is there and no state to go on from."""
+        metrics = self.path / "metrics.jsonl"
+        found = [*self.path.glob("*.pth"), *([metrics] if metrics.is_file() else [])]
+        if found:
+            raise FileNotFoundError(
+                f"--resume must find a state to go on from; got none in "
+                f"'{self.state_files.folder}', beside {found[0].name}; start anew with --overwrite"
+            )
+
     def remove_run(self) -> None:
         """Delete the files of an earlier run."""
         if self.accelerator.is_main_process:

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from classification.runs.folder_states import PROGRESS, find_folder_flaw, load_folder
-from reviewkd_det.common.runs.checkpoints import Checkpoints, find_flaw, read_checkpoint
+from reviewkd_det.common.runs.checkpoints import Checkpoints, find_flaw, read_run_checkpoint
 from reviewkd_det.common.runs.random_state import random_state, restore_random_state
 from reviewkd_det.common.weights.plain_pickle import refusal_reason
 
@@ -103,7 +103,7 @@ class States:
     def _load(self, path: Path) -> None:
         if path.is_dir():
             return load_folder(path, self.accelerator)
-        content = read_checkpoint(path)
+        content = read_run_checkpoint(path)
         self.accelerator.unwrap_model(self.model).load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         if self.accelerator.scaler:
@@ -124,4 +124,4 @@ def files_of(folder: Path) -> Checkpoints:
 def _progress(path: Path) -> dict[str, Any]:
     if path.is_dir():
         return json.loads((path / PROGRESS).read_text(encoding="utf-8"))
-    return read_checkpoint(path)["progress"]
+    return read_run_checkpoint(path)["progress"]

@@ -131,12 +131,14 @@ class Trainer:
         """Load the run's last state, if there is one.
 
         Raises:
-            ValueError: it does not fit what is configured.
+            FileNotFoundError: the run's folder has its weights or metrics, and no state.
+            ValueError: the state does not fit what is configured.
         """
         progress = self.states.load()
-        self.run.forget_metrics_after(progress["epoch"] if progress else 0)
         if progress is None:
+            self.run.refuse_lost_states()
             return
+        self.run.forget_metrics_after(progress["epoch"])
         if progress["step"] and progress["steps"] != self.steps:
             raise ValueError(
                 f"run must keep the {progress['steps']} steps of an epoch in the middle of which "

@@ -41,6 +41,8 @@ class LevelwiseMethod(Method):
             raise SettingError(
                 "levels", f"hold positions from 0 to {len(pairs) - 1}", settings.levels
             )
+        if len(set(self.positions)) != len(self.positions):
+            raise SettingError("levels", "name each level once", settings.levels)
         chosen = [pairs[position] for position in self.positions]
         self.names = tuple(ours.name for ours, _ in chosen)
         self.adapters = nn.ModuleList(self.build_adapter(*pair) for pair in chosen)

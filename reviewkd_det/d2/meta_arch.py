@@ -12,6 +12,7 @@ from detectron2.utils.events import EventStorage, get_event_storage
 from torch import Tensor, nn
 
 from reviewkd_det.common.config.aliases import move_aliases
+from reviewkd_det.common.config.methods import own_settings
 from reviewkd_det.common.distill.build import build_methods, needs_of, plan_methods
 from reviewkd_det.common.distill.ratio import log_ratios
 from reviewkd_det.core import FrozenTeacher, Need, Weighted, find_method
@@ -109,7 +110,9 @@ class DistilledDetector(nn.Module):
         return {
             "student": build_model(plain_config(cfg)),
             "teacher": TeacherLoader.from_config(cfg),
-            "methods": {name: _settings(settings[name.upper()]) for name in settings.METHODS},
+            "methods": {
+                name: own_settings(settings, name, ALIASES, KEY) for name in settings.METHODS
+            },
             "in_features": settings.IN_FEATURES,
         }
 
@@ -165,12 +168,6 @@ class DistilledDetector(nn.Module):
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Load the student's state dict."""
         return self.student.load_state_dict(*args, **kwargs)
-
-
-def _settings(node: CfgNode) -> dict[str, Any]:
-    """The settings in a method's own node, without the old names of keys."""
-    old = {key.rpartition(".")[2] for key in ALIASES}
-    return {key.lower(): value for key, value in node.items() if key not in old}
 
 
 def _log_parts(parts: Losses, storage: EventStorage) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from tqdm import tqdm
 
@@ -84,8 +85,12 @@ def compare_detectors(output: Path, opts: Sequence[str]) -> str:
     return _table(summary, opts)
 
 
+def _read(recipe: str, opts: Sequence[str]) -> CfgNode:
+    return load_config(find_config(f"demo/{recipe}.yaml"), opts, import_code=True)
+
+
 def _iterations(recipe: str, opts: Sequence[str]) -> int:
-    return load_config(find_config(f"demo/{recipe}.yaml"), opts).SOLVER.MAX_ITER
+    return _read(recipe, opts).SOLVER.MAX_ITER
 
 
 def _numbers(run: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +103,7 @@ def _table(summary: dict[str, dict[str, Any]], opts: Sequence[str]) -> str:
     rows = []
     for name, numbers in summary.items():
         title, recipe = RUNS[name]
-        data = load_config(find_config(f"demo/{recipe}.yaml"), opts).DATASETS
+        data = _read(recipe, opts).DATASETS
         counts = [sum(len(DatasetCatalog.get(x)) for x in y) for y in (data.TRAIN, data.UNLABELED)]
         scores = [f"{numbers[metric]:.1f}" for metric in METRICS]
         others = [numbers["parameters"], *counts, numbers["iterations"]]

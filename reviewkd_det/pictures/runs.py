@@ -10,6 +10,7 @@ from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.modeling import build_model
 from detectron2.structures import Instances
 
+from reviewkd_det.core import ReviewPath
 from reviewkd_det.d2.data import CheckedDatasetMapper
 from reviewkd_det.d2.reading.unlabeled import joined_backbone
 from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer, last_checkpoint
@@ -59,6 +60,7 @@ def load_run(name: str, folder: Path) -> LoadedRun:
     if not with_levels:
         settings.METHODS = ()
     model = build_model(cfg).eval()
+    with_levels = any(isinstance(module, ReviewPath) for module in model.modules())
     checkpoint = last_checkpoint(folder)
     if not checkpoint:
         raise FileNotFoundError(f"--run must name a folder with a checkpoint; got '{folder}'")

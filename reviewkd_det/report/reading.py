@@ -5,8 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from reviewkd_det.common.config.plain_yaml import read_plain_yaml
 from reviewkd_det.common.runs.record import RECORD
 from reviewkd_det.report.runs import CLASSIFIER, DETECTOR, LAZY_DETECTOR, Kind, Run
 
@@ -48,31 +47,15 @@ def read_run(folder: Path, name: str = "") -> Run:
         _read_json(path)[0] if path.is_file() else {}
         for path in (folder / "summary.json", folder / RECORD)
     )
-    history = _history(_read_json(metrics, lines=True), kind, config.get(kind.length, math.inf))
+    length = config.get(kind.length, math.inf)
+    if not isinstance(length, int | float):
+        raise ValueError(f"{kind.length} must be a number; got {length!r:.80} in '{config_file}'")
+    history = _history(_read_json(metrics, lines=True), kind, length)
     return Run(name, folder, kind, config, history, summary, record)
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """Reads the Python objects of a saved LazyConfig as the plain data they are written with."""
-
-
-def _plain(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        return loader.construct_mapping(node, deep=True)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    return node.value
-
-
-_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _plain)
-
-
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"config file must be YAML; got '{path}': {reason}") from error
+    tree = read_plain_yaml(path)
     if not isinstance(tree, dict):
         raise ValueError(f"config file must be a YAML mapping; got '{path}': {tree!r:.80}")
     return _flat(tree)
@@ -94,6 +77,8 @@ def _read_json(path: Path, *, lines: bool = False) -> list[dict[str, Any]]:
     for number, part in enumerate(parts, start=1):
         try:
             objects.append(json.loads(part))
+            if not isinstance(objects[-1], dict):
+                raise ValueError(f"'{path}' must hold JSON objects; got {part!r:.80}")
         except json.JSONDecodeError as error:
             if lines and number == len(parts) and not text.endswith("\n"):
                 break

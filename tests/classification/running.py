@@ -18,7 +18,7 @@ from classification.runs.folder_states import PROGRESS, SUMS
 from classification.runs.start import train_main
 from classification.runs.states import files_of
 from classification.runs.trainer import Trainer
-from reviewkd_det.common.runs.checkpoints import read_checkpoint
+from reviewkd_det.common.runs.checkpoints import read_run_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "classification" / "configs" / "digits"
@@ -111,7 +111,7 @@ def read_lines(folder):
 
 def last_state(folder):
     """The content of the last state, without what measures time."""
-    content = read_checkpoint(files_of(folder / "state").all()[-1])
+    content = read_run_checkpoint(files_of(folder / "state").all()[-1])
     progress = content["progress"]
     kept = {key: value for key, value in progress.items() if not key.endswith("seconds")}
     return {**content, "progress": kept}

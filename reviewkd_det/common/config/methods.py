@@ -9,7 +9,14 @@ from fvcore.common.config import CfgNode
 
 from reviewkd_det.core import Method, SettingError, Settings, registered_methods
 
-__all__ = ["Uses", "declare_methods", "declared_fields", "named_by", "read_settings"]
+__all__ = [
+    "Uses",
+    "declare_methods",
+    "declared_fields",
+    "named_by",
+    "own_settings",
+    "read_settings",
+]
 
 # The names of a use that `Settings.default` looks for, such as ("one_stage", "detection").
 Uses = Sequence[str]
@@ -24,6 +31,11 @@ def declare_methods(section: CfgNode, uses: Sequence[Uses], more: Mapping[str, A
         more: further keys of every node, such as that of the warm-up, with their defaults.
     """
     for name, method in registered_methods().items():
+        if name.upper() in section:
+            raise ValueError(
+                f"method name must not be that of another config key; got {name!r}, as which the "
+                f"section has {name.upper()}"
+            )
         node = type(section)()  # Detectron2 has a kind of its own
         for field, default in declared_fields(method.Settings, uses).items():
             node[field.upper()] = default
@@ -39,6 +51,22 @@ def declared_fields(settings: type[Settings], uses: Sequence[Uses]) -> dict[str,
         defaults = {settings.default(field.name, use) for use in uses}
         found[field.name] = defaults.pop() if len(defaults) == 1 else None
     return found
+
+
+def own_settings(
+    section: CfgNode, name: str, aliases: Mapping[str, str], key: str
+) -> dict[str, Any]:
+    """The values in a method's node by lower-case name, without old names of other keys.
+
+    Args:
+        section: the config's section of distillation.
+        name: name of the method.
+        aliases: new keys by old ones, dotted.
+        key: dotted name of the section.
+    """
+    node = f"{key}.{name.upper()}"
+    items = section[name.upper()].items()
+    return {word.lower(): value for word, value in items if f"{node}.{word}" not in aliases}
 
 
 def read_settings(

@@ -35,10 +35,12 @@ def named_modules(config_file: str | Path, opts: Sequence[str] = ()) -> list[str
     found: list[str] = []
     for path, content in files_with_bases(Path(config_file)):
         if KEY in content:
-            found = [_beside(path, name) for name in _checked(content[KEY], f"'{path}'")]
+            names = _checked(content[KEY], f"'{path}'")
+            found = [_resolve(name, path.parent) for name in names]
     for key, value in zip(opts[::2], opts[1::2], strict=False):
         if key == KEY:
-            found = _checked(_literal(value), "the command line")
+            names = _checked(_literal(value), "the command line")
+            found = [_resolve(name, Path.cwd()) for name in names]
     return found
 
 
@@ -89,10 +91,10 @@ def _import_file(path: Path) -> None:
         raise
 
 
-def _beside(config_file: Path, name: str) -> str:
-    """A path that a config file names, relative to that file where it is there."""
-    beside = config_file.parent / name
-    return str(beside) if name.endswith(".py") and beside.is_file() else name
+def _resolve(name: str, folder: Path) -> str:
+    """The whole path of a file that is named relative to a folder; other names as they are."""
+    beside = folder / name
+    return str(beside.resolve()) if name.endswith(".py") and beside.is_file() else name
 
 
 def _literal(value: str) -> object:

@@ -16,6 +16,7 @@ ENTRY_POINTS = {
     "tools/report.py": "reviewkd-report",
     "tools/visualize.py": "reviewkd-visualize",
     "tools/demo.py": "reviewkd-demo",
+    "tools/setup_detectron2.py": "reviewkd-setup-detectron2",
     "classification/train.py": "reviewkd-classify-train",
     "classification/evaluate.py": "reviewkd-classify-evaluate",
 }

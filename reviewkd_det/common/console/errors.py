@@ -20,7 +20,17 @@ __all__ = ["is_sentence", "keep_tracebacks_in", "listed", "one_sentence_errors"]
 
 TRACEBACK = "REVIEWKD_DET_TRACEBACK"
 ROOT = Path(__file__).resolve().parents[3]
-PACKAGES = ("reviewkd_det", "classification", "benchmarks", "demo", "tools")
+# In a checkout there are more; elsewhere a package of their names is somebody else's.
+PACKAGES = ("reviewkd_det", "classification") + (
+    ("benchmarks", "tools") if (ROOT / "setup.py").is_file() else ()
+)
+# What to do where a package is absent that commands need and pip does not bring by itself.
+REMEDIES = {
+    "detectron2": "install it, or its pure-Python copy with reviewkd-setup-detectron2",
+    "accelerate": "pip install 'reviewkd_det[classification]'",
+    "timm": "pip install 'reviewkd_det[classification]'",
+    "sklearn": "pip install 'reviewkd_det[demo]'",
+}
 # A frame of a traceback that another process sent as text, and its line of source.
 FRAME = re.compile(r'^ *File "(.+)", line (\d+), in .*(?:\n +(?! |File ")(.+))?', re.MULTILINE)
 
@@ -70,6 +80,8 @@ def is_sentence(error: Exception) -> bool:
         return True
     if _sent_traceback(error) is None and isinstance(error, OSError) and error.errno:
         return True
+    if _remedy(error):
+        return True
     origin = _origin(error)
     if origin is None or not _is_ours(origin.file):
         return False
@@ -112,8 +124,15 @@ def _summary(error: Exception) -> str:
     return next((line for line in end.splitlines() if line[:1].strip()), end.strip())
 
 
+def _remedy(error: Exception) -> str:
+    name = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+    return REMEDIES.get(name.partition(".")[0], "")
+
+
 def _sentence(error: Exception) -> str:
     summary = _summary(error)
+    if isinstance(error, ModuleNotFoundError) and (remedy := _remedy(error)):
+        return f"{str(error.name).partition('.')[0]} must be installed; got none; {remedy}"
     return summary.partition(": ")[2] or summary
 
 

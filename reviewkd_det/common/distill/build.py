@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 from reviewkd_det.common.config.methods import Uses, named_by, read_settings
 from reviewkd_det.core import Method, Need, Settings, Side, Weighted, find_method
 
-__all__ = ["Customer", "MethodPlan", "build_methods", "needs_of", "plan_methods"]
+__all__ = [
+    "Customer",
+    "MethodPlan",
+    "build_methods",
+    "check_settings",
+    "needs_of",
+    "plan_methods",
+]
 
 
 class Customer(NamedTuple):
@@ -67,14 +74,27 @@ def plan_methods(
                 f"{customer.key}.METHODS {name} must have {lacking.words}, which {customer.name} "
                 "does not give"
             )
-        key = f"{customer.key}.{name.upper()}"
-        rest = {field: value for field, value in values.items() if field != customer.warmup}
-        warmup = values.get(customer.warmup) or 0
-        if warmup < 0:
-            raise ValueError(f"{key}.{customer.warmup.upper()} must not be negative; got {warmup}")
-        chosen = read_settings(method, rest, customer.uses, key)
-        plans[name] = MethodPlan(method, chosen, warmup, key)
+        plans[name] = check_settings(name, values, customer)
     return plans
+
+
+def check_settings(name: str, values: Mapping[str, Any], customer: Customer) -> MethodPlan:
+    """Check what a method is told, whether or not the customer can serve it.
+
+    Args:
+        name: name of the method.
+        values: values of its settings and of the warm-up, by lower-case name.
+        customer: who trains.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+    method, key = find_method(name), f"{customer.key}.{name.upper()}"
+    rest = {field: value for field, value in values.items() if field != customer.warmup}
+    warmup = values.get(customer.warmup) or 0
+    if warmup < 0:
+        raise ValueError(f"{key}.{customer.warmup.upper()} must not be negative; got {warmup}")
+    return MethodPlan(method, read_settings(method, rest, customer.uses, key), warmup, key)
 
 
 def needs_of(plans: Mapping[str, MethodPlan]) -> Need:

@@ -15,7 +15,12 @@ def describe_parameters(module: nn.Module) -> str:
 
 
 def describe_methods(
-    methods: Mapping[str, Method], levels: str, parameters: nn.Module, cost: float | None, unit: str
+    methods: Mapping[str, Method],
+    levels: str,
+    parameters: nn.Module,
+    cost: float | None,
+    unit: str,
+    uncounted: str = "",
 ) -> str:
     """The methods, what they compare, and what they cost beside the student, in a sentence.
 
@@ -25,6 +30,7 @@ def describe_methods(
         parameters: holds all that is trained with the methods.
         cost: ratio that `distillation_cost` gives; None leaves it out.
         unit: what the cost is a multiple of, as in "the student".
+        uncounted: parts of the networks that the cost leaves out.
     """
     named = [
         f"{name} at {levels}" if Need.LEVELS in method.needs else name
@@ -37,5 +43,5 @@ def describe_methods(
         return line
     return (
         f"{line}; for each image teacher and methods add {cost:.2f} times the multiply-adds of "
-        f"{unit} (forward and backward)"
+        f"{unit} (forward and backward{f'; {uncounted} not counted' if uncounted else ''})"
     )

@@ -28,6 +28,8 @@ def log_ratios(
         logger: logger of the customer.
     """
     for name, loss in losses.items():
+        if not methods[name].loss_weight or not (math.isfinite(loss) and math.isfinite(own)):
+            continue  # switched off, or about to end the run with a sentence of its own
         ratio = loss / own if own else math.inf
         logger.info(
             "loss_%s is %.3g times the student's own losses at the start", name.lower(), ratio

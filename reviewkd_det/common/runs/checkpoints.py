@@ -17,13 +17,12 @@ from zipfile import BadZipFile, ZipFile
 import torch
 
 from reviewkd_det.common.runs.files import PART, replace_file
-from reviewkd_det.common.weights.plain_pickle import PLAIN_GLOBALS, refusal_reason
+from reviewkd_det.common.weights.plain_pickle import refusal_reason
+from reviewkd_det.common.weights.reading import read_torch_file
 
-__all__ = ["Checkpoints", "find_flaw", "read_checkpoint"]
+__all__ = ["Checkpoints", "find_flaw", "read_run_checkpoint"]
 
 logger = logging.getLogger(__name__)
-# What torch may make besides tensors: NumPy's arrays and numbers.
-NUMPY: list[Any] = [(made, name) for name, made in PLAIN_GLOBALS.items()]
 
 
 class Checkpoints:
@@ -82,7 +81,7 @@ class Checkpoints:
         return f"the last good one is '{good[-1]}'" if good else "there is no good one yet"
 
     def save(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a checkpoint as a whole, then remove those that were found not to be.
+        """Write a checkpoint as a whole.
 
         Args:
             name: file name.
@@ -95,19 +94,17 @@ class Checkpoints:
         with self.writing(path):
             self.folder.mkdir(parents=True, exist_ok=True)
             replace_file(path, lambda part: _write(content, part))
-        for flawed in self._flawed:
-            if flawed != path:
-                _remove(flawed)
-        self._flawed = []
+        self._flawed = [flawed for flawed in self._flawed if flawed != path]
 
     def prune(self, keep: int) -> None:
-        """Remove all but the newest checkpoints; the final one is not counted.
+        """Remove all but the newest checkpoints; the final one and flawed ones do not count.
 
         Args:
             keep: number of those that stay; 0 keeps all.
         """
         if keep:
-            for path in [path for path in self.all() if path.name != self.final][:-keep]:
+            passed_over = {*self._flawed, self.folder / self.final}
+            for path in [path for path in self.all() if path not in passed_over][:-keep]:
                 _remove(path)
 
     def remove_parts(self) -> None:
@@ -141,16 +138,15 @@ class Checkpoints:
         if path.name != self.final:
             return ()
         try:
-            iteration = read_checkpoint(path)["iteration"]
+            iteration = read_run_checkpoint(path)["iteration"]
         except Exception:  # a damaged one; whoever wants to use it is told why it cannot be
             iteration = math.inf
         return iteration, 1  # after the one of the same iteration
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_run_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content, as data only; its tensors are read from the file when used."""
-    with torch.serialization.safe_globals(NUMPY):
-        content: dict[str, Any] = torch.load(path, "cpu", weights_only=True, mmap=True)
+    content: dict[str, Any] = read_torch_file(path, mmap=True)
     return content
 
 
@@ -166,7 +162,7 @@ def find_flaw(path: Path, entries: Set[str]) -> str:
             damaged = file.testzip()  # PyTorch itself does not compare the checksums
         if damaged is not None:
             return f"holds a damaged {damaged}"
-        lacking = sorted(entries - read_checkpoint(path).keys())
+        lacking = sorted(entries - read_run_checkpoint(path).keys())
     except Exception as error:  # a broken pickle can raise anything
         reason = str(error) if isinstance(error, BadZipFile | OSError) else refusal_reason(error)
         return f"cannot be read: {reason}"

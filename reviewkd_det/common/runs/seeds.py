@@ -4,11 +4,11 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import yaml
+
+from reviewkd_det.common.config.plain_yaml import read_plain_yaml
 
 __all__ = ["mix_seed", "saved_seed", "seeded"]
 
@@ -47,18 +47,7 @@ def saved_seed(config_file: Path, key: str) -> int | None:
     """
     if not config_file.is_file():
         return None
-    value = yaml.load(config_file.read_text(encoding="utf-8"), _PlainLoader)
+    value = read_plain_yaml(config_file)
     for name in key.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     return value if isinstance(value, int) else None
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Takes the Python objects that a saved Python config may hold for what they are not: None."""
-
-
-def _nothing(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
-    return None
-
-
-_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _nothing)

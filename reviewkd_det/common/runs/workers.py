@@ -30,7 +30,9 @@ def guard_workers(loader: Any) -> None:
     while not isinstance(loader, DataLoader):
         if (loader := getattr(loader, "dataset", None)) is None:
             return
-    forks = multiprocessing.get_start_method() == "fork"
+    # None and forkserver are what Python starts with; spawn is somebody's choice.
+    chosen = multiprocessing.get_start_method(allow_none=True)
+    forks = chosen != "spawn" and "fork" in multiprocessing.get_all_start_methods()
     if loader.num_workers and loader.multiprocessing_context is None and forks:
         loader.multiprocessing_context = _GuardedContext()
 

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 __all__ = ["count_multiply_adds", "estimate"]
 
 
-def estimate(cost: Callable[..., float], *arguments: Any) -> float | None:
+def estimate(cost: Callable[..., float | None], *arguments: Any) -> float | None:
     """Call what counts a cost; None where a network cannot be counted.
 
     A network may be anyone's and fail at tensors without values in any way; no run shall fail of

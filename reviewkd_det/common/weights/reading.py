@@ -19,10 +19,15 @@ Content = TypeVar("Content")
 DATA: list[Any] = [argparse.Namespace, *((made, name) for name, made in PLAIN_GLOBALS.items())]
 
 
-def read_torch_file(path: str | Path) -> Any:
-    """Read what torch.save wrote, on the CPU; a file that holds anything but data raises."""
+def read_torch_file(path: str | Path, *, mmap: bool = False) -> Any:
+    """Read what torch.save wrote, on the CPU; a file that holds anything but data raises.
+
+    Args:
+        path: file of any origin.
+        mmap: whether tensors are read from the file when they are used.
+    """
     with torch.serialization.safe_globals(DATA):
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
 
 
 def read_checkpoint(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reviewkd_det.core.alignment import match_size
 from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
 from reviewkd_det.core.method import Level
 from reviewkd_det.core.registry import register
@@ -73,4 +74,4 @@ class FitNet(LevelwiseMethod):
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the mean squared error of a level."""
-        return F.mse_loss(widen(student), widen(teacher))
+        return F.mse_loss(match_size(widen(student), teacher), widen(teacher))

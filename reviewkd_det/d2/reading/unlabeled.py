@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from reviewkd_det.d2.reading.images import normalize_and_pad, shrink_to_fit
-from reviewkd_det.d2.reading.taps import bind
 
 __all__ = ["BackboneCall", "joined_backbone"]
 
@@ -48,9 +47,10 @@ def joined_backbone(student: Any, images: Sequence[Tensor] = ()) -> Iterator[lis
     calls: list[BackboneCall] = []
     own: list[tuple[int, tuple[int, int]]] = []  # images and size of the batch at hand
 
-    def join(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        bound = bind(module, args, kwargs)
-        name, batch = next(iter(bound.arguments.items()))  # (N, 3, H, W)
+    def join(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # A wrapped backbone may name no parameters: the images are what is given first.
+        name = next(iter(kwargs), "")
+        batch = args[0] if args else kwargs[name]  # (N, 3, H, W)
         size = (batch.shape[-2], batch.shape[-1])
         own.append((len(batch), size))
         if images:
@@ -60,8 +60,8 @@ def joined_backbone(student: Any, images: Sequence[Tensor] = ()) -> Iterator[lis
                 )
                 for image in images
             ]
-            bound.arguments[name] = torch.cat([batch, torch.stack(more).to(batch)])
-        return bound.args, bound.kwargs
+            batch = torch.cat([batch, torch.stack(more).to(batch)])
+        return ((batch, *args[1:]), kwargs) if args else ((), {**kwargs, name: batch})
 
     def cut(_: nn.Module, __: Any, levels: dict[str, Tensor]) -> dict[str, Tensor]:
         count, size = own.pop()

@@ -10,6 +10,7 @@ from torch import nn
 from reviewkd_det.common.console.commands import shown_path
 from reviewkd_det.common.distill.cost import IMAGES, distillation_cost
 from reviewkd_det.common.distill.describe import describe_methods, describe_parameters
+from reviewkd_det.common.tensors.multiply_adds import estimate
 from reviewkd_det.core import Need, Truth, View
 from reviewkd_det.d2.meta_arch import DistilledDetector
 from reviewkd_det.d2.reading.images import cut_to, size_for
@@ -42,7 +43,8 @@ def describe(model: nn.Module, teacher: str = "") -> str:
     source = f"{shown_path(teacher)} ({backbone})" if teacher else f"a teacher ({backbone})"
     methods: Any = dict(model.methods.items())
     unit = "the student's backbone and pyramid"
-    told = describe_methods(methods, ", ".join(model.levels), model.methods, cost_of(model), unit)
+    cost = estimate(cost_of, model)
+    told = describe_methods(methods, ", ".join(model.levels), model.methods, cost, unit, "heads")
     return f"Distilling {name} from {source} with {told}"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.config import instantiate
 from detectron2.data import build_detection_train_loader
 from detectron2.evaluation import DatasetEvaluator
@@ -20,7 +21,7 @@ from reviewkd_det.d2.data.checks import check_class_count, check_known
 from reviewkd_det.d2.data.own_loader import OwnLoader
 from reviewkd_det.d2.data.training import build_stream_loader
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
-from reviewkd_det.d2.runs.trainer import Parts, Settings, Trainer, TrainLoader
+from reviewkd_det.d2.runs.trainer import Parts, RunSettings, Trainer, TrainLoader
 from reviewkd_det.d2.teacher.source import read_teacher
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 from reviewkd_det.d2.weights.inherit import inherit
@@ -77,6 +78,7 @@ def build_train_loader(train: Any) -> TrainLoader:
         parts = {key: instantiate(train[key]) for key in train if key != "_target_"}
         if isinstance(parts["dataset"], list) and parts.get("mapper") is not None:
             return build_stream_loader(**parts)
+        return OwnLoader(build_detection_train_loader(**parts))
     return OwnLoader(instantiate(train))
 
 
@@ -153,11 +155,15 @@ def _inherit(cfg: Any, student: nn.Module) -> None:
         )
     opts = list(teacher.get("opts") or ())
     source = read_teacher(teacher.config_file, teacher.get("weights", ""), opts)
-    inherit(student, source.load_state(), cfg.train.inherit, "train.inherit")
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # a resumed run, which builds no teacher, draws the same
+        state = source.load_state()
+    inherit(student, state, cfg.train.inherit, "train.inherit")
 
 
-def _settings(train: Any) -> Settings:
-    return Settings(
+def _settings(train: Any) -> RunSettings:
+    return RunSettings(
         train.output_dir,
         train.max_iter,
         train.init_checkpoint,

@@ -22,7 +22,7 @@ from reviewkd_det.d2.data import CheckedDatasetMapper, build_train_loader
 from reviewkd_det.d2.data.checks import check_classes
 from reviewkd_det.d2.evaluation import FastCOCOEvaluator
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
-from reviewkd_det.d2.runs.trainer import Parts, Settings, Trainer
+from reviewkd_det.d2.runs.trainer import Parts, RunSettings, Trainer
 from reviewkd_det.d2.teacher.build import teacher_state
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 from reviewkd_det.d2.weights.inherit import inherit
@@ -161,8 +161,8 @@ def _inherit(cfg: CfgNode, student: nn.Module) -> None:
         inherit(student, teacher_state(cfg), parts)
 
 
-def _settings(cfg: CfgNode) -> Settings:
-    return Settings(
+def _settings(cfg: CfgNode) -> RunSettings:
+    return RunSettings(
         cfg.OUTPUT_DIR,
         cfg.SOLVER.MAX_ITER,
         cfg.MODEL.WEIGHTS,

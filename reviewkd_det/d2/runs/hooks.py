@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 
-from reviewkd_det.common import Interruption, catch_interruption
+from reviewkd_det.common import catch_interruption
 from reviewkd_det.common.runs.random_state import random_state
 from reviewkd_det.common.runs.run_command import run_command
 from reviewkd_det.common.runs.stopping import StopRequest
@@ -49,7 +49,7 @@ class SaveState(HookBase):
         self.checkpointer, self.period, self.keep = checkpointer, period, keep
         self.last_line = ""
         self._caught = ExitStack()
-        self._stop = StopRequest(Interruption())
+        self._stop: StopRequest | None = None
 
     def before_train(self) -> None:
         """Begin to listen; what a killed process has left half-written is removed."""
@@ -61,6 +61,7 @@ class SaveState(HookBase):
         """Save where it is due."""
         iteration = self.trainer.iter
         is_last = iteration + 1 >= self.trainer.max_iter
+        assert self._stop is not None, "before_train makes it"
         signal = self._stop.signal()
         must_stop = signal is not None and not is_last
         periodic = (iteration + 1) % self.period == 0
@@ -74,6 +75,8 @@ class SaveState(HookBase):
             if is_last:
                 self.checkpointer.save(FINAL, **extra)
             self.checkpointer.files.prune(self.keep)
+        if is_last:
+            self._caught.close()  # nothing is lost any more: a signal amid the last evaluation acts
         if signal is not None and must_stop:
             comm.synchronize()  # the first process that exits makes the launcher end the others
             command = run_command(sys.argv, resume=True)

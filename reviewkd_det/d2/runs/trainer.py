@@ -23,7 +23,7 @@ from reviewkd_det.d2.runs.hooks import BestCheckpoint, SaveState
 from reviewkd_det.d2.runs.launch import data_parallel, unwrapped
 from reviewkd_det.d2.runs.not_finite import describe_failures
 
-__all__ = ["Parts", "Settings", "Trainer"]
+__all__ = ["Parts", "RunSettings", "Trainer"]
 
 
 class TrainLoader(Protocol):
@@ -66,7 +66,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """How long a run trains, when it saves and evaluates, and where.
 
     Args:
@@ -95,7 +95,7 @@ class Settings:
 
 
 class Trainer(TrainerBase):
-    """Train what `Parts` hold, as `Settings` say.
+    """Train what `Parts` hold, as `RunSettings` say.
 
     What it adds to Detectron2's `DefaultTrainer`: batches and random states that a resumed run goes
     on with, checkpoints that stay plain with the distiller's state beside the student's, several
@@ -106,7 +106,7 @@ class Trainer(TrainerBase):
         settings: length, periods and folder.
     """
 
-    def __init__(self, parts: Parts, settings: Settings) -> None:
+    def __init__(self, parts: Parts, settings: RunSettings) -> None:
         super().__init__()
         self.parts, self.settings = parts, settings
         self.optimizer, self.scheduler = parts.optimizer, parts.scheduler

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 
-from reviewkd_det.common.runs.checkpoints import Checkpoints, find_flaw, read_checkpoint
+from reviewkd_det.common.runs.checkpoints import Checkpoints, find_flaw, read_run_checkpoint
 
 ENTRIES = frozenset({"weight", "iteration"})
 
@@ -66,10 +66,10 @@ def cut(path):
 def flip(path):
     """Turn a bit of a weight, which PyTorch itself would load."""
     changed = bytearray(path.read_bytes())
-    weight = read_checkpoint(path)["weight"]
+    weight = read_run_checkpoint(path)["weight"]
     changed[changed.index(weight.numpy().tobytes()) + 2] ^= 4
     path.write_bytes(bytes(changed))
-    read_checkpoint(path)
+    read_run_checkpoint(path)
 
 
 def put_another_in_its_place(path):

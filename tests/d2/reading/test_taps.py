@@ -53,7 +53,7 @@ class Backbone(nn.Module):
 
 
 class Detector(nn.Module):
-    """Calls its backbone with a keyword, after another argument."""
+    """Calls its backbone by keywords."""
 
     pixel_mean, pixel_std = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
 
@@ -62,7 +62,7 @@ class Detector(nn.Module):
         self.backbone = Backbone()
 
     def forward(self, batch):
-        return self.backbone(flag=True, images=batch)
+        return self.backbone(images=batch, flag=True)
 
 
 def test_more_images_join_the_backbone_and_the_detector_sees_its_own():
