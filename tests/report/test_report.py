@@ -386,6 +386,8 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         ("metrics.json", "x\n{}\n", r"metrics.json' must hold JSON; got 'x': Expecting"),
         ("summary.json", "{", r"summary.json' must hold JSON; got '\{': Expecting"),
         ("run.json", "{", r"run.json' must hold JSON; got '\{': Expecting"),
+        ("run.json", "[1]", r"run.json' must hold JSON objects; got '\[1\]'"),
+        ("config.yaml", "SOLVER: {MAX_ITER: x}", r"SOLVER.MAX_ITER must be a number; got 'x' in"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, text, sentence):

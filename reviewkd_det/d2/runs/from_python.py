@@ -155,9 +155,8 @@ def _inherit(cfg: Any, student: nn.Module) -> None:
         )
     opts = list(teacher.get("opts") or ())
     source = read_teacher(teacher.config_file, teacher.get("weights", ""), opts)
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # a resumed run, which builds no teacher, draws the same
+    # A resumed run, which builds no teacher, draws the same as this one.
+    with torch.random.fork_rng(devices=[]):
         state = source.load_state()
     inherit(student, state, cfg.train.inherit, "train.inherit")
 

@@ -1,6 +1,7 @@
 """A state is loaded whole, or the one before it; states of earlier versions are read."""
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -121,3 +122,12 @@ def test_a_run_of_an_earlier_version_goes_on_bit_for_bit(tmp_path, monkeypatch):
     assert names == ["epoch_00000_step_0000002", "epoch_00000_step_0000003"]
     assert train(tmp_path / "cut", *options, resume=True) == 0
     assert_same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_run_that_has_lost_its_states_is_not_begun_anew(tmp_path):
+    train(tmp_path, "SOLVER.EPOCHS", "1")
+    shutil.rmtree(tmp_path / "state")
+    before = (tmp_path / "metrics.jsonl").read_text()
+    with pytest.raises(FileNotFoundError, match=r"must find a state .* got none in '.*state', bes"):
+        train(tmp_path, "SOLVER.EPOCHS", "1", resume=True)
+    assert (tmp_path / "metrics.jsonl").read_text() == before

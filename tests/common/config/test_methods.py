@@ -1,14 +1,24 @@
 """The config nodes of the methods: today's keys and defaults, and what they give a method."""
 
 import dataclasses
+from dataclasses import dataclass
 
 import pytest
 from fvcore.common.config import CfgNode
 
 from classification.config import get_config as classification_config
-from classification.config_checks import CUSTOMER
+from classification.config_checks import CUSTOMER, plan_config
 from reviewkd_det.common.config.methods import declare_methods, read_settings
-from reviewkd_det.core import find_method, registered_methods
+from reviewkd_det.core import (
+    Method,
+    Need,
+    Settings,
+    find_method,
+    register,
+    registered_methods,
+    registry,
+    setting,
+)
 from reviewkd_det.d2.config import ONE_STAGE, TWO_STAGE
 from reviewkd_det.d2.config import get_config as detection_config
 
@@ -101,3 +111,46 @@ def test_a_key_without_a_single_default_takes_a_number_from_a_file_and_back(tmp_
     assert cfg.PKD.LOSS_WEIGHT is None
     cfg.merge_from_list(["PKD.LOSS_WEIGHT", "3.5"])
     assert cfg.PKD.LOSS_WEIGHT == 3.5
+
+
+class Demanding(Method):
+    """Has a setting of the name of an old key."""
+
+    needs = Need.LOGITS
+
+    @dataclass(frozen=True, kw_only=True)
+    class Settings(Settings):
+        """Its settings."""
+
+        pooled: bool = setting(True, "Any.")
+
+
+@pytest.fixture
+def demanding(monkeypatch):
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    register("Demanding")(Demanding)
+
+
+def test_a_method_that_cannot_be_served_stops_nobody_who_does_not_name_it(demanding, monkeypatch):
+    served = CUSTOMER._replace(gives=Need.LEVELS)
+    monkeypatch.setattr("classification.config_checks.CUSTOMER", served)
+    cfg = classification_config()
+    assert plan_config(cfg) == {}
+    cfg.DISTILL.METHODS = ("Demanding",)
+    with pytest.raises(ValueError, match=r"METHODS Demanding must have logits, which a"):
+        plan_config(cfg)
+
+
+def test_a_setting_may_have_the_name_of_an_old_key(demanding, monkeypatch):
+    monkeypatch.setattr(Demanding, "needs", Need.LEVELS)
+    cfg = classification_config()
+    cfg.merge_from_list(["DISTILL.METHODS", ("Demanding",), "DISTILL.DEMANDING.POOLED", False])
+    assert plan_config(cfg)["Demanding"].settings.pooled is False
+
+
+@pytest.mark.parametrize("name", ["Pooled", "Methods"])
+def test_a_method_cannot_have_the_name_of_another_key(monkeypatch, name):
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    register(name)(Demanding)
+    with pytest.raises(ValueError, match=f"not be that of another config key; got '{name}'"):
+        classification_config()

@@ -201,3 +201,14 @@ def test_without_an_error_nothing_is_said(capsys):
     one_sentence_errors(lambda: called.append(1))
     assert called == [1]
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("detectron2.config", "reviewkd-setup-detectron2"), ("accelerate", "[classification]")],
+)
+def test_an_absent_package_is_named_with_what_installs_it(shown, name, remedy):
+    error = ModuleNotFoundError(f"No module named {name!r}", name=name)
+    words = shown(lambda: raised(error))
+    assert words.startswith(f"{name.partition('.')[0]} must be installed; got none; ")
+    assert remedy in words

@@ -45,5 +45,8 @@ def test_what_does_not_fit_these_two_is_refused():
         ValueError, match=r"KEY.AT.LEVELS must hold positions from 0 to 0; got \(1,\)"
     ):
         build_methods(plans, *SIDES)
+    plans = plan_methods({"CWD": {"levels": [0, 0]}}, ALL)
+    with pytest.raises(ValueError, match=r"KEY.CWD.LEVELS must name each level once; got \(0, 0\)"):
+        build_methods(plans, *SIDES)
     with pytest.raises(ValueError, match="same classes apart for KD; got 5 and 7 logits"):
         build_methods(plan_methods({"KD": {}}, ALL), SIDES[0], SIDES[1]._replace(classes=7))

@@ -102,10 +102,12 @@ def test_a_damaged_one_is_passed_over_with_a_warning(tmp_path, caplog, damage, r
         assert files.last_whole() == tmp_path / "model_19.pth"
     (warning,) = caplog.messages
     assert all(text in warning for text in ("model_29.pth", "model_19.pth", reason))
-    # The next save deletes it, wherever it comes in the order, and not the good one before it.
+    # It stays, as it may be a file that cannot be read just now, and takes no good one's place.
     files.save("model_20.pth", content(20))
     files.prune(2)
-    assert names(tmp_path) == ["model_19.pth", "model_20.pth"]
+    assert names(tmp_path) == ["model_19.pth", "model_20.pth", "model_29.pth"]
+    files.save("model_29.pth", content(29))  # the run makes it anew
+    assert files.last_whole() == tmp_path / "model_29.pth"
 
 
 def test_a_damaged_final_one_is_passed_over_too(tmp_path, caplog):

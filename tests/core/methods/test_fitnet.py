@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from reviewkd_det.core import Level
+from reviewkd_det.core import Level, Side, Truth, View, find_method
 from reviewkd_det.core.methods.fitnet import build_regressor
 
 
@@ -27,3 +27,11 @@ def test_the_regressor_leaves_the_teachers_size(size, teacher_size, kind, kernel
 def test_a_map_that_is_neither_larger_nor_half_as_large_is_refused():
     with pytest.raises(ValueError, match=r"got a \(3, 4\) for b \(8, 12\)"):
         build_regressor(Level("a", 3, (3, 4)), Level("b", 5, (8, 12)))
+
+
+def test_levels_that_differ_by_a_cell_are_compared_all_the_same():
+    method = find_method("FitNet")
+    sides = [Side((Level("p5", channels, stride=32),)) for channels in (3, 5)]
+    built = method(method.Settings(levels=(0,)), *sides)
+    student, teacher = torch.randn(2, 3, 5, 7), torch.randn(2, 5, 6, 7)
+    assert built(View([student]), View([teacher]), Truth())["p5"].isfinite()

@@ -75,3 +75,26 @@ def test_more_images_join_the_backbone_and_the_detector_sees_its_own():
     assert call.levels["p2"].shape == (3, 1, 2, 3)
     torch.testing.assert_close(call.levels["p2"][:2], levels["p2"])
     assert call.levels["p2"][2].sum() == 2  # one cell of 4 x 4 pixels of 1 twice, then padding
+
+
+class Wrapped(nn.Module):
+    """Names no parameters, as what torch.compile returns."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args, **kwargs):
+        return self.module(*args, **kwargs)
+
+
+@pytest.mark.parametrize("images", [[], [torch.ones(3, 4, 8)]])
+def test_a_backbone_that_names_no_parameters_is_read_too(images):
+    model, batch = Detector(), torch.rand(2, 3, 8, 12)
+    model.backbone = Wrapped(model.backbone)
+    model.forward = lambda batch: model.backbone(batch, True)
+    with joined_backbone(model, images) as calls:
+        levels = model(batch)
+    assert calls[0].size == (8, 12)
+    assert len(calls[0].levels["p2"]) == 2 + len(images)
+    assert len(levels["p2"]) == 2
