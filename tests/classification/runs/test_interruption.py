@@ -55,7 +55,7 @@ def test_a_run_killed_24_times_ends_as_one_that_was_not(tmp_path, teacher):
     draw, cut, saving = random.Random(24), tmp_path / "cut", 0
     for number in range(24):
         process = start(*command(cut, *options, config="student", resume=True))
-        wait_for(process, "Training resnet8")
+        wait_for(process, "Distilling resnet8 ")
         if number % 2:
             assert kill_amid_saving(process, cut), "the run ended before its last kill"
         else:

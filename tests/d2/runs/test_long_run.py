@@ -11,6 +11,7 @@ from detectron2.modeling import build_model
 from reviewkd_det.common import keep_freed_memory
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.runs.from_yaml import build_trainer
+from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 from tests.d2.runs.test_not_finite import trainer as tiny_trainer
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "demo"
