@@ -82,7 +82,8 @@ class States:
         path = self.files.last_whole()
         if path is None:
             return None
-        progress = _progress(path)
+        content = _read(path)
+        progress: dict[str, Any] = content["progress"]
         processes = self.accelerator.num_processes
         if progress["processes"] != processes:
             raise ValueError(
@@ -90,7 +91,7 @@ class States:
                 f"got {processes}"
             )
         try:
-            self._load(path)
+            self._load(path, content)
         except Exception as error:  # whatever the readers of several formats raise
             refused = isinstance(error, UnpicklingError)
             reason = refusal_reason(error) if refused else str(error) or type(error).__name__
@@ -100,10 +101,9 @@ class States:
             ) from error
         return progress
 
-    def _load(self, path: Path) -> None:
+    def _load(self, path: Path, content: dict[str, Any]) -> None:
         if path.is_dir():
             return load_folder(path, self.accelerator)
-        content = read_run_checkpoint(path)
         self.accelerator.unwrap_model(self.model).load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         if self.accelerator.scaler:
@@ -121,7 +121,8 @@ def files_of(folder: Path) -> Checkpoints:
     )
 
 
-def _progress(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
+    """What a state holds; of an older version's folder, its progress alone."""
     if path.is_dir():
-        return json.loads((path / PROGRESS).read_text(encoding="utf-8"))
-    return read_run_checkpoint(path)["progress"]
+        return {"progress": json.loads((path / PROGRESS).read_text(encoding="utf-8"))}
+    return read_run_checkpoint(path)

@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -48,7 +49,7 @@ class Checkpoints:
     def all(self) -> list[Path]:
         """Every checkpoint, whole or not, the newest last."""
         placed = [(self._place(path), path) for path in self.folder.glob("*")]
-        return [path for place, path in sorted((x for x in placed if x[0]), key=_first)]
+        return [path for place, path in sorted((x for x in placed if x[0]), key=itemgetter(0))]
 
     def last_whole(self) -> Path | None:
         """The newest checkpoint that is whole; a warning names each that is passed over for it.
@@ -183,7 +184,3 @@ def _remove(path: Path) -> None:
     if part != path:
         path.rename(part)
     shutil.rmtree(part)
-
-
-def _first(pair: tuple[tuple[float, ...], Path]) -> tuple[float, ...]:
-    return pair[0]

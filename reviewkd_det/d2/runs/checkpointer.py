@@ -124,15 +124,15 @@ class StudentCheckpointer(VerifiedCheckpointer):
                 f"{self.key} must hold weights of the student; got a file with none of them, its "
                 f"first names are {listed(incompatible.unexpected_keys)}"
             )
-        part = _part_of
-        totals, loaded = Counter(map(part, wanted)), Counter(map(part, wanted - absent))
+        totals = Counter(map(_part_of, wanted))
+        loaded = Counter(map(_part_of, wanted - absent))
         self.logger.info(
             "Initial weights found: %s",
             ", ".join(f"{name} {loaded[name]} of {totals[name]}" for name in sorted(totals)),
         )
         for name in sorted(totals):
             if 0 < loaded[name] < totals[name]:
-                lacking = sorted(k for k in wanted & absent if part(k) == name)
+                lacking = sorted(k for k in wanted & absent if _part_of(k) == name)
                 self.logger.warning("Initialised only in part: %s: %s", name, listed(lacking))
         return None
 
