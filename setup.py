@@ -67,6 +67,7 @@ setup(
         "torch>=2.6",
         "torchvision>=0.21",
         "contourpy",
+        "filelock",
         "fvcore",
         "iopath",
         "jinja2",

@@ -115,6 +115,8 @@ def get_config() -> CfgNode:
     cfg.SOLVER.CHECKPOINT_PERIOD = 0
     # The last so many are kept: should one be damaged, a run goes on from the one before.
     cfg.SOLVER.STATES_TO_KEEP = 2
+    # Let --resume go on with another teacher or other training data than the run has had.
+    cfg.SOLVER.RESUME_WITH_CHANGES = False
 
     cfg.TEST = CfgNode()
     # Images of one batch, per process.

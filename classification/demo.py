@@ -6,7 +6,7 @@ Every run is one `classification/train.py` command on scikit-learn's digits; eac
 import argparse
 from pathlib import Path
 
-from reviewkd_det.common import entry_point
+from reviewkd_det.common import entry_point, parse_before_options
 
 
 def parse_args() -> argparse.Namespace:
@@ -17,7 +17,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of every run")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs for every run")
-    return parser.parse_args()
+    return parse_before_options(parser)
 
 
 @entry_point

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from classification.reading.taps import TappedModel
 from reviewkd_det.common.tensors.compiled import compiled_or_plain
-from reviewkd_det.core import FrozenTeacher, Truth, Weighted
+from reviewkd_det.core import FrozenTeacher, Truth, Weighted, without_traces
 
 __all__ = ["DistilledClassifier"]
 
@@ -69,7 +69,7 @@ class DistilledClassifier(nn.Module):
         return self.teacher((self.teacher_preprocess or self.preprocess)(images)).logits
 
     def forward(self, images: Tensor, target: Tensor, epoch: float) -> dict[str, Tensor]:
-        """Compute the training losses.
+        """Compute the training losses; under `torch.no_grad()` they leave no trace in the methods.
 
         Args:
             images: uint8, (N, 3, H, W).
@@ -79,7 +79,8 @@ class DistilledClassifier(nn.Module):
         Returns:
             `loss_ce` and one `loss_*` per method, weighted, shape () each; the total is their sum.
         """
-        terms = self._terms(images, target)
+        with without_traces(self.methods):
+            terms = self._terms(images, target)
         losses = {"loss_ce": self.cross_entropy_weight * terms["ce"]}
         for name, weighted in self.weighted.items():
             losses[f"loss_{name.lower()}"] = weighted.factor(epoch) * terms[name]

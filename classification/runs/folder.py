@@ -75,6 +75,14 @@ class RunFolder:
             text = json.dumps(summary, indent=2) + "\n"
             replace_file(self.path / "summary.json", lambda part: part.write_text(text))
 
+    def read_summary(self) -> dict[str, Any]:
+        """The content of `summary.json`; empty where there is none that can be read."""
+        try:
+            content = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
     def forget_metrics_after(self, epoch: int) -> None:
         """Delete the lines of later epochs: a run that died after its last state repeats those."""
         path = self.path / "metrics.jsonl"

@@ -19,6 +19,7 @@ from classification.config import load_config
 from classification.reading.preprocess import Preprocess
 from classification.runs.evaluation import evaluate
 from classification.runs.folder import RunFolder
+from classification.runs.resuming import settle_resume
 from classification.runs.summary import describe, final_block
 from classification.runs.trainer import Trainer
 from reviewkd_det.common import (
@@ -27,6 +28,7 @@ from reviewkd_det.common import (
     keep_tracebacks_in,
     replace_file,
 )
+from reviewkd_det.common.runs.lock import lock_folder
 from reviewkd_det.common.runs.record import write_run_record
 from reviewkd_det.common.runs.run_command import run_command
 from reviewkd_det.common.runs.stopping import StopRequest
@@ -46,31 +48,42 @@ def train_main(args: argparse.Namespace) -> int:
 
     Raises:
         FileExistsError: OUTPUT_DIR holds another run, and neither --resume nor --overwrite is
-            given.
-        ValueError: a tracker is not installed, or the precision needs a GPU.
+            given, or a run that is training.
+        ValueError: a tracker is not installed, the precision needs a GPU, or a run would go on
+            with another teacher or other data.
     """
     cfg = load_config(args.config_file, args.opts)
     accelerator = _start(cfg, cfg.TRACKERS)
     waiting = _open_log(accelerator)
     run = RunFolder(cfg.OUTPUT_DIR, accelerator)
+    settled = settle_resume(cfg, run.state_files.folder) if args.resume else None
     if not (args.resume or args.overwrite):
         run.refuse_another_run()
     data = build_data(cfg, accelerator)
     trainer = Trainer(cfg, accelerator, run, data)
     # Nothing is written, and no earlier run removed, before everything has been built.
-    if args.overwrite:
-        run.remove_run()
-    trainer.resume()
-    if accelerator.is_main_process:
-        run.path.mkdir(parents=True, exist_ok=True)
-        keep_tracebacks_in(run.path)
-        _keep_log(waiting, run.path / "log.txt")
-        text = cfg.dump()
-        replace_file(run.path / "config.yaml", lambda part: part.write_text(text, encoding="utf-8"))
-        write_run_record(run.path, sys.argv, accelerator.num_processes, resume=args.resume)
-    accelerator.init_trackers("classification", config=_flat(cfg))
-    logger.info("%s", data.description)
-    logger.info("%s", describe(cfg, trainer.plain, accelerator))
+    with lock_folder(run.path, needed=accelerator.is_main_process):
+        if args.overwrite:
+            run.remove_run()
+        trainer.resume()
+        if settled is not None:
+            trainer.note_changes(settled)
+        if accelerator.is_main_process:
+            keep_tracebacks_in(run.path)
+            _keep_log(waiting, run.path / "log.txt")
+            text = cfg.dump()
+            path = run.path / "config.yaml"
+            replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
+            write_run_record(run.path, sys.argv, accelerator.num_processes, resume=args.resume)
+        accelerator.init_trackers("classification", config=_flat(cfg))
+        logger.info("%s", data.description)
+        logger.info("%s", describe(cfg, trainer.plain, accelerator))
+        return _train(trainer)
+
+
+def _train(trainer: Trainer) -> int:
+    """Train to the end or to a signal, and log the last line; returns the exit code."""
+    cfg, accelerator, run = trainer.cfg, trainer.accelerator, trainer.run
     with logging_redirect_tqdm([*LOGGERS]), catch_interruption() as interruption:
         summary = trainer.train(StopRequest(interruption))
         if summary is not None:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from classification.build import build_classifier
 from classification.data import Data
 from classification.models.weights import save_weights
+from classification.runs.batch_statistics import check_batch_statistics
 from classification.runs.epoch_losses import EpochLosses
 from classification.runs.evaluation import evaluate, evaluate_teacher
 from classification.runs.folder import RunFolder
@@ -23,6 +24,7 @@ from classification.runs.schedule import build_schedule
 from classification.runs.states import States
 from classification.runs.summary import summarize
 from reviewkd_det.common.distill.ratio import log_ratios
+from reviewkd_det.common.runs.changes import Settled
 from reviewkd_det.common.runs.stopping import StopRequest
 
 __all__ = ["Trainer"]
@@ -48,6 +50,7 @@ class Trainer:
         self.data = data
         set_seed(cfg.SEED)
         classifier, self.student = build_classifier(cfg, len(data.class_names))
+        check_batch_statistics(classifier, cfg, accelerator)
         optimizer = torch.optim.SGD(
             classifier.parameters(),
             lr=cfg.SOLVER.LR,
@@ -84,13 +87,21 @@ class Trainer:
             stop: request after whose signal the state is saved, after the step at hand.
 
         Returns:
-            The content of `summary.json`; None where a signal came first.
+            The content of `summary.json`, that of a run that was finished already as it is; None
+            where a signal came first.
 
         Raises:
             FloatingPointError: a loss or weight is not finite; the last state is kept.
             OSError: a file cannot be written; the last state is kept.
         """
         cfg, done, parts = self.cfg, self.progress["epoch"], self.cfg.SOLVER.ACCUMULATION_STEPS
+        if done >= cfg.SOLVER.EPOCHS and self.run.read_summary().get("epochs") == done:
+            logger.warning(
+                "Nothing to train: the run in %s has done %d epochs, and no more are asked for, "
+                "%d; its result stays in summary.json",
+                self.run.path, done, cfg.SOLVER.EPOCHS,
+            )  # fmt: skip
+            return self.run.read_summary()
         if self.plain.teacher is not None and self.progress["teacher"] is None:
             self.progress["teacher"] = evaluate_teacher(
                 self.plain.classify_as_teacher, self.data, self.accelerator, cfg.TEACHER.NAME
@@ -146,6 +157,13 @@ class Trainer:
             )
         self.progress = {**progress, "steps": self.steps}
         logger.info("Going on %s", self.position)
+
+    def note_changes(self, settled: Settled) -> None:
+        """Log what a resumed run is asked for that it did not begin with."""
+        if settled.warning:
+            logger.warning("%s", settled.warning)
+        if any(key.startswith(("TEACHER.", "DATA.")) for key in settled.changed):
+            self.progress["teacher"] = None  # which is tested anew
 
     def _train_epoch(self, epoch: int, stop: StopRequest, bar: tqdm) -> dict[str, float] | None:
         """The rest of an epoch; returns its mean losses and speed, or None on a signal."""

@@ -9,7 +9,7 @@ printed, and its log is in its output folder.
 import argparse
 from pathlib import Path
 
-from reviewkd_det.common import entry_point
+from reviewkd_det.common import entry_point, parse_before_options
 
 DRAWN = ("baseline", "distilled", "distilled_unlabeled")  # the runs in the pictures
 
@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--output", default="output/demo", help="folder of the runs and the report")
     parser.add_argument("--seed", type=int, default=1, help="seed of every run")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs for every run")
-    return parser.parse_args()
+    return parse_before_options(parser)
 
 
 @entry_point

@@ -34,7 +34,7 @@ def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool =
     from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
-    cfg = load_run_config(config_file, opts)
+    cfg = load_run_config(config_file, opts, any_device=True)
     weights_file, plain_file = output / "model.pth", output / "config.yaml"
     if not overwrite and (weights_file.exists() or plain_file.exists()):
         raise FileExistsError(

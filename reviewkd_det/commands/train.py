@@ -10,22 +10,26 @@ from reviewkd_det.common import entry_point, parse_run_args
 
 def train(args: argparse.Namespace) -> None:
     """One process of the run."""
+    from reviewkd_det.common.runs.lock import lock_folder
     from reviewkd_det.d2.data.checks import check_data
     from reviewkd_det.d2.runs import from_yaml
     from reviewkd_det.d2.runs.description import log_description
     from reviewkd_det.d2.runs.end import log_end, yaml_commands
-    from reviewkd_det.d2.runs.start import read_config, set_up_run
+    from reviewkd_det.d2.runs.preflight import check_run
+    from reviewkd_det.d2.runs.start import is_first_to_train, read_config, set_up_run
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
     cfg = read_config(args)
-    with set_up_run(cfg, args, cfg.OUTPUT_DIR, cfg.MODEL.DEVICE):
-        check_data(cfg, training=not args.eval_only)
-        if not args.eval_only:
-            trainer = from_yaml.build_trainer(cfg)
-            trainer.resume_or_load(resume=args.resume)
-    if args.eval_only:
-        from_yaml.evaluate_checkpoint(cfg)
-    else:
+    with lock_folder(cfg.OUTPUT_DIR, needed=is_first_to_train(args)):
+        with set_up_run(cfg, args, cfg.OUTPUT_DIR, cfg.MODEL.DEVICE):
+            check_run(cfg, training=not args.eval_only)
+            check_data(cfg, training=not args.eval_only)
+            if not args.eval_only:
+                trainer = from_yaml.build_trainer(cfg)
+                trainer.resume_or_load(resume=args.resume)
+        if args.eval_only:
+            from_yaml.evaluate_checkpoint(cfg)
+            return
         log_description(trainer.model, cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE)
         from_yaml.train(trainer, cfg)
         log_end(trainer, lambda checkpoint: yaml_commands(cfg, checkpoint))

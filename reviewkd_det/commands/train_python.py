@@ -10,22 +10,24 @@ from reviewkd_det.common import entry_point, parse_run_args
 
 def train(args: argparse.Namespace) -> None:
     """One process of the run."""
+    from reviewkd_det.common.runs.lock import lock_folder
     from reviewkd_det.d2.runs import from_python
     from reviewkd_det.d2.runs.description import log_description
     from reviewkd_det.d2.runs.end import lazy_commands, log_end
     from reviewkd_det.d2.runs.lazy_config import read_lazy_config
-    from reviewkd_det.d2.runs.start import set_up_run
+    from reviewkd_det.d2.runs.start import is_first_to_train, set_up_run
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
     cfg = read_lazy_config(args)
-    with set_up_run(cfg, args, cfg.train.output_dir, cfg.train.device):
-        from_python.check_data(cfg, training=not args.eval_only)
-        if not args.eval_only:
-            trainer = from_python.build_trainer(cfg)
-            trainer.resume_or_load(resume=args.resume)
-    if args.eval_only:
-        from_python.evaluate_checkpoint(cfg)
-    else:
+    with lock_folder(cfg.train.output_dir, needed=is_first_to_train(args)):
+        with set_up_run(cfg, args, cfg.train.output_dir, cfg.train.device):
+            from_python.check_data(cfg, training=not args.eval_only)
+            if not args.eval_only:
+                trainer = from_python.build_trainer(cfg)
+                trainer.resume_or_load(resume=args.resume)
+        if args.eval_only:
+            from_python.evaluate_checkpoint(cfg)
+            return
         log_description(trainer.model, (cfg.model.get("teacher") or {}).get("config_file", ""))
         trainer.train()
         log_end(trainer, lambda checkpoint: lazy_commands(args, cfg, checkpoint))

@@ -17,6 +17,7 @@ from reviewkd_det.core.pairing import pair_by_name, pair_from_coarsest
 from reviewkd_det.core.registry import default_method, find_method, register, registered_methods
 from reviewkd_det.core.rows import RowMethod
 from reviewkd_det.core.settings import SettingError, Settings, setting
+from reviewkd_det.core.training_step import is_training_step, without_traces
 from reviewkd_det.core.weighted import Weighted, warmup_factor
 from reviewkd_det.core.widen import widen
 
@@ -48,6 +49,7 @@ __all__ = [
     "distillation_loss",
     "find_method",
     "hierarchical_context_loss",
+    "is_training_step",
     "match_size",
     "pair_by_name",
     "pair_from_coarsest",
@@ -56,4 +58,5 @@ __all__ = [
     "setting",
     "warmup_factor",
     "widen",
+    "without_traces",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from reviewkd_det.core.training_step import is_training_step
 from reviewkd_det.core.widen import widen
 
 __all__ = ["LevelScale"]
@@ -22,11 +23,11 @@ class LevelScale(nn.Module):
 
     While it measures, the root mean square so far is used, so each level of the first batch
     leaves with a mean square of 1. What was measured is in the state dict. Processes of a
-    distributed run measure together.
+    distributed run measure together. Only training steps are measured, see `is_training_step`.
 
     Args:
         levels: L.
-        batches: number of batches that are measured, in training mode only.
+        batches: number of batches that are measured.
         names: names of the levels, for the log; empty says nothing there.
 
     Raises:
@@ -73,7 +74,7 @@ class LevelScale(nn.Module):
         """
         if len(levels) != len(self.mean_square):
             raise ValueError(f"levels must number {len(self.mean_square)}; got {len(levels)}")
-        if self.training and not self._is_fixed:
+        if is_training_step(self) and not self._is_fixed:
             self._measure(levels)
         return [widen(level) / scale for level, scale in zip(levels, self.scales, strict=True)]
 

@@ -12,7 +12,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data.build import _train_loader_from_config
 from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
-from detectron2.engine import HookBase, hooks
+from detectron2.engine import HookBase, SimpleTrainer, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import coco_evaluation
 
@@ -27,8 +27,11 @@ __all__ = [
     "url_query",
 ]
 
-# Methods that a subclass of ours overrides, in the order in which `load` calls them.
-OVERRIDDEN = {DetectionCheckpointer: ("_load_file", "_load_model", "_log_incompatible_keys")}
+# Methods that a subclass of ours overrides, in the order in which `load` or a step calls them.
+OVERRIDDEN: dict[type, tuple[str, ...]] = {
+    DetectionCheckpointer: ("_load_file", "_load_model", "_log_incompatible_keys"),
+    SimpleTrainer: ("_write_metrics",),
+}
 
 
 def builtin_coco_names() -> list[str]:

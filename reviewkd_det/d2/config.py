@@ -86,12 +86,15 @@ def add_run_config(cfg: CfgNode) -> None:
     cfg.DATASETS.IMAGE_FOLDERS = []
     # Evaluate with faster-coco-eval: the same AP as pycocotools' in less time.
     cfg.TEST.FAST_COCO_EVAL = False
-    # The result whose highest value, at the evaluations of TEST.EVAL_PERIOD, makes model_best.pth.
+    # The result whose highest value, at the evaluations of TEST.EVAL_PERIOD, makes model_best.pth;
+    # of the first of several test sets, unless it names one, as in "my_val/bbox/AP".
     cfg.TEST.BEST_METRIC = "bbox/AP"
     # "SGD", Detectron2's own, or "AdamW", which ignores MOMENTUM and NESTEROV.
     cfg.SOLVER.OPTIMIZER = "SGD"
     # How many of the checkpoints of SOLVER.CHECKPOINT_PERIOD stay, the newest; 0 keeps all.
     cfg.SOLVER.CHECKPOINTS_TO_KEEP = 0
+    # Let --resume go on with another teacher or other training data than the run has had.
+    cfg.SOLVER.RESUME_WITH_CHANGES = False
 
 
 def get_config() -> CfgNode:

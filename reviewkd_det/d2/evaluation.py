@@ -1,4 +1,7 @@
-"""COCO evaluation with faster-coco-eval, which gives pycocotools' numbers in less time."""
+"""COCO evaluation: of as many detections as a detector gives, and with faster-coco-eval.
+
+The latter gives pycocotools' numbers in less time, where an image counts no more than 100.
+"""
 
 from typing import Any
 
@@ -6,7 +9,26 @@ from detectron2.evaluation import COCOEvaluator
 
 from reviewkd_det.d2.compat import counted_by
 
-__all__ = ["FastCOCOEvaluator", "fast_coco_eval"]
+__all__ = ["FastCOCOEvaluator", "counted_detections", "fast_coco_eval"]
+
+COCO_DETECTIONS = 100  # of an image, which COCO counts
+ALL_DETECTIONS = 10_000  # more than a detector gives for an image
+
+
+def counted_detections(per_image: int) -> int | None:
+    """How many detections of an image count, as `COCOEvaluator` takes it.
+
+    COCO's own 100 would leave out the others of a detector that gives more.
+
+    Args:
+        per_image: detections that the detector gives for an image; negative for all.
+
+    Returns:
+        Their number; None for COCO's own.
+    """
+    if per_image < 0:
+        return ALL_DETECTIONS
+    return per_image if per_image > COCO_DETECTIONS else None
 
 
 def fast_coco_eval() -> type[Any]:

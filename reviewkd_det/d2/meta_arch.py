@@ -15,7 +15,14 @@ from reviewkd_det.common.config.aliases import move_aliases
 from reviewkd_det.common.config.methods import own_settings
 from reviewkd_det.common.distill.build import build_methods, needs_of, plan_methods
 from reviewkd_det.common.distill.ratio import log_ratios
-from reviewkd_det.core import FrozenTeacher, Need, Weighted, find_method
+from reviewkd_det.core import (
+    FrozenTeacher,
+    Need,
+    Weighted,
+    find_method,
+    is_training_step,
+    without_traces,
+)
 from reviewkd_det.d2.config import ALIASES, get_config, plain_config
 from reviewkd_det.d2.reading.images import shrink_to_fit
 from reviewkd_det.d2.reading.taps import only_call, tapped
@@ -73,6 +80,7 @@ class DistilledDetector(nn.Module):
         self.methods = nn.ModuleDict()
         self.weighted: dict[str, Weighted] = {}
         self.levels: tuple[str, ...] = ()
+        self.step = 0  # of the training, for the warm-ups
         if not methods:
             return
         if teacher is None:
@@ -117,49 +125,69 @@ class DistilledDetector(nn.Module):
         }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """Call the student; in training, add the methods' losses to its own.
+        """Call the student; in training mode, add the methods' losses to its own.
+
+        A call in training mode that is no training step, under `torch.no_grad()`, gives the losses
+        of the last step's warm-up, leaves no trace in the methods and the log, and needs no
+        `EventStorage`.
 
         Args:
             batched_inputs: Detectron2's standard input; in training some may be `unlabeled`.
 
         Returns:
-            A dict of losses in training, the student's predictions otherwise.
+            A dict of losses in training mode, the student's predictions otherwise.
 
         Raises:
             RuntimeError: the student did not call its backbone exactly once.
         """
         if not self.training:
             return self.student(batched_inputs)
+        if not is_training_step(self):
+            with EventStorage(self.step), without_traces(self.methods):
+                own, distilled, _ = self._losses(batched_inputs)
+            return {**own, **distilled}
+        own, distilled, parts = self._losses(batched_inputs)
+        if self.methods:
+            _log_parts(parts, get_event_storage())
+            self._log_ratios(own, distilled)
+        return {**own, **distilled}
+
+    def _losses(self, batched_inputs: list[dict[str, Any]]) -> tuple[Losses, Losses, Losses]:
+        """The student's own losses, those of the methods, and the latter's parts by level."""
         labeled = [x for x in batched_inputs if not x.get("unlabeled")]
         if not self.methods:
-            return self.student(labeled)
+            return self.student(labeled), {}, {}
         assert self.teacher is not None
         unlabeled = [x["image"] for x in batched_inputs if x.get("unlabeled")]
         with (
             tapped(self.student, self._taps) as calls,
             joined_backbone(self.student, unlabeled) as backbone_calls,
         ):
-            losses = dict(self.student(labeled))
+            own = dict(self.student(labeled))
         backbone = only_call({"backbone": backbone_calls}, "backbone")
         images = [x["image"] for x in labeled]
         images += [shrink_to_fit(x, backbone.size) for x in unlabeled]
         teacher_levels = self.teacher(images, backbone.size)
         views = read_views(self.levels, backbone, calls, self.teacher, teacher_levels)
-        storage = get_event_storage()
+        if is_training_step(self):
+            self.step = get_event_storage().iter
         distilled: Losses = {}
         parts: Losses = {}
         for name, weighted in self.weighted.items():
-            found = weighted.method(*views)
-            shares = weighted.factor(storage.iter) * torch.stack(list(found.values()))  # (parts,)
-            distilled[name] = shares.sum()
+            key, found = f"loss_{name.lower()}", weighted.method(*views)
+            shares = weighted.factor(self.step) * torch.stack(list(found.values()))  # (parts,)
+            distilled[key] = shares.sum()
             named = zip(found, shares.detach(), strict=True)
-            parts |= {f"loss_{name.lower()}/{part}": share for part, share in named if part}
-        _log_parts(parts, storage)
-        if storage.iter == max(weighted.warmup_steps for weighted in self.weighted.values()):
-            own = float(sum(loss.detach() for loss in losses.values()))
-            values = {name: float(loss.detach()) for name, loss in distilled.items()}
-            log_ratios(own, values, self.weighted, KEY, logger)
-        return {**losses, **{f"loss_{name.lower()}": loss for name, loss in distilled.items()}}
+            parts |= {f"{key}/{part}": share for part, share in named if part}
+        return own, distilled, parts
+
+    def _log_ratios(self, own: Losses, distilled: Losses) -> None:
+        """Once, in the first step in which all methods have their full weight."""
+        if self.step == max(weighted.warmup_steps for weighted in self.weighted.values()):
+            total = float(sum(loss.detach() for loss in own.values()))
+            losses = {name: distilled[f"loss_{name.lower()}"] for name in self.weighted}
+            values = {name: float(loss.detach()) for name, loss in losses.items()}
+            log_ratios(total, values, self.weighted, KEY, logger)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The student's state dict."""

@@ -50,7 +50,7 @@ def load_run(name: str, folder: Path) -> LoadedRun:
         FileNotFoundError: the folder has no config or checkpoint, or the teacher's are gone.
         ValueError: the checkpoint is not that of the config.
     """
-    cfg = load_run_config(str(folder / "config.yaml"), [])
+    cfg = load_run_config(str(folder / "config.yaml"), [], any_device=True)
     settings = cfg.MODEL.DISTILL
     is_distilled = cfg.MODEL.META_ARCHITECTURE == "DistilledDetector"
     # Without its teacher a method can be known by its settings alone.

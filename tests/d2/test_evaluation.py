@@ -7,14 +7,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.structures import Boxes, Instances
 
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data import register_coco_format
 from reviewkd_det.d2.data.checks import check_data
-from reviewkd_det.d2.evaluation import FastCOCOEvaluator, fast_coco_eval
+from reviewkd_det.d2.evaluation import FastCOCOEvaluator, counted_detections, fast_coco_eval
 from reviewkd_det.d2.runs import from_yaml
 from tests.d2 import scenes, tiny
 
@@ -204,3 +204,27 @@ def test_without_the_package_the_key_is_refused_before_a_training(tmp_path, monk
         from_yaml.build_evaluator(cfg, name)
     cfg.TEST.FAST_COCO_EVAL = False
     check_data(cfg, training=True)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_more_than_100_detections_of_an_image_count(tmp_path, fast):
+    if fast:
+        pytest.importorskip("faster_coco_eval")
+    name, cfg = student(tmp_path, fast)
+    cfg.TEST.DETECTIONS_PER_IMAGE = 300
+    boxes = np.array([[x, y, x + 9, y + 9] for x in range(0, 200, 10) for y in range(0, 150, 10)])
+    content = json.loads((tmp_path / "scenes.json").read_text())
+    content["images"] = [{"id": 1, "file_name": "0.png", "height": HEIGHT, "width": WIDTH}]
+    content["annotations"] = [annotation(i + 1, 1, box, 0, False) for i, box in enumerate(boxes)]
+    (tmp_path / "scenes.json").write_text(json.dumps(content))
+    DatasetCatalog.get(name)
+    found = [detections(boxes, [0] * len(boxes), np.linspace(1, 0.1, len(boxes)))]
+    results = evaluate(from_yaml.build_evaluator(cfg, name), found)
+    for task in ("bbox", "segm"):
+        assert results[task]["AP"] == results[task]["AP50"] == pytest.approx(100)
+        assert results[task]["AP-class 0"] == pytest.approx(100)
+
+
+def test_fewer_detections_are_counted_as_ever_and_all_where_there_is_no_limit():
+    assert [counted_detections(number) for number in (0, 20, 100, 101)] == [None, None, None, 101]
+    assert counted_detections(-1) >= 1000

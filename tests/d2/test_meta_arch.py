@@ -302,3 +302,26 @@ def test_methods_need_a_teacher_and_a_backbone(tmp_path):
         DistilledDetector(student=model.student, methods={"ReviewKD": {}})
     with pytest.raises(ValueError, match="module named 'backbone'; got Linear"):
         wrapped_around(torch.nn.Linear(1, 1), model)
+
+
+def test_a_pass_without_gradients_needs_no_storage_and_leaves_no_trace(tmp_path, caplog):
+    _, model = make(tmp_path, REVIEWKD={"TEACHER_SCALE": "rms", "MID_CHANNELS": 12})
+    model.train()
+    before = copy.deepcopy(model.methods.state_dict())
+    caplog.clear()
+    with torch.no_grad():
+        probed = model(tiny.batch())
+        with EventStorage(0) as storage:  # as precise batch statistics have one
+            model(tiny.batch())
+    assert probed["loss_reviewkd"].isfinite()
+    assert storage.latest() == {}
+    assert not caplog.records
+    assert all(torch.equal(value, before[name]) for name, value in model.methods.named_buffers())
+    model.weighted["ReviewKD"] = model.weighted["ReviewKD"]._replace(warmup_steps=4)
+    step(model, tiny.batch(), iteration=0)
+    step(model, tiny.batch(), iteration=2)  # the warm-up is half done, and stays so
+    assert int(model.methods["ReviewKD"].teacher_scale.measured) == 2
+    with torch.no_grad():
+        half = model(tiny.batch())["loss_reviewkd"]
+        model.step = 4
+        assert model(tiny.batch())["loss_reviewkd"] == pytest.approx(2 * half.item(), rel=1e-4)

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from fvcore.common.config import CfgNode
 
+from reviewkd_det.common.config.numbers import whole_numbers_as_floats
 from reviewkd_det.common.console.arguments import check_config_file
 
 __all__ = ["files_with_bases", "merge_file", "merge_options"]
@@ -25,7 +26,7 @@ def merge_file(cfg: CfgNode, config_file: str | Path) -> list[tuple[Path, dict[s
     Args:
         cfg: declares every known key; changed in place.
         config_file: a YAML file, with `_BASE_` as in fvcore and Detectron2; it is read as data
-            only, so `!!python` tags are refused.
+            only, so `!!python` tags are refused. A whole number stands for a float as well.
 
     Returns:
         The file and all its local bases with their contents, the file itself last.
@@ -99,7 +100,8 @@ def _merge(cfg: CfgNode, merge: Callable[[], None], source: object) -> None:
     """Call `merge`, turning what yacs raises into one sentence that names the key."""
     before = dict(_items(cfg))
     try:
-        merge()
+        with whole_numbers_as_floats():
+            merge()
     except YACS_ERRORS as error:
         unknown = re.search(r"Non-existent (?:config )?key: ([\w.]+)", str(error))
         if unknown is None:

@@ -61,7 +61,7 @@ def parse_before_options(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse a command line whose rest is `opts`, and refuse a flag that stands among these."""
     args = parser.parse_args()
     for word in args.opts:
-        if word.startswith("--") and word != "--":
+        if (word.startswith("--") and word != "--") or word == "-h":
             parser.error(f"{word} must stand before all KEY VALUE pairs; got it after one")
     return args
 

@@ -22,14 +22,14 @@ Commands = Mapping[str, str]
 
 
 def log_end(trainer: Trainer, commands: Callable[[str], Commands]) -> None:
-    """Log the result of a run in the main process.
+    """Log the result of a run in the main process, unless there was nothing to train.
 
     Args:
         trainer: trainer that has trained.
         commands: function from the path of the last checkpoint to the command lines that use it, by
             what they are for.
     """
-    if not comm.is_main_process():
+    if trainer.is_finished or not comm.is_main_process():
         return
     folder = trainer.settings.output_dir
     last = last_checkpoint(folder)

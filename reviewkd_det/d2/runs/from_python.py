@@ -1,14 +1,15 @@
 """A run's parts from a Python config (LazyConfig), with Detectron2's own conventions."""
 
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.config import instantiate
 from detectron2.data import build_detection_train_loader
-from detectron2.evaluation import DatasetEvaluator
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from detectron2.solver import LRMultiplier
 from detectron2.utils import comm
 from detectron2.utils.registry import locate
@@ -20,7 +21,11 @@ from reviewkd_det.d2.data import check_evaluable
 from reviewkd_det.d2.data.checks import check_class_count, check_known
 from reviewkd_det.d2.data.own_loader import OwnLoader
 from reviewkd_det.d2.data.training import build_stream_loader
+from reviewkd_det.d2.evaluation import FastCOCOEvaluator, counted_detections
+from reviewkd_det.d2.runs.batch_statistics import TrainImages, check_batch_statistics
+from reviewkd_det.d2.runs.best_metric import find_best_metric
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
+from reviewkd_det.d2.runs.preflight import check_schedule
 from reviewkd_det.d2.runs.trainer import Parts, RunSettings, Trainer, TrainLoader
 from reviewkd_det.d2.teacher.source import read_teacher
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
@@ -29,9 +34,12 @@ from reviewkd_det.d2.weights.inherit import inherit
 __all__ = ["build_train_loader", "build_trainer", "check_data", "evaluate_checkpoint"]
 
 TRAIN_NAMES, TEST_NAMES = "dataloader.train.dataset.names", "dataloader.test.dataset.names"
+BATCH = "dataloader.train.total_batch_size"
 STREAMED = {  # what of Detectron2's arguments a stream of batches takes
     "dataset", "mapper", "sampler", "total_batch_size", "aspect_ratio_grouping", "num_workers",
 }  # fmt: skip
+# Where Detectron2's detectors have the number of their detections of an image.
+DETECTIONS = ("roi_heads.box_predictor.test_topk_per_image", "max_detections_per_image")
 ADVICE = "register your own with reviewkd_det.d2.data.register_coco_format"
 
 
@@ -50,8 +58,10 @@ def build_trainer(cfg: Any) -> Trainer:
     optimizer = instantiate(cfg.optimizer)
     train_loader = build_train_loader(cfg.dataloader.train)
     _check_classes(cfg, TRAIN_NAMES)
+    check_batch_statistics(model, _train_images(cfg))
     scheduler = instantiate(cfg.lr_multiplier)
     if isinstance(scheduler, ParamScheduler):
+        check_schedule(scheduler, cfg.train.max_iter, "lr_multiplier")
         scheduler = LRMultiplier(optimizer, scheduler, cfg.train.max_iter)
     has_evaluator = "evaluator" in cfg.dataloader
     parts = Parts(
@@ -63,7 +73,7 @@ def build_trainer(cfg: Any) -> Trainer:
         start_new=lambda student: _inherit(cfg, student),
         ddp=cfg.train.ddp,
     )
-    return Trainer(parts, _settings(cfg.train))
+    return Trainer(parts, _settings(cfg.train, _names(cfg, TEST_NAMES)))
 
 
 def build_train_loader(train: Any) -> TrainLoader:
@@ -139,8 +149,33 @@ def _check_classes(cfg: Any, key: str) -> None:
 def _test_sets(cfg: Any) -> Iterator[tuple[str, Any, DatasetEvaluator]]:
     if cfg.dataloader.evaluator.get("output_dir", "") is None:
         cfg.dataloader.evaluator.output_dir = str(Path(cfg.train.output_dir, "inference"))
+    _count_all_detections(cfg)
     name = ", ".join(_names(cfg, TEST_NAMES)) or "dataloader.test"
     yield name, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+
+
+def _train_images(cfg: Any) -> TrainImages:
+    edge, longest = 0, sys.maxsize
+    for augmentation in OmegaConf.select(cfg, "dataloader.train.mapper.augmentations") or ():
+        lengths = augmentation.get("short_edge_length")
+        if lengths is not None:
+            edge = lengths if isinstance(lengths, int) else min(lengths)
+            longest = augmentation.get("max_size") or longest
+    total = cfg.dataloader.train.get("total_batch_size") or 2 * comm.get_world_size()
+    return TrainImages(BATCH, total, edge, longest, _names(cfg, TRAIN_NAMES))
+
+
+def _count_all_detections(cfg: Any) -> None:
+    """Let a `COCOEvaluator` that is not told otherwise count what the student may detect."""
+    target = cfg.dataloader.evaluator.get("_target_")
+    kind = locate(target) if isinstance(target, str) else target
+    told = cfg.dataloader.evaluator.get("max_dets_per_image") is not None
+    if kind not in (COCOEvaluator, FastCOCOEvaluator) or told:
+        return
+    for place in DETECTIONS:
+        per_image = OmegaConf.select(_student(cfg), place)
+        if isinstance(per_image, int) and (count := counted_detections(per_image)):
+            cfg.dataloader.evaluator.max_dets_per_image = count
 
 
 def _inherit(cfg: Any, student: nn.Module) -> None:
@@ -161,7 +196,9 @@ def _inherit(cfg: Any, student: nn.Module) -> None:
     inherit(student, state, cfg.train.inherit, "train.inherit")
 
 
-def _settings(train: Any) -> RunSettings:
+def _settings(train: Any, test_sets: Sequence[str]) -> RunSettings:
+    # All test sets are one loader's, whose results are not by set.
+    metric = find_best_metric(train.best_metric, "train.best_metric", test_sets[:1], {})
     return RunSettings(
         train.output_dir,
         train.max_iter,
@@ -171,6 +208,7 @@ def _settings(train: Any) -> RunSettings:
         checkpoint_period=train.checkpointer.period,
         checkpoints_to_keep=train.checkpointer.get("max_to_keep") or 0,
         eval_period=train.eval_period,
-        best_metric=train.best_metric,
+        best_metric=metric,
         log_period=train.log_period,
+        batch_key=BATCH,
     )

@@ -1,7 +1,7 @@
 """A run's parts from a YAML config."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,13 @@ from detectron2.utils import comm
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
+from reviewkd_det.d2.config import plain_config
 from reviewkd_det.d2.data import CheckedDatasetMapper, build_train_loader
-from reviewkd_det.d2.data.checks import check_classes
-from reviewkd_det.d2.evaluation import FastCOCOEvaluator
+from reviewkd_det.d2.data.checks import CLASS_KEYS, check_classes
+from reviewkd_det.d2.evaluation import FastCOCOEvaluator, counted_detections
+from reviewkd_det.d2.runs.augmented import evaluate_augmented, joined
+from reviewkd_det.d2.runs.batch_statistics import TrainImages, check_batch_statistics
+from reviewkd_det.d2.runs.best_metric import COCO_METRICS, find_best_metric
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
 from reviewkd_det.d2.runs.trainer import Parts, RunSettings, Trainer
 from reviewkd_det.d2.teacher.build import teacher_state
@@ -51,12 +55,14 @@ def build_trainer(cfg: CfgNode) -> Trainer:
     optimizer = build_optimizer(cfg, model)
     train_loader = build_train_loader(cfg)
     check_classes(cfg, cfg.DATASETS.TRAIN)
+    check_batch_statistics(model, _train_images(cfg))
     parts = Parts(
         model,
         optimizer,
         build_lr_scheduler(cfg, optimizer),
         train_loader,
         evaluate=lambda trained: evaluate(trained, _test_sets(cfg)),
+        evaluate_end=lambda trained: evaluate_augmented(cfg, trained, _test_sets),
         hooks=_precise_batch_norm(cfg, model),
         start_new=lambda student: _inherit(cfg, student),
     )
@@ -66,7 +72,7 @@ def build_trainer(cfg: CfgNode) -> Trainer:
 def train(trainer: Trainer, cfg: CfgNode) -> None:
     """Train, and compare with the results that `TEST.EXPECTED_RESULTS` asks for."""
     results = trainer.train()
-    if cfg.TEST.EXPECTED_RESULTS and comm.is_main_process():
+    if cfg.TEST.EXPECTED_RESULTS and comm.is_main_process() and not trainer.is_finished:
         verify_results(cfg, results)
 
 
@@ -79,6 +85,7 @@ def evaluate_checkpoint(cfg: CfgNode) -> dict[str, Any]:
     model = build_model(cfg)
     VerifiedCheckpointer(model, key="MODEL.WEIGHTS").load(cfg.MODEL.WEIGHTS)
     results = evaluate(model, _test_sets(cfg))
+    results = joined(results, evaluate_augmented(cfg, model, _test_sets))
     if comm.is_main_process():
         verify_results(cfg, results)
         write_json(Path(cfg.OUTPUT_DIR, "results.json"), results)
@@ -136,7 +143,11 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
             f"whose evaluator_type is {kind}"
         )
     evaluator = FastCOCOEvaluator if cfg.TEST.FAST_COCO_EVAL else COCOEvaluator
-    return evaluator(dataset_name, output_dir=str(Path(cfg.OUTPUT_DIR, "inference")))
+    return evaluator(
+        dataset_name,
+        output_dir=str(Path(cfg.OUTPUT_DIR, "inference")),
+        max_dets_per_image=counted_detections(cfg.TEST.DETECTIONS_PER_IMAGE),
+    )
 
 
 def _test_sets(cfg: CfgNode) -> Iterator[tuple[str, Any, COCOEvaluator]]:
@@ -161,6 +172,29 @@ def _inherit(cfg: CfgNode, student: nn.Module) -> None:
         inherit(student, teacher_state(cfg), parts)
 
 
+def _train_images(cfg: CfgNode) -> TrainImages:
+    unlabeled = cfg.SOLVER.UNLABELED_PER_BATCH if cfg.MODEL.DISTILL.METHODS else 0
+    return TrainImages(
+        "SOLVER.IMS_PER_BATCH",
+        cfg.SOLVER.IMS_PER_BATCH + (unlabeled if cfg.DATASETS.UNLABELED else 0),
+        0 if cfg.INPUT.CROP.ENABLED else min(cfg.INPUT.MIN_SIZE_TRAIN),
+        cfg.INPUT.MAX_SIZE_TRAIN,
+        cfg.DATASETS.TRAIN,
+    )
+
+
+def _tasks(cfg: CfgNode) -> dict[str, Collection[str]]:
+    """The results that evaluations will have; empty where those are not known or not compared."""
+    if not cfg.TEST.EVAL_PERIOD or not cfg.DATASETS.TEST:
+        return {}
+    kinds = {MetadataCatalog.get(name).get("evaluator_type") for name in cfg.DATASETS.TEST}
+    if kinds != {"coco"} or plain_config(cfg).MODEL.META_ARCHITECTURE not in CLASS_KEYS:
+        return {}
+    masks, keypoints = cfg.MODEL.MASK_ON, cfg.MODEL.KEYPOINT_ON
+    tasks = ["bbox", *["segm"] * masks, *["keypoints"] * keypoints]
+    return {task: COCO_METRICS[task] for task in tasks}
+
+
 def _settings(cfg: CfgNode) -> RunSettings:
     return RunSettings(
         cfg.OUTPUT_DIR,
@@ -171,5 +205,7 @@ def _settings(cfg: CfgNode) -> RunSettings:
         checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
         checkpoints_to_keep=cfg.SOLVER.CHECKPOINTS_TO_KEEP,
         eval_period=cfg.TEST.EVAL_PERIOD,
-        best_metric=cfg.TEST.BEST_METRIC,
+        best_metric=find_best_metric(
+            cfg.TEST.BEST_METRIC, "TEST.BEST_METRIC", cfg.DATASETS.TEST, _tasks(cfg)
+        ),
     )

@@ -13,7 +13,7 @@ from reviewkd_det.common.runs.run_command import run_command
 from reviewkd_det.common.runs.stopping import StopRequest
 from reviewkd_det.d2.runs.checkpointer import BEST, FINAL, StudentCheckpointer
 
-__all__ = ["BestCheckpoint", "SaveState"]
+__all__ = ["BestCheckpoint", "LRScheduler", "SaveState"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,22 @@ class BestCheckpoint(hooks.BestCheckpointer):
     def load_state_dict(self, state: dict[str, float | int | None]) -> None:
         """Restore what `state_dict` returned."""
         self.best_metric, self.best_iter = state["best_metric"], state["best_iter"]
+
+
+class LRScheduler(hooks.LRScheduler):
+    """Detectron2's hook, which after the last step asks for a rate that nothing uses.
+
+    A schedule that is not defined at its end, 1.0, raises there; that would lose the training. The
+    name is Detectron2's, since checkpoints hold the state of a hook by the name of its class.
+    """
+
+    def after_step(self) -> None:
+        """Log the rate of the step and set that of the next one."""
+        try:
+            super().after_step()
+        except Exception:
+            if self.trainer.iter + 1 < self.trainer.max_iter:
+                raise
 
 
 class SaveState(HookBase):

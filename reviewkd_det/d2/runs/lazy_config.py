@@ -1,15 +1,17 @@
 """Reading a Python config (LazyConfig) of a run."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.config import LazyConfig
 from omegaconf import OmegaConf
 
 from reviewkd_det.d2.data import use_for_builtin_coco
-from reviewkd_det.d2.runs.start import find_last_checkpoint, find_seed, refuse_another_run
+from reviewkd_det.d2.runs.device import usable_device
+from reviewkd_det.d2.runs.evaluated import find_evaluated
+from reviewkd_det.d2.runs.preflight import check_pictures
+from reviewkd_det.d2.runs.resuming import settle_python_resume
+from reviewkd_det.d2.runs.start import find_seed, note, refuse_another_run
 
 __all__ = ["read_lazy_config"]
 
@@ -19,6 +21,7 @@ DEFAULTS = {
     "seed": -1,  # of every random choice; -1 draws one
     "best_metric": "bbox/AP",  # result whose highest value makes model_best.pth
     "inherit": [],  # parts of the student that start with the teacher's weights
+    "resume_with_changes": False,  # go on with another teacher or other training data
 }
 KINDS = {
     "train.device": str,
@@ -26,6 +29,7 @@ KINDS = {
     "train.output_dir": str,
     "train.seed": int,
     "train.best_metric": str,
+    "train.resume_with_changes": bool,
 }
 
 
@@ -45,15 +49,23 @@ def read_lazy_config(args: argparse.Namespace) -> Any:
         if not isinstance(value, kind):
             raise ValueError(f"{key} must be of type {kind.__name__}; got {value!r}")
     train = cfg.train
-    if train.device.startswith("cuda") and not torch.cuda.is_available():
-        train.device = "cpu"
+    train.device = usable_device(train.device, "train.device")
+    if not args.eval_only:
+        for key in ("model.vis_period", "model.student.vis_period"):
+            check_pictures(OmegaConf.select(cfg, key, default=0) or 0, key)
     if train.amp.enabled and train.device == "cpu":
         raise ValueError("train.amp.enabled must be False on the CPU; got True")
     if args.eval_only:
-        if args.resume:
-            train.init_checkpoint = find_last_checkpoint(train.output_dir)
-        train.output_dir = str(Path(train.output_dir, "evaluation"))
-    elif not (args.resume or args.overwrite):
+        given = [option.partition("=")[0] for option in args.opts]
+        weights = "train.init_checkpoint", train.init_checkpoint
+        output = "train.output_dir", train.output_dir
+        found = find_evaluated(args.config_file, given, weights, output, resume=args.resume)
+        train.init_checkpoint, train.output_dir = found.weights, found.output_dir
+        note(args, found.line, is_warning=found.is_warning)
+    elif args.resume:
+        if (settled := settle_python_resume(cfg)) is not None and settled.warning:
+            note(args, settled.warning, is_warning=True)
+    elif not args.overwrite:
         refuse_another_run(train.output_dir)
     train.seed = find_seed(train.seed, train.output_dir, "train.seed", resume=args.resume)
     return cfg

@@ -24,13 +24,16 @@ from reviewkd_det.d2.data import (
     register_image_folder,
     use_for_builtin_coco,
 )
-from reviewkd_det.d2.runs.checkpointer import last_checkpoint
+from reviewkd_det.d2.runs.device import usable_device
+from reviewkd_det.d2.runs.evaluated import find_evaluated
 from reviewkd_det.d2.runs.launch import pass_to_children
+from reviewkd_det.d2.runs.resuming import settle_yaml_resume
 
 __all__ = [
-    "find_last_checkpoint",
     "find_seed",
+    "is_first_to_train",
     "load_run_config",
+    "note",
     "read_config",
     "refuse_another_run",
     "run",
@@ -79,13 +82,26 @@ def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) ->
         )
 
 
-def load_run_config(config_file: str, opts: list[str]) -> CfgNode:
+def load_run_config(config_file: str, opts: list[str], *, any_device: bool = False) -> CfgNode:
     """Read a config for this machine and register the data that it names.
 
-    Without a GPU, `MODEL.DEVICE` becomes "cpu".
+    Without a GPU, "cuda" as `MODEL.DEVICE` becomes "cpu".
+
+    Args:
+        config_file: the config file.
+        opts: alternating keys and values.
+        any_device: whether a device that this machine lacks becomes "cpu", as for what was trained
+            on another one.
+
+    Raises:
+        ValueError: the machine has no such device, or see `load_config`.
     """
     cfg = load_config(config_file, opts, import_code=True)
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+    try:
+        cfg.MODEL.DEVICE = usable_device(cfg.MODEL.DEVICE, "MODEL.DEVICE")
+    except ValueError:
+        if not any_device:
+            raise
         cfg.MODEL.DEVICE = "cpu"
     use_for_builtin_coco()
     for key, parts, register in NAMED_DATA:
@@ -110,22 +126,30 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     """Read the config that the arguments name, and guard its output folder; write nothing.
 
     To evaluate is to use the student alone, in `OUTPUT_DIR/evaluation`, so the training run keeps
-    its own config, log and predictions; with --resume it is the run's last checkpoint.
+    its own config, log and predictions; `find_evaluated` chooses the checkpoint. A run that goes on
+    keeps what comes with its checkpoint, see `settle_yaml_resume`.
 
     Raises:
         FileExistsError: the folder holds another run, and neither --resume nor --overwrite is
             given.
-        ValueError: automatic mixed precision is asked for without a GPU.
+        FileNotFoundError: what is to be evaluated has no checkpoint.
+        ValueError: automatic mixed precision is asked for without a GPU, or a run would go on with
+            another teacher or other data.
     """
     cfg = load_run_config(args.config_file, args.opts)
     if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
         raise ValueError("SOLVER.AMP.ENABLED must be False on the CPU; got True")
     if args.eval_only:
         cfg.MODEL.DISTILL.METHODS = ()
-        if args.resume:
-            cfg.MODEL.WEIGHTS = find_last_checkpoint(cfg.OUTPUT_DIR)
-        cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, "evaluation"))
-    elif not (args.resume or args.overwrite):
+        weights, output = ("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS), ("OUTPUT_DIR", cfg.OUTPUT_DIR)
+        given = args.opts[::2]
+        found = find_evaluated(args.config_file, given, weights, output, resume=args.resume)
+        cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = found.weights, found.output_dir
+        note(args, found.line, is_warning=found.is_warning)
+    elif args.resume:
+        if (settled := settle_yaml_resume(cfg)) is not None and settled.warning:
+            note(args, settled.warning, is_warning=True)
+    elif not args.overwrite:
         refuse_another_run(cfg.OUTPUT_DIR)
     cfg.SEED = find_seed(cfg.SEED, cfg.OUTPUT_DIR, "SEED", resume=args.resume)
     cfg.freeze()
@@ -142,12 +166,15 @@ def set_up_run(cfg: Any, args: argparse.Namespace, output_dir: str, device: str)
     saved = Path(output_dir, "config.yaml")
     before = saved.read_bytes() if saved.is_file() else None
     old_files = _run_files(output_dir) if args.overwrite and comm.is_main_process() else []
+    notes = vars(args).pop("notes", ())
     default_setup(cfg, args)
     keep_tracebacks_in(output_dir)
     if device == "cpu" and comm.get_world_size() > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // comm.get_world_size()))
     setup_logger(output_dir, distributed_rank=comm.get_rank(), name="reviewkd_det")
     _keep_tracebacks_off_the_terminal()
+    for level, line in notes:
+        logging.getLogger(__name__).log(level, "%s", line)
     if device == "cpu":
         keep_freed_memory()
         logging.getLogger(__name__).info("Running on the CPU")
@@ -166,6 +193,11 @@ def set_up_run(cfg: Any, args: argparse.Namespace, output_dir: str, device: str)
         write_run_record(output_dir, sys.argv, comm.get_world_size(), resume=args.resume)
 
 
+def is_first_to_train(args: argparse.Namespace) -> bool:
+    """Whether this is the process of a training that stands for all its processes."""
+    return not args.eval_only and comm.is_main_process()
+
+
 def find_seed(seed: int, output_dir: str, key: str, *, resume: bool) -> int:
     """The seed of a run: its own, that of the run to resume, or one drawn for all processes.
 
@@ -181,16 +213,10 @@ def find_seed(seed: int, output_dir: str, key: str, *, resume: bool) -> int:
     return comm.shared_random_seed() if seed < 0 else seed
 
 
-def find_last_checkpoint(output_dir: str) -> str:
-    """The checkpoint that --resume means.
-
-    Raises:
-        FileNotFoundError: the folder has none.
-        ValueError: none is whole.
-    """
-    if not (path := last_checkpoint(output_dir)):
-        raise FileNotFoundError(f"--resume must find a checkpoint; got none in '{output_dir}'")
-    return path
+def note(args: argparse.Namespace, line: str, *, is_warning: bool = False) -> None:
+    """Remember a line of a command for its log, which is not open yet."""
+    level = logging.WARNING if is_warning else logging.INFO
+    args.notes = [*getattr(args, "notes", ()), (level, line)]
 
 
 def refuse_another_run(output_dir: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from detectron2.engine import AMPTrainer, HookBase, SimpleTrainer, default_writers, hooks
+from detectron2.engine import AMPTrainer, HookBase, default_writers, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils import comm
 from torch import nn
@@ -17,11 +17,12 @@ from torch import nn
 from reviewkd_det.common.runs.random_state import restore_random_state
 from reviewkd_det.common.tensors.memory import max_gpu_memory
 from reviewkd_det.d2.meta_arch import DistilledDetector
+from reviewkd_det.d2.runs.augmented import joined
 from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer
-from reviewkd_det.d2.runs.evaluation import write_json
-from reviewkd_det.d2.runs.hooks import BestCheckpoint, SaveState
+from reviewkd_det.d2.runs.evaluation import read_json, write_json
+from reviewkd_det.d2.runs.hooks import BestCheckpoint, LRScheduler, SaveState
 from reviewkd_det.d2.runs.launch import data_parallel, unwrapped
-from reviewkd_det.d2.runs.not_finite import describe_failures
+from reviewkd_det.d2.runs.not_finite import OwnLosses, describe_failures
 
 __all__ = ["Parts", "RunSettings", "Trainer"]
 
@@ -50,6 +51,7 @@ class Parts:
         scheduler: learning-rate scheduler of PyTorch, stepped in every iteration.
         train_loader: training batches.
         evaluate: function that returns a model's results; None never evaluates.
+        evaluate_end: function that returns further results of the trained model.
         hooks: hooks that follow the step of the scheduler.
         start_new: function that prepares the model of a new run, its initial weights loaded.
         ddp: options of `DistributedDataParallel`.
@@ -60,6 +62,7 @@ class Parts:
     scheduler: Any
     train_loader: TrainLoader
     evaluate: Callable[[nn.Module], dict[str, Any]] | None = None
+    evaluate_end: Callable[[nn.Module], dict[str, Any]] | None = None
     hooks: Sequence[HookBase] = ()
     start_new: Callable[[nn.Module], None] | None = None
     ddp: Mapping[str, Any] | None = None
@@ -80,6 +83,7 @@ class RunSettings:
         eval_period: iterations between two evaluations; 0 evaluates at the end alone.
         best_metric: result whose highest value makes `model_best.pth`.
         log_period: iterations between two lines of the log.
+        batch_key: config key of the images of a batch, for error sentences.
     """
 
     output_dir: str
@@ -92,6 +96,11 @@ class RunSettings:
     eval_period: int = 0
     best_metric: str = "bbox/AP"
     log_period: int = 20
+    batch_key: str = "SOLVER.IMS_PER_BATCH"
+
+
+class MixedStep(OwnLosses, AMPTrainer):
+    """A step in automatic mixed precision."""
 
 
 class Trainer(TrainerBase):
@@ -115,7 +124,8 @@ class Trainer(TrainerBase):
         self.train_seconds = 0.0
         self.results: dict[str, Any] | None = None
         self.start_iter, self.max_iter = 0, settings.max_iter
-        step = AMPTrainer if settings.mixed_precision else SimpleTrainer
+        self._finished_summary: Any = None
+        step = MixedStep if settings.mixed_precision else OwnLosses
         self._trainer = step(self.model, self.data_loader, self.optimizer)
         methods: Any = getattr(parts.model, "methods", None)
         self.checkpointer = StudentCheckpointer(
@@ -130,7 +140,7 @@ class Trainer(TrainerBase):
     def _build_hooks(self) -> list[HookBase]:
         """Detectron2's hooks; ours save, last, so that nothing of the iteration is lost."""
         settings, is_main = self.settings, comm.is_main_process()
-        built = [hooks.IterationTimer(), hooks.LRScheduler(), *self.parts.hooks]
+        built = [hooks.IterationTimer(), LRScheduler(), *self.parts.hooks]
         if self.parts.evaluate is not None:
             built.append(hooks.EvalHook(settings.eval_period, self._evaluate))
             if settings.eval_period > 0 and is_main:
@@ -151,14 +161,31 @@ class Trainer(TrainerBase):
         loaded = self.checkpointer.resume_or_load(self.settings.weights, resume=resume)
         if self.checkpointer.resumed:
             self.start_iter = self.iter + 1
+            self._finished_summary = self._read_finished()
         elif self.parts.start_new is not None:
             self.parts.start_new(self.checkpointer.model)
         self.data_loader.skip(self.start_iter)
         if self.checkpointer.resumed:
             restore_random_state(loaded.get("random_states", []), comm.get_rank())
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has nothing left to train, and its result is in `summary.json`."""
+        return self._finished_summary is not None
+
     def train(self) -> dict[str, Any] | None:
-        """Train, evaluate, and write `summary.json`; return the results of the evaluation."""
+        """Train, evaluate, and write `summary.json`; return the results of the evaluation.
+
+        A run that is finished already is left as it is.
+        """
+        if self.is_finished:
+            self.results = self._finished_summary["results"]
+            logging.getLogger(__name__).warning(
+                "Nothing to train: the run in %s has done %d iterations, and no more are asked "
+                "for, %d; its result stays in summary.json",
+                self.settings.output_dir, self.start_iter, self.max_iter,
+            )  # fmt: skip
+            return self.results
         super().train(self.start_iter, self.max_iter)
         if comm.is_main_process():
             self._write_summary()
@@ -184,9 +211,18 @@ class Trainer(TrainerBase):
         self._trainer.load_state_dict({k: v for k, v in inner.items() if k != "hooks"})
         self.train_seconds = state_dict.get("train_seconds", 0.0)  # Detectron2's own has none
 
+    def _read_finished(self) -> Any:
+        """The summary of the run where it has nothing left to do; else None, in every process."""
+        path = Path(self.settings.output_dir, "summary.json")
+        summary = read_json(path) if self.start_iter >= self.max_iter else {}
+        is_whole = summary.get("iterations") == self.start_iter and "results" in summary
+        return comm.all_gather(summary if is_whole else None)[0]
+
     def _evaluate(self) -> dict[str, Any]:
         assert self.parts.evaluate is not None
         self.results = self.parts.evaluate(self.model)
+        if self.parts.evaluate_end is not None and self.iter + 1 >= self.max_iter:
+            self.results = joined(self.results, self.parts.evaluate_end(self.model))
         return self.results
 
     def _write_summary(self) -> None:
@@ -194,7 +230,7 @@ class Trainer(TrainerBase):
         student = model.student if isinstance(model, DistilledDetector) else model
         path = Path(self.settings.output_dir, "summary.json")
         summary = {
-            "iterations": self.max_iter,
+            "iterations": max(self.start_iter, self.max_iter),
             "train_seconds": round(self.train_seconds, 2),
             "parameters": sum(p.numel() for p in student.parameters()),
             "max_memory_mb": max_gpu_memory(),

@@ -84,3 +84,20 @@ def test_a_bad_file_is_refused(tmp_path, content, words):
 def test_bad_options_are_refused(opts, error, words):
     with pytest.raises(error, match=words):
         merge_options(tree(), opts, "the test")
+
+
+@pytest.mark.parametrize("as_option", [True, False])
+def test_a_whole_number_stands_for_a_float_and_nothing_else_does(tmp_path, as_option):
+    def merged(value, key="RATE"):
+        cfg = CfgNode({"RATE": 0.5, "COUNT": 1})
+        if as_option:
+            merge_options(cfg, [key, str(value)])
+        else:
+            merge_file(cfg, write(tmp_path / "own.yaml", f"{key}: {value}"))
+        return cfg[key]
+
+    assert (merged(3), type(merged(3))) == (3.0, float)
+    assert merged(-2) == -2.0
+    for key, value in (("RATE", True), ("COUNT", 3.0), ("COUNT", True), ("RATE", 10**400)):
+        with pytest.raises(ValueError, match=f"must have the known types; .*key: {key}"):
+            merged(value, key)

@@ -3,10 +3,13 @@
 import pytest
 import torch
 from detectron2.data import MetadataCatalog
+from detectron2.utils import comm
+from torch import nn
 
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.data import register_coco_format
 from reviewkd_det.d2.runs.from_yaml import build_trainer
+from reviewkd_det.d2.runs.not_finite import _alone
 from tests.d2 import scenes, tiny
 
 
@@ -35,6 +38,12 @@ def spoil_at(trainer, iteration, spoil):
 @torch.no_grad()
 def break_a_weight(model):
     model.student.backbone.fpn_output3.bias[0] = float("nan")
+
+
+@torch.no_grad()
+def break_a_bias(model):
+    """Where it spoils a loss and not the proposals."""
+    model.student.roi_heads.box_predictor.bbox_pred.bias.fill_(float("nan"))
 
 
 @torch.no_grad()
@@ -83,3 +92,28 @@ def test_a_plain_student_has_no_teacher_to_tell_of(tmp_path):
         run.train()
     assert "student's largest activation is nan in p3" in str(raised.value)
     assert "teacher" not in str(raised.value)
+
+
+def test_the_process_whose_losses_they_are_tells_of_its_images(tmp_path, monkeypatch):
+    run = trainer(tmp_path, distill={"METHODS": []})
+
+    def spoil_in_the_last_of_two(model):
+        break_a_bias(model)
+        monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+        monkeypatch.setattr(comm, "get_rank", lambda: 1)
+        # Detectron2 compares in the first process alone, after all have met.
+        monkeypatch.setattr(comm, "gather", lambda _: pytest.fail("it waits for the others"))
+
+    spoil_at(run, 1, spoil_in_the_last_of_two)
+    with pytest.raises(FloatingPointError, match="in iteration 1, process 1 of 2, with ") as raised:
+        run.train()
+    assert all(x["file_name"] in str(raised.value) for x in run.data_loader.last_batch)
+
+
+def test_shared_batch_statistics_wait_for_no_other_process():
+    inputs = torch.randn(2, 3, 4, 5)
+    layer, expected = nn.SyncBatchNorm(3), nn.BatchNorm2d(3)(inputs)
+    with _alone(layer):
+        assert torch.allclose(layer(inputs), expected)
+    assert layer.training
+    assert not layer.running_mean.any()

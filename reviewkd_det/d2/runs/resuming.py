@@ -1,0 +1,111 @@
+"""What a resumed run of a detector may change, and what it keeps."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode, LazyConfig
+from omegaconf import OmegaConf
+
+from reviewkd_det.common.runs.changes import ResumeRules, Settled, saved_config, settle_changes
+from reviewkd_det.d2.runs.checkpointer import checkpoints_of
+
+__all__ = ["settle_python_resume", "settle_yaml_resume"]
+
+ALLOW = "SOLVER.RESUME_WITH_CHANGES"
+TEACHER = tuple(f"MODEL.DISTILL.TEACHER.{key}" for key in ("CONFIG_FILE", "WEIGHTS", "OPTS"))
+YAML = ResumeRules(
+    kept=(
+        *(
+            f"SOLVER.{key}"
+            for key in (
+                "BASE_LR", "BIAS_LR_FACTOR", "MOMENTUM", "NESTEROV", "OPTIMIZER", "WEIGHT_DECAY",
+                "WEIGHT_DECAY_BIAS", "WEIGHT_DECAY_NORM",
+            )
+        ),
+        "MODEL.WEIGHTS",
+        "MODEL.DISTILL.INHERIT",
+    ),
+    fixed=(*TEACHER, "DATASETS.TRAIN", "DATASETS.UNLABELED", "training data"),
+    unused=("OUTPUT_DIR", "VERSION", "SEED", "MODEL.DEVICE", "MODULES", ALLOW),
+    allow=ALLOW,
+)  # fmt: skip
+PYTHON = ResumeRules(
+    kept=("optimizer", "train.init_checkpoint", "train.inherit"),
+    fixed=(
+        *(f"model.teacher.{key}" for key in ("config_file", "weights", "opts")),
+        "dataloader.train.dataset",
+    ),
+    unused=("train.output_dir", "train.seed", "train.device", "train.resume_with_changes"),
+    allow="train.resume_with_changes",
+)  # fmt: skip
+
+
+def settle_yaml_resume(cfg: CfgNode) -> Settled | None:
+    """Compare a config with that of the run in its output folder, and keep what cannot change.
+
+    Args:
+        cfg: config of the resumed run; what the run keeps is put back in place.
+
+    Returns:
+        What has changed; None where the folder has no run to go on with.
+
+    Raises:
+        ValueError: the teacher or the training data is another one.
+    """
+    if not (saved := _saved(cfg.OUTPUT_DIR)):
+        return None
+    settled = settle_changes(_with_data(saved), _with_data(cfg), YAML)
+    values = [part for item in settled.kept.items() for part in item]
+    cfg.merge_from_list(values)
+    return settled
+
+
+def settle_python_resume(cfg: Any) -> Settled | None:
+    """As `settle_yaml_resume`, of a Python config."""
+    if not (saved := _saved(cfg.train.output_dir)):
+        return None
+    with tempfile.TemporaryDirectory() as folder:  # compared as it is saved
+        LazyConfig.save(cfg, str(Path(folder, "config.yaml")))
+        plain = saved_config(folder)
+    settled = settle_changes(saved, plain, PYTHON)
+    for key, value in settled.kept.items():
+        OmegaConf.update(cfg, key, value)
+    return settled
+
+
+def _saved(folder: str) -> Any:
+    return saved_config(folder) if checkpoints_of(Path(folder)).all() else {}
+
+
+def _with_data(config: Any) -> dict[str, Any]:
+    """A config with the files of its training sets alone, under a key of their own."""
+    tree = {key: value for key, value in config.items() if key != "DATASETS"}
+    datasets = dict(config.get("DATASETS", {}))
+    if not _methods(config):  # nothing is taught, so no teacher is read
+        model = dict(tree.get("MODEL", {}))
+        model["DISTILL"] = {k: v for k, v in model.get("DISTILL", {}).items() if k != "TEACHER"}
+        tree["MODEL"] = model
+    names = [*datasets.get("TRAIN", ()), *datasets.get("UNLABELED", ())]
+    files = {
+        str(entry[0]): list(entry[1:])
+        for value in datasets.values()
+        for entry in (value if isinstance(value, list | tuple) else ())
+        if _is_entry(entry) and entry[0] in names
+    }
+    kept = {k: v for k, v in datasets.items() if not (v and all(map(_is_entry, _listed(v))))}
+    return {**tree, "DATASETS": kept, "training data": files}
+
+
+def _methods(config: Any) -> Sequence[str]:
+    return config.get("MODEL", {}).get("DISTILL", {}).get("METHODS", ())
+
+
+def _is_entry(value: Any) -> bool:
+    """Whether a value declares a data set: its name, and where its files are."""
+    return isinstance(value, list | tuple) and len(value) > 1
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]
