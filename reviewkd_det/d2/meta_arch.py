@@ -73,6 +73,7 @@ class DistilledDetector(nn.Module):
         self.methods = nn.ModuleDict()
         self.weighted: dict[str, Weighted] = {}
         self.levels: tuple[str, ...] = ()
+        self._told_ratios = False
         if not methods:
             return
         if teacher is None:
@@ -155,7 +156,9 @@ class DistilledDetector(nn.Module):
             named = zip(found, shares.detach(), strict=True)
             parts |= {f"loss_{name.lower()}/{part}": share for part, share in named if part}
         _log_parts(parts, storage)
-        if storage.iter == max(weighted.warmup_steps for weighted in self.weighted.values()):
+        warmup = max(weighted.warmup_steps for weighted in self.weighted.values())
+        if storage.iter == warmup and not self._told_ratios:
+            self._told_ratios = True  # with the first of the batches of a step
             own = float(sum(loss.detach() for loss in losses.values()))
             values = {name: float(loss.detach()) for name, loss in distilled.items()}
             log_ratios(own, values, self.weighted, KEY, logger)

@@ -16,11 +16,14 @@ from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import OmegaConf
 from torch import nn
 
+from reviewkd_det.common.runs.trackers import flat_config
 from reviewkd_det.d2.data import check_evaluable
 from reviewkd_det.d2.data.checks import check_class_count, check_known
 from reviewkd_det.d2.data.own_loader import OwnLoader
 from reviewkd_det.d2.data.training import build_stream_loader
+from reviewkd_det.d2.runs.ema import average_of
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
+from reviewkd_det.d2.runs.options import check_options
 from reviewkd_det.d2.runs.trainer import Parts, RunSettings, Trainer, TrainLoader
 from reviewkd_det.d2.teacher.source import read_teacher
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
@@ -32,6 +35,7 @@ TRAIN_NAMES, TEST_NAMES = "dataloader.train.dataset.names", "dataloader.test.dat
 STREAMED = {  # what of Detectron2's arguments a stream of batches takes
     "dataset", "mapper", "sampler", "total_batch_size", "aspect_ratio_grouping", "num_workers",
 }  # fmt: skip
+OPTIONS = ("accumulation_steps", "ema_decay", "patience", "eval_period")
 ADVICE = "register your own with reviewkd_det.d2.data.register_coco_format"
 
 
@@ -44,11 +48,14 @@ def build_trainer(cfg: Any) -> Trainer:
     Raises:
         ValueError: a value of the config does not suit, or a data set has other classes.
     """
+    settings = _settings(cfg)
+    keys = {name: f"train.{name}" for name in OPTIONS}
+    check_options(settings, keys, evaluates="evaluator" in cfg.dataloader)
     model = instantiate(cfg.model).to(cfg.train.device)
     logging.getLogger(__name__).info("Model:\n%s", model)
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
-    train_loader = build_train_loader(cfg.dataloader.train)
+    train_loader = build_train_loader(cfg.dataloader.train, settings.accumulation_steps)
     _check_classes(cfg, TRAIN_NAMES)
     scheduler = instantiate(cfg.lr_multiplier)
     if isinstance(scheduler, ParamScheduler):
@@ -62,22 +69,33 @@ def build_trainer(cfg: Any) -> Trainer:
         evaluate=(lambda trained: evaluate(trained, _test_sets(cfg))) if has_evaluator else None,
         start_new=lambda student: _inherit(cfg, student),
         ddp=cfg.train.ddp,
+        average=average_of(model, settings.ema_decay),
     )
-    return Trainer(parts, _settings(cfg.train))
+    return Trainer(parts, settings)
 
 
-def build_train_loader(train: Any) -> TrainLoader:
+def build_train_loader(train: Any, accumulation_steps: int = 1) -> TrainLoader:
     """The training batches of `dataloader.train`.
 
     Detectron2's own loader becomes a stream that a resumed run goes on with at once; any other one
     is read again up to where the run was.
+
+    Args:
+        train: section of the config.
+        accumulation_steps: batches of an optimiser step, which `total_batch_size` counts the images
+            of. A loader of the config's own gives batches as it likes.
     """
     target = train.get("_target_")
     target = locate(target) if isinstance(target, str) else target
     if target is build_detection_train_loader and set(train) - {"_target_"} <= STREAMED:
         parts = {key: instantiate(train[key]) for key in train if key != "_target_"}
         if isinstance(parts["dataset"], list) and parts.get("mapper") is not None:
-            return build_stream_loader(**parts)
+            return build_stream_loader(**parts, accumulation_steps=accumulation_steps)
+        if accumulation_steps > 1:
+            raise ValueError(
+                "train.accumulation_steps must be 1 with a dataloader.train that has no list of "
+                f"images and no mapper; got {accumulation_steps}"
+            )
         return OwnLoader(build_detection_train_loader(**parts))
     return OwnLoader(instantiate(train))
 
@@ -161,7 +179,8 @@ def _inherit(cfg: Any, student: nn.Module) -> None:
     inherit(student, state, cfg.train.inherit, "train.inherit")
 
 
-def _settings(train: Any) -> RunSettings:
+def _settings(cfg: Any) -> RunSettings:
+    train = cfg.train
     return RunSettings(
         train.output_dir,
         train.max_iter,
@@ -173,4 +192,10 @@ def _settings(train: Any) -> RunSettings:
         eval_period=train.eval_period,
         best_metric=train.best_metric,
         log_period=train.log_period,
+        accumulation_steps=train.accumulation_steps,
+        patience=train.patience,
+        ema_decay=train.ema_decay,
+        trackers=[train.trackers] if isinstance(train.trackers, str) else list(train.trackers),
+        project=train.tracker_project,
+        config=flat_config(OmegaConf.to_container(cfg)),  # type: ignore[arg-type]
     )

@@ -1,6 +1,7 @@
 """Reading a Python config (LazyConfig) of a run."""
 
 import argparse
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ DEFAULTS = {
     "seed": -1,  # of every random choice; -1 draws one
     "best_metric": "bbox/AP",  # result whose highest value makes model_best.pth
     "inherit": [],  # parts of the student that start with the teacher's weights
+    "accumulation_steps": 1,  # parts that the images of an optimiser step are computed in
+    "ema_decay": 0.0,  # of an average of the student's weights; 0 makes none
+    "patience": 0,  # evaluations without a better best_metric after which training ends; 0: none
+    "trackers": [],  # where the metrics go as well: "wandb", "mlflow"
+    "tracker_project": "",  # their project or experiment
 }
 KINDS = {
     "train.device": str,
@@ -26,6 +32,10 @@ KINDS = {
     "train.output_dir": str,
     "train.seed": int,
     "train.best_metric": str,
+    "train.accumulation_steps": int,
+    "train.ema_decay": Real,
+    "train.patience": int,
+    "train.tracker_project": str,
 }
 
 
