@@ -78,6 +78,25 @@ def assert_same_training(several, one):
     assert names[0] == names[1]
 
 
+
+ACCUMULATED = ["SOLVER.ACCUMULATION_STEPS", "2"]
+
+
+def test_accumulated_steps_train_as_whole_ones(config, one, tmp_path, monkeypatch):
+    assert run_here(monkeypatch, config, tmp_path, *ACCUMULATED) == 0
+    assert_same_training(tmp_path, one)
+
+
+@pytest.mark.slow
+def test_processes_that_accumulate_average_and_end_early_do_so_together(config, one, tmp_path):
+    finish(start(config, tmp_path / "two", *TWO, *ACCUMULATED))
+    assert_same_training(tmp_path / "two", one)
+    more = ["SOLVER.EMA_DECAY", "0.9", "TEST.EVAL_PERIOD", "1", "TEST.PATIENCE", "1"]
+    finish(start(config, tmp_path / "ended", *TWO, *ACCUMULATED, *more, "SOLVER.MAX_ITER", "9"))
+    summary = json.loads((tmp_path / "ended" / "summary.json").read_text())
+    assert summary["stopped_early"]
+    assert state(tmp_path / "ended")["iteration"] + 1 == summary["iterations"] < 9
+
 def test_two_processes_train_as_one(one, two):
     assert_same_training(two, one)
 
