@@ -243,6 +243,28 @@ def test_a_tracker_gets_the_metrics_the_config_and_the_result(tmp_path, recorder
     assert recorder.started[-1].id == "id2"  # a new run in the same folder
 
 
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_resumed_run_goes_on_with_its_entry(tmp_path, monkeypatch, name):
+    pytest.importorskip(name)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path / 'mlflow'}")
+    folder, tracked = tmp_path / "run", {"config": {"A.B": "", "C": "x" * 9000}, "scores": [5] * 6}
+    cut(folder, 3, trackers=[name], **tracked)
+    ids = trackers.read_ids(folder)
+    assert set(ids) == {name}
+    trainer_for(folder, resume=True, trackers=[name], **tracked).train()
+    assert trackers.read_ids(folder) == ids
+    if name == "mlflow":
+        from mlflow import MlflowClient
+
+        run = MlflowClient().get_run(ids[name])
+        assert run.info.status == "FINISHED"
+        assert run.data.params["A.B"] == ""
+        assert (run.data.metrics["bbox/AP"], run.data.metrics["final/iterations"]) == (5, 6)
+        steps = MlflowClient().get_metric_history(ids[name], "total_loss")
+        assert [metric.step for metric in steps] == list(range(6))
+
+
 def test_a_tracker_that_fails_is_warned_of_once_and_kills_nothing(tmp_path, recorder, caplog):
     recorder.broken = 2
     trainer_for(tmp_path, trackers=["wandb"]).train()
