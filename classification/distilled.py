@@ -62,9 +62,16 @@ class DistilledClassifier(nn.Module):
         """
         self._terms = compiled_or_plain(self.compute_terms, logger, mode=mode)
 
-    def classify(self, images: Tensor) -> Tensor:
-        """The student's logits, (N, K), for uint8 images, (N, 3, H, W)."""
-        return self.student(self.preprocess(images)).logits
+    def classify(self, images: Tensor, student: nn.Module | None = None) -> Tensor:
+        """The student's logits, (N, K), for uint8 images, (N, 3, H, W).
+
+        Args:
+            images: images of a batch.
+            student: what stands for the student, such as an average of it; None for itself.
+        """
+        used = self.student if student is None else student
+        logits: Tensor = used(self.preprocess(images)).logits
+        return logits
 
     def classify_as_teacher(self, images: Tensor) -> Tensor:
         """The teacher's logits, (N, K), for uint8 images, (N, 3, H, W)."""

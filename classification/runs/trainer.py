@@ -269,9 +269,7 @@ class Trainer:
 
     def _classify(self, images: Tensor) -> Tensor:
         """Logits of what is evaluated and saved, the average where there is one."""
-        used = self.plain.student if self.average is None else self.average.module
-        logits: Tensor = used(self.plain.preprocess(images)).logits
-        return logits
+        return self.plain.classify(images, None if self.average is None else self.average.module)
 
     def _stops_early(self) -> bool:
         """Whether the best result is TEST.PATIENCE evaluations old; says so."""
