@@ -18,6 +18,7 @@ DETECTRON2_NEEDS = ["cloudpickle", "hydra-core", "omegaconf", "packaging", "tabu
 DEMO = ["scikit-learn"]
 CLASSIFICATION = ["accelerate>=1.0", "scikit-learn", "timm>=1.0"]
 FAST_EVAL = ["faster-coco-eval"]
+TRACKERS = ["mlflow-skinny", "wandb"]
 DOCS = ["latex2mathml", "mkdocs-material", "mkdocstrings[python]"]
 COMMANDS = {
     "reviewkd-train": "reviewkd_det.commands.train",
@@ -88,6 +89,7 @@ setup(
         "classification": CLASSIFICATION,
         "docs": DOCS,
         "fast-eval": FAST_EVAL,
+        "trackers": TRACKERS,
         "dev": [
             *CLASSIFICATION,
             *FAST_EVAL,

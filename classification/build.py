@@ -2,13 +2,17 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
+import torch
 from accelerate import Accelerator
 from fvcore.common.config import CfgNode
 from torch import nn
+from torch.optim import Optimizer
 
 from classification.config_checks import plan_config
 from classification.data import Data, DataSettings, Share, build_loaders
+from classification.data.mixing import Mixing
 from classification.distilled import DistilledClassifier
 from classification.models import create_model
 from classification.models.weights import load_weights
@@ -18,7 +22,13 @@ from classification.reading.taps import TappedModel
 from reviewkd_det.common.distill.build import build_methods, needs_of
 from reviewkd_det.core import FrozenTeacher, Need, Side
 
-__all__ = ["build_classifier", "build_data", "build_model"]
+__all__ = [
+    "build_classifier",
+    "build_data",
+    "build_mixing",
+    "build_model",
+    "build_optimizer",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +55,8 @@ def build_data(cfg: CfgNode, accelerator: Accelerator) -> Data:
         crop_padding=cfg.INPUT.CROP_PADDING,
         loader=cfg.DATA.LOADER,
         workers=cfg.DATA.WORKERS,
+        erasing=cfg.INPUT.RANDOM_ERASING,
+        fill=tuple(round(255 * min(max(mean, 0), 1)) for mean in cfg.INPUT.MEAN),
     )
     return build_loaders(
         settings,
@@ -54,6 +66,46 @@ def build_data(cfg: CfgNode, accelerator: Accelerator) -> Data:
         seed=cfg.SEED,
         share=Share(accelerator.process_index, processes),
         device=accelerator.device,
+    )
+
+
+def build_mixing(cfg: CfgNode, accelerator: Accelerator, num_classes: int) -> Mixing:
+    """What mixes the training images of a config."""
+    share = Share(accelerator.process_index, accelerator.num_processes)
+    return Mixing(cfg.INPUT.MIXUP, cfg.INPUT.CUTMIX, num_classes, cfg.SEED, share)
+
+
+def build_optimizer(cfg: CfgNode, classifier: nn.Module, student: nn.Module) -> Optimizer:
+    """The optimiser of a config, over everything that learns.
+
+    With AdamW, as in timm, neither vectors decay nor what a network names in `no_weight_decay`.
+
+    Args:
+        cfg: config of the run.
+        classifier: what is trained.
+        student: the student by itself.
+    """
+    solver = cfg.SOLVER
+    if solver.OPTIMIZER == "SGD":
+        return torch.optim.SGD(
+            classifier.parameters(),
+            lr=solver.LR,
+            momentum=solver.MOMENTUM,
+            nesterov=solver.NESTEROV,
+            weight_decay=solver.WEIGHT_DECAY,
+        )
+    named: Any = getattr(student, "no_weight_decay", set)()
+    kept = {id(weight) for name, weight in student.named_parameters() if name in named}
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for weight in classifier.parameters():
+        groups[weight.ndim > 1 and id(weight) not in kept].append(weight)
+    return torch.optim.AdamW(
+        [
+            {"params": weights, "weight_decay": solver.WEIGHT_DECAY if decays else 0.0}
+            for decays, weights in groups.items()
+            if weights
+        ],
+        lr=solver.LR,
     )
 
 
@@ -96,7 +148,9 @@ def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifie
     preprocess = Preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
     plans = plan_config(cfg)
     if not plans:
-        return DistilledClassifier(TappedModel(student), preprocess), student
+        smoothing = cfg.SOLVER.LABEL_SMOOTHING
+        plain = DistilledClassifier(TappedModel(student), preprocess, label_smoothing=smoothing)
+        return plain, student
     if not cfg.TEACHER.WEIGHTS:
         raise ValueError(
             f"TEACHER.WEIGHTS must name the trained weights of {cfg.TEACHER.NAME}; got ''"
@@ -123,5 +177,6 @@ def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifie
         teacher_preprocess=None if same else Preprocess(mean, std),
         methods=build_methods(plans, *sides),
         cross_entropy_weight=cfg.DISTILL.CROSS_ENTROPY_WEIGHT,
+        label_smoothing=cfg.SOLVER.LABEL_SMOOTHING,
     )
     return classifier, student

@@ -29,6 +29,9 @@ def get_config() -> CfgNode:
     cfg.OUTPUT_DIR = "output/classification"
     # Where the metrics also go: "tensorboard", "wandb" or any other tracker of accelerate.
     cfg.TRACKERS = ("tensorboard",)
+    # The project or experiment there; "" takes that of WANDB_PROJECT or MLFLOW_EXPERIMENT_NAME, or
+    # "classification".
+    cfg.TRACKER_PROJECT = ""
 
     cfg.DATA = CfgNode()
     # "digits" (embedded in scikit-learn), "cifar10", "cifar100" or "image_folder".
@@ -50,6 +53,12 @@ def get_config() -> CfgNode:
     cfg.INPUT.AUGMENTATION = "crop_flip"
     # Pixels of black around an image of which a crop is taken.
     cfg.INPUT.CROP_PADDING = 4
+    # Probability that a rectangle of a training image is painted over with INPUT.MEAN.
+    cfg.INPUT.RANDOM_ERASING = 0.0
+    # Mix each training image and its label with another: the alpha of mixup (whole images) and of
+    # CutMix (a rectangle); 0 for none. With both, each batch takes one of the two.
+    cfg.INPUT.MIXUP = 0.0
+    cfg.INPUT.CUTMIX = 0.0
     # Of images in [0, 1], per channel, red first: ImageNet's.
     cfg.INPUT.MEAN = (0.485, 0.456, 0.406)
     cfg.INPUT.STD = (0.229, 0.224, 0.225)
@@ -101,10 +110,17 @@ def get_config() -> CfgNode:
     cfg.SOLVER.GAMMA = 0.1
     # Epochs over which the learning rate grows linearly from 0; it then joins the schedule.
     cfg.SOLVER.WARMUP_EPOCHS = 0.0
-    # SGD with Nesterov momentum.
+    # "SGD" with Nesterov momentum, or "AdamW", which ignores MOMENTUM and NESTEROV and lets no
+    # vector decay, as biases and norms are.
+    cfg.SOLVER.OPTIMIZER = "SGD"
     cfg.SOLVER.MOMENTUM = 0.9
     cfg.SOLVER.NESTEROV = True
     cfg.SOLVER.WEIGHT_DECAY = 5e-4
+    # Part of each label that is shared by all classes.
+    cfg.SOLVER.LABEL_SMOOTHING = 0.0
+    # Decay, such as 0.999, of an average of the student's weights, which is evaluated and saved in
+    # their place; 0 makes none.
+    cfg.SOLVER.EMA_DECAY = 0.0
     # "no" (float32), "bf16" or "fp16".
     cfg.SOLVER.PRECISION = "no"
     # Compile the losses: "none", or a mode of torch.compile: "default" or
@@ -123,6 +139,8 @@ def get_config() -> CfgNode:
     cfg.TEST.BATCH_SIZE = 500
     # Epochs between evaluations; the last epoch is always evaluated.
     cfg.TEST.PERIOD = 1
+    # Evaluations in a row without a better top-1 after which training ends; 0: none.
+    cfg.TEST.PATIENCE = 0
     return cfg
 
 

@@ -1,5 +1,6 @@
 """Which values the configuration keys take."""
 
+from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
@@ -7,6 +8,7 @@ from fvcore.common.config import CfgNode
 
 from reviewkd_det.common.config.methods import own_settings
 from reviewkd_det.common.distill.build import Customer, MethodPlan, check_settings, plan_methods
+from reviewkd_det.common.runs.average import check_decay
 from reviewkd_det.core import Need, find_method, registered_methods
 
 __all__ = ["ALIASES", "CUSTOMER", "check_config", "plan_config"]
@@ -32,6 +34,7 @@ CHOICES = {
     "SOLVER.COMPILE": (
         "none", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs",
     ),
+    "SOLVER.OPTIMIZER": ("SGD", "AdamW"),
     "SOLVER.SCHEDULE": ("multistep", "cosine"),
     "SOLVER.PRECISION": ("no", "bf16", "fp16"),
 }  # fmt: skip
@@ -49,11 +52,14 @@ POSITIVE = (
 )
 NOT_NEGATIVE = (
     "DISTILL.CROSS_ENTROPY_WEIGHT",
+    "INPUT.CUTMIX",
+    "INPUT.MIXUP",
     "SEED",
     "SOLVER.CHECKPOINT_PERIOD",
     "SOLVER.LR",
     "SOLVER.MOMENTUM",
     "SOLVER.WEIGHT_DECAY",
+    "TEST.PATIENCE",
 )  # fmt: skip
 
 
@@ -74,6 +80,10 @@ def check_config(cfg: CfgNode) -> None:
     for key in NOT_NEGATIVE:
         if not _get(cfg, key) >= 0:
             raise ValueError(f"{key} must not be negative; got {_get(cfg, key)}")
+    for key in ("INPUT.RANDOM_ERASING", "SOLVER.LABEL_SMOOTHING"):
+        if not 0 <= _get(cfg, key) <= 1:
+            raise ValueError(f"{key} must be from 0 to 1; got {_get(cfg, key)}")
+    check_decay(cfg.SOLVER.EMA_DECAY, "SOLVER.EMA_DECAY")
     for key in ("INPUT.MEAN", "INPUT.STD", "TEACHER.MEAN", "TEACHER.STD"):
         value = _get(cfg, key)
         if value == () and key.startswith("TEACHER"):
@@ -88,12 +98,24 @@ def check_config(cfg: CfgNode) -> None:
             "SOLVER.ACCUMULATION_STEPS must be 1 with the CUDA graphs of SOLVER.COMPILE "
             f"{cfg.SOLVER.COMPILE}, which overwrite gradients; got {cfg.SOLVER.ACCUMULATION_STEPS}"
         )
-    plan_config(cfg)
+    _check_mixing(cfg, plan_config(cfg))
     if cfg.DISTILL.METHODS and not cfg.TEACHER.NAME:
         raise ValueError(
             f"TEACHER.NAME must name the teacher of DISTILL.METHODS {cfg.DISTILL.METHODS}; "
             "got ''; to train without one set DISTILL.METHODS \"()\""
         )
+
+
+def _check_mixing(cfg: CfgNode, plans: Mapping[str, MethodPlan]) -> None:
+    given = {key: _get(cfg, key) for key in ("INPUT.MIXUP", "INPUT.CUTMIX")}
+    if not any(given.values()):
+        return
+    for name, plan in plans.items():
+        if Need.TARGET in plan.method.needs:
+            raise ValueError(
+                f"INPUT.MIXUP and INPUT.CUTMIX must be 0 with DISTILL.METHODS {name}, which needs "
+                f"one class for each image; got {' and '.join(map(str, given.values()))}"
+            )
 
 
 def plan_config(cfg: CfgNode) -> dict[str, MethodPlan]:

@@ -29,6 +29,7 @@ class DistilledClassifier(nn.Module):
         teacher_preprocess: what makes the teacher's input; None where it is the student's.
         methods: the methods by name; their steps are epochs.
         cross_entropy_weight: factor of the loss on the labels.
+        label_smoothing: part of each label that is shared by all classes.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class DistilledClassifier(nn.Module):
         teacher_preprocess: nn.Module | None = None,
         methods: Mapping[str, Weighted] | None = None,
         cross_entropy_weight: float = 1.0,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         self.student = student
@@ -49,6 +51,7 @@ class DistilledClassifier(nn.Module):
         self.weighted = dict(methods or {})
         self.methods = nn.ModuleDict({name: x.method for name, x in self.weighted.items()})
         self.cross_entropy_weight = cross_entropy_weight
+        self.label_smoothing = label_smoothing
         self._terms: Callable[[Tensor, Tensor], dict[str, Tensor]] = self.compute_terms
 
     def compile_losses(self, mode: str) -> None:
@@ -59,9 +62,16 @@ class DistilledClassifier(nn.Module):
         """
         self._terms = compiled_or_plain(self.compute_terms, logger, mode=mode)
 
-    def classify(self, images: Tensor) -> Tensor:
-        """The student's logits, (N, K), for uint8 images, (N, 3, H, W)."""
-        return self.student(self.preprocess(images)).logits
+    def classify(self, images: Tensor, student: nn.Module | None = None) -> Tensor:
+        """The student's logits, (N, K), for uint8 images, (N, 3, H, W).
+
+        Args:
+            images: images of a batch.
+            student: what stands for the student, such as an average of it; None for itself.
+        """
+        used = self.student if student is None else student
+        logits: Tensor = used(self.preprocess(images)).logits
+        return logits
 
     def classify_as_teacher(self, images: Tensor) -> Tensor:
         """The teacher's logits, (N, K), for uint8 images, (N, 3, H, W)."""
@@ -72,8 +82,8 @@ class DistilledClassifier(nn.Module):
         """Compute the training losses; under `torch.no_grad()` they leave no trace in the methods.
 
         Args:
-            images: uint8, (N, 3, H, W).
-            target: true classes, (N,).
+            images: uint8, (N, 3, H, W); where they are mixed, float32 in [0, 1].
+            target: true classes, (N,); of mixed images the probabilities, (N, K).
             epoch: number of the batch's epoch, counted from 1, for the warm-ups.
 
         Returns:
@@ -90,19 +100,21 @@ class DistilledClassifier(nn.Module):
         """Compute the losses before they are weighted: the same for every epoch, so compiled once.
 
         Args:
-            images: uint8, (N, 3, H, W).
-            target: true classes, (N,).
+            images: as `forward`.
+            target: as `forward`.
 
         Returns:
             The cross entropy as "ce" and each method's loss by its name, shape () each.
         """
         inputs = self.preprocess(images)
         student = self.student(inputs)
-        terms = {"ce": F.cross_entropy(student.logits, target)}
+        smoothing = self.label_smoothing
+        terms = {"ce": F.cross_entropy(student.logits, target, label_smoothing=smoothing)}
         if self.teacher is not None:
             preprocess = self.teacher_preprocess
+            truth = Truth(target if target.ndim == 1 else None)
             teacher = self.teacher(inputs if preprocess is None else preprocess(images))
             for name, method in self.methods.items():
-                parts = method(student, teacher, Truth(target))
+                parts = method(student, teacher, truth)
                 terms[name] = torch.stack(list(parts.values())).sum()
         return terms

@@ -3,7 +3,7 @@
 Shapes: a picture is a PIL image or (3, H, W) uint8; it leaves as (3, S, S) uint8.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torchvision.transforms import v2
@@ -15,6 +15,7 @@ __all__ = [
     "LARGE_AUGMENTATIONS",
     "SMALL_AUGMENTATIONS",
     "Transform",
+    "build_erasing",
     "build_test_transform",
     "build_train_transform",
 ]
@@ -29,7 +30,19 @@ _SHORTER_EDGE = 256 / 224  # of the test picture to the image size, as usual for
 Transform = Callable[[Any], Any]
 
 
-def build_train_transform(augmentation: str, image_size: int, crop_padding: int) -> Transform:
+def build_erasing(probability: float, fill: Sequence[int]) -> Transform:
+    """Build what paints over a rectangle, of 2 to 33% of the area, of a uint8 image (3, S, S).
+
+    Args:
+        probability: probability that it does.
+        fill: colour of the rectangle; in the mean of the images it is 0 to a network.
+    """
+    return v2.RandomErasing(p=probability, value=list(map(float, fill)))
+
+
+def build_train_transform(
+    augmentation: str, image_size: int, crop_padding: int, erase: Transform | None = None
+) -> Transform:
     """Build what turns a picture of any size into a training image.
 
     Args:
@@ -37,6 +50,7 @@ def build_train_transform(augmentation: str, image_size: int, crop_padding: int)
             resized crop and flip) or `autoaugment` (these and the policy learned on ImageNet).
         image_size: S.
         crop_padding: padding of `crop` and `crop_flip`, in pixels.
+        erase: what is done to the image at the end.
 
     Raises:
         KeyError: If the augmentation is unknown.
@@ -48,16 +62,17 @@ def build_train_transform(augmentation: str, image_size: int, crop_padding: int)
         )
     if crop_padding < 0:
         raise ValueError(f"INPUT.CROP_PADDING must be 0 or more; got {crop_padding}")
+    end = [v2.PILToTensor(), *([] if erase is None else [erase])]
     if augmentation in LARGE_AUGMENTATIONS:
         steps = [v2.RandomResizedCrop(image_size), v2.RandomHorizontalFlip()]
         policy = [v2.AutoAugment()] if augmentation == "autoaugment" else []
-        return v2.Compose([*steps, *policy, v2.PILToTensor()])
+        return v2.Compose([*steps, *policy, *end])
     steps = [_Fit(image_size)]
     if augmentation != "none":
         steps.append(v2.RandomCrop(image_size, padding=crop_padding))
     if augmentation == "crop_flip":
         steps.append(v2.RandomHorizontalFlip())
-    return v2.Compose([*steps, v2.PILToTensor()])
+    return v2.Compose([*steps, *end])
 
 
 def build_test_transform(augmentation: str, image_size: int) -> Transform:

@@ -7,6 +7,8 @@ import torch
 
 from classification.data.augment import (
     SMALL_AUGMENTATIONS,
+    Transform,
+    build_erasing,
     build_test_transform,
     build_train_transform,
 )
@@ -37,6 +39,8 @@ class DataSettings:
         loader: `device` keeps all images on the device, `workers` reads them for each batch, `auto`
             decides by name and augmentation.
         workers: worker processes of `workers`, for each of the two splits.
+        erasing: probability that a rectangle of a training image is painted over.
+        fill: colour of that rectangle, of uint8 images.
     """
 
     name: str
@@ -47,6 +51,8 @@ class DataSettings:
     crop_padding: int
     loader: str
     workers: int
+    erasing: float = 0.0
+    fill: tuple[int, ...] = (0, 0, 0)
 
 
 class Data(NamedTuple):
@@ -133,6 +139,7 @@ def _build_device_loader(
         batches,
         crop_padding=settings.crop_padding if crops else 0,
         flip=batches.training and settings.augmentation == "crop_flip",
+        erase=_build_erasing(settings, batches),
         device=device,
     )
 
@@ -142,10 +149,17 @@ def _build_worker_loader(
 ) -> Loader:
     name, size = settings.augmentation, settings.image_size
     if batches.training:
-        transform = build_train_transform(name, size, settings.crop_padding)
+        erase = _build_erasing(settings, batches)
+        transform = build_train_transform(name, size, settings.crop_padding, erase)
     else:
         transform = build_test_transform(name, size)
     return WorkerLoader(split, batches, transform, workers=settings.workers, device=device)
+
+
+def _build_erasing(settings: DataSettings, batches: EpochBatches) -> Transform | None:
+    if not (batches.training and settings.erasing):
+        return None
+    return build_erasing(settings.erasing, settings.fill)
 
 
 def _describe(settings: DataSettings, source: Source, kind: str, device: torch.device | str) -> str:

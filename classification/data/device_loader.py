@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from classification.data.augment import Transform
 from classification.data.batches import EpochBatches, EpochLoader
 from reviewkd_det.common.runs.seeds import mix_seed
 
 __all__ = ["DeviceLoader"]
 
 _AUGMENTATION = 1  # tells this stream of random numbers from the one that shuffles
+_ERASING = 3
 
 
 class DeviceLoader(EpochLoader):
@@ -31,6 +33,7 @@ class DeviceLoader(EpochLoader):
         batches: the indices of each batch; its seed is that of the draws.
         crop_padding: p; 0 crops nothing.
         flip: whether images are flipped.
+        erase: what is done to each image at the end.
         device: device that keeps images, their padding and labels.
 
     Raises:
@@ -46,6 +49,7 @@ class DeviceLoader(EpochLoader):
         *,
         crop_padding: int = 0,
         flip: bool = False,
+        erase: Transform | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
@@ -62,6 +66,7 @@ class DeviceLoader(EpochLoader):
         self.batches = batches
         self.crop_padding = crop_padding
         self.flip = flip
+        self.erase = erase
         self.device = torch.device(device)
         height, width = images.shape[2:]
         padded = F.pad(images.to(self.device), (crop_padding,) * 4)
@@ -72,8 +77,15 @@ class DeviceLoader(EpochLoader):
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Give (N, 3, H, W) uint8 images and (N,) int64 labels, on the device."""
-        top, left, flipped = self._draw(self.batches.epoch)
-        return (self._cut(indices.to(self.device), top, left, flipped) for indices in self.batches)
+        epoch, batches = self.batches.epoch, iter(self.batches)
+        draws = self._draw(epoch)
+        return (self._make(indices, epoch, draws) for indices in batches)
+
+    def _make(
+        self, indices: Tensor, epoch: int, draws: tuple[Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        images, labels = self._cut(indices.to(self.device), *draws)
+        return (self._erase(images, indices, epoch) if self.erase else images), labels
 
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
         # On the CPU, whose random numbers are the same with every device. (n,) each.
@@ -91,3 +103,12 @@ class DeviceLoader(EpochLoader):
         if self.flip:
             images = torch.where(flipped[indices, None, None, None], images.flip(3), images)
         return images, self._labels[indices]
+
+    def _erase(self, images: Tensor, indices: Tensor, epoch: int) -> Tensor:
+        assert self.erase is not None
+        with torch.random.fork_rng(devices=[]):
+            for place, index in enumerate(indices.tolist()):
+                seed = mix_seed(self.batches.seed, epoch, _ERASING, index)
+                torch.default_generator.manual_seed(seed)
+                images[place] = self.erase(images[place])
+        return images

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 
 from classification.runs.states import files_of
 from reviewkd_det.common import replace_file
+from reviewkd_det.common.runs.trackers import IDS
 
 __all__ = ["RunFolder"]
 
@@ -53,7 +54,7 @@ class RunFolder:
         """Delete the files of an earlier run."""
         if self.accelerator.is_main_process:
             shutil.rmtree(self.path / "state", ignore_errors=True)
-            for name in ("last.pth", "best.pth", "metrics.jsonl", "summary.json"):
+            for name in ("last.pth", "best.pth", "metrics.jsonl", "summary.json", IDS):
                 (self.path / name).unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
 

@@ -11,7 +11,13 @@ __all__ = ["settle_resume"]
 ALLOW = "SOLVER.RESUME_WITH_CHANGES"
 TEACHER = tuple(f"TEACHER.{key}" for key in ("NAME", "WEIGHTS", "MEAN", "STD"))
 RULES = ResumeRules(
-    kept=("SOLVER.MOMENTUM", "SOLVER.NESTEROV", "SOLVER.WEIGHT_DECAY", "MODEL.WEIGHTS"),
+    kept=(
+        "SOLVER.OPTIMIZER",
+        "SOLVER.MOMENTUM",
+        "SOLVER.NESTEROV",
+        "SOLVER.WEIGHT_DECAY",
+        "MODEL.WEIGHTS",
+    ),
     fixed=(*TEACHER, "DATA.NAME", "DATA.ROOT", "DATA.TRAIN_IMAGES"),
     unused=("OUTPUT_DIR", "MODULES", ALLOW),
     allow=ALLOW,

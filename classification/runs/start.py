@@ -6,7 +6,6 @@ import logging
 import sys
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -75,7 +74,7 @@ def train_main(args: argparse.Namespace) -> int:
             path = run.path / "config.yaml"
             replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
             write_run_record(run.path, sys.argv, accelerator.num_processes, resume=args.resume)
-        accelerator.init_trackers("classification", config=_flat(cfg))
+        trainer.tracking.start(resumed=trainer.goes_on)
         logger.info("%s", data.description)
         logger.info("%s", describe(cfg, trainer.plain, accelerator))
         return _train(trainer)
@@ -94,7 +93,7 @@ def _train(trainer: Trainer) -> int:
             logger.info("Stopped by %s %s; go on with: %s", name, position, command)
         # When the first process leaves with an error code, a launcher ends the others.
         accelerator.wait_for_everyone()
-    accelerator.end_training()
+    trainer.tracking.finish(summary)
     return interruption.exit_code if summary is None else 0
 
 
@@ -162,14 +161,3 @@ def _keep_log(waiting: MemoryHandler, path: Path) -> None:
     for each in LOGGERS:
         each.removeHandler(waiting)
         each.addHandler(file)
-
-
-def _flat(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
-    """The settings as trackers take them: KEY.KEY to a string or number."""
-    flat: dict[str, Any] = {}
-    for key, value in cfg.items():
-        if isinstance(value, CfgNode):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, int | float | str) else str(value)
-    return flat

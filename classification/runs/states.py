@@ -1,6 +1,7 @@
 """The states that a run goes on from."""
 
 import json
+import logging
 import textwrap
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,14 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from classification.runs.folder_states import PROGRESS, find_folder_flaw, load_folder
+from reviewkd_det.common.runs.average import MovingAverage
 from reviewkd_det.common.runs.checkpoints import Checkpoints, find_flaw, read_run_checkpoint
 from reviewkd_det.common.runs.random_state import random_state, restore_random_state
 from reviewkd_det.common.weights.plain_pickle import refusal_reason
 
 __all__ = ["States", "files_of"]
 
+logger = logging.getLogger(__name__)
 ENTRIES = frozenset({"model", "optimizer", "scaler", "random_states", "progress"})
 
 
@@ -32,14 +35,21 @@ class States:
         model: network that is trained, as the accelerator has prepared it.
         optimizer: optimiser of the model, as the accelerator has prepared it.
         keep: number of states, the last ones, that are kept.
+        average: average of the student's weights; None where there is none.
     """
 
     def __init__(
-        self, files: Checkpoints, accelerator: Accelerator, model: Any, optimizer: Any, keep: int
+        self,
+        files: Checkpoints,
+        accelerator: Accelerator,
+        model: Any,
+        optimizer: Any,
+        keep: int,
+        average: MovingAverage | None = None,
     ) -> None:
         self.files = files
         self.accelerator = accelerator
-        self.model, self.optimizer = model, optimizer
+        self.model, self.optimizer, self.average = model, optimizer, average
         self.keep = keep
 
     def save(self, progress: dict[str, Any]) -> None:
@@ -62,6 +72,8 @@ class States:
                 "random_states": states,
                 "progress": {**progress, "processes": len(states)},
             }
+            if self.average is not None:
+                content["average"] = self.average.state_dict()
             self.files.remove_parts()
             self.files.save(f"epoch_{progress['epoch']:05d}{step}.pth", content)
             self.files.prune(self.keep)
@@ -103,12 +115,24 @@ class States:
 
     def _load(self, path: Path, content: dict[str, Any]) -> None:
         if path.is_dir():
-            return load_folder(path, self.accelerator)
+            load_folder(path, self.accelerator)
+            return self._load_average(path, None)
         self.accelerator.unwrap_model(self.model).load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
+        self._load_average(path, content.get("average"))
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(content["scaler"])
         restore_random_state(content["random_states"], self.accelerator.process_index)
+
+    def _load_average(self, path: Path, saved: dict[str, Any] | None) -> None:
+        if (saved is None) == (self.average is None):
+            if self.average is not None:
+                self.average.load_state_dict(saved or {})
+        elif self.average is None:
+            raise ValueError("SOLVER.EMA_DECAY is 0, and the state has an average of the weights")
+        else:
+            self.average.restart(self.accelerator.unwrap_model(self.model).student)
+            logger.warning("The average of the weights starts anew: '%s' has none", path)
 
 
 def files_of(folder: Path) -> Checkpoints:

@@ -76,6 +76,7 @@ def summarize(
         "train_images": train.batches.length,
         "seed": cfg.SEED,
         "epochs": progress["epoch"],
+        "stopped_early": progress["epoch"] < cfg.SOLVER.EPOCHS,
         "teacher_top1": progress["teacher"] and progress["teacher"]["top1"],
         "top1": progress["last"]["top1"],
         "top5": progress["last"]["top5"],
@@ -110,8 +111,9 @@ def final_block(cfg: CfgNode, summary: dict[str, Any], folder: Path) -> str:
         "evaluate it:": script_command("classification/evaluate.py", *config, *weights),
         "compare it:": comparison_command(folder, teacher_file),
     }
+    early = ", stopped early" if summary.get("stopped_early") else ""
     title = (
         f"Done: {summary['model']}, {summary['epochs']} epochs with seed {summary['seed']} in "
-        f"{summary['wall_seconds']:.0f} s, {summary['images_per_second']:.0f} images/s"
+        f"{summary['wall_seconds']:.0f} s, {summary['images_per_second']:.0f} images/s{early}"
     )
     return result_block(title, lines)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
-from classification.build import build_classifier
+from classification.build import build_classifier, build_mixing, build_optimizer
 from classification.data import Data
 from classification.models.weights import save_weights
 from classification.runs.batch_statistics import check_batch_statistics
@@ -23,7 +23,9 @@ from classification.runs.folder import RunFolder
 from classification.runs.schedule import build_schedule
 from classification.runs.states import States
 from classification.runs.summary import summarize
+from classification.runs.tracking import Tracking
 from reviewkd_det.common.distill.ratio import log_ratios
+from reviewkd_det.common.runs.average import MovingAverage
 from reviewkd_det.common.runs.changes import Settled
 from reviewkd_det.common.runs.stopping import StopRequest
 
@@ -51,25 +53,24 @@ class Trainer:
         set_seed(cfg.SEED)
         classifier, self.student = build_classifier(cfg, len(data.class_names))
         check_batch_statistics(classifier, cfg, accelerator)
-        optimizer = torch.optim.SGD(
-            classifier.parameters(),
-            lr=cfg.SOLVER.LR,
-            momentum=cfg.SOLVER.MOMENTUM,
-            nesterov=cfg.SOLVER.NESTEROV,
-            weight_decay=cfg.SOLVER.WEIGHT_DECAY,
-        )
+        optimizer = build_optimizer(cfg, classifier, self.student)
         self.schedule = build_schedule(cfg.SOLVER)
         classifier = classifier.to(memory_format=torch.channels_last)
         self.classifier, self.optimizer = accelerator.prepare(classifier, optimizer)
         self.plain = accelerator.unwrap_model(self.classifier)
         if cfg.SOLVER.COMPILE != "none":
             self.plain.compile_losses(cfg.SOLVER.COMPILE)
+        decay = cfg.SOLVER.EMA_DECAY
+        self.average = MovingAverage(self.plain.student, decay).eval() if decay else None
+        self.mix = build_mixing(cfg, accelerator, len(data.class_names))
+        self.tracking = Tracking(accelerator, cfg)
         model, keep = self.classifier, cfg.SOLVER.STATES_TO_KEEP
-        self.states = States(run.state_files, accelerator, model, self.optimizer, keep)
+        files = run.state_files
+        self.states = States(files, accelerator, model, self.optimizer, keep, self.average)
         # What a resumed run goes on with, beside the state of model and optimiser.
         self.progress: dict[str, Any] = {
             "epoch": 0, "train_seconds": 0.0, "wall_seconds": 0.0, "last": None, "best": None,
-            "teacher": None,
+            "teacher": None, "waited": 0,
             # Of the epoch that is not done: optimiser steps of how many, sums of losses, seconds.
             "step": 0, "steps": self.steps, "losses": {}, "epoch_seconds": 0.0,
         }  # fmt: skip
@@ -114,6 +115,8 @@ class Trainer:
             disable=not self.accelerator.is_main_process,
         ) as bar:
             for epoch in range(done + 1, cfg.SOLVER.EPOCHS + 1):
+                if self._stops_early():
+                    break
                 metrics = self._train_epoch(epoch, stop, bar)
                 if metrics is None:
                     return None
@@ -121,7 +124,7 @@ class Trainer:
                     metrics |= self._evaluate(epoch)
                 self.run.add_metrics({"epoch": epoch, **metrics})
                 self._save(epoch)
-                self.accelerator.log(metrics, step=epoch)
+                self.tracking.log(metrics, epoch)
                 shown = [f"{name} {value:.4g}" for name, value in metrics.items()]
                 logger.info("epoch %d/%d: %s", epoch, cfg.SOLVER.EPOCHS, ", ".join(shown))
                 if epoch < cfg.SOLVER.EPOCHS and stop.signal():
@@ -137,6 +140,11 @@ class Trainer:
         if not step:
             return f"after epoch {epoch} of {self.cfg.SOLVER.EPOCHS}"
         return f"in epoch {epoch + 1} of {self.cfg.SOLVER.EPOCHS} after step {step} of {self.steps}"
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run was resumed, or has trained already."""
+        return bool(self.progress["epoch"] or self.progress["step"])
 
     def resume(self) -> None:
         """Load the run's last state, if there is one.
@@ -175,7 +183,8 @@ class Trainer:
         losses = EpochLosses(self.accelerator, self.progress["losses"])
         for batch, (images, labels) in enumerate(self.data.train, start=done + 1):
             self._set_learning_rate(epoch - 1 + (batch - 1) // parts * parts / batches)
-            values = self._train_batch(images, labels, epoch, losses)
+            mixed = self.mix(images, labels, epoch, batch)
+            values = self._train_batch(*mixed, epoch, losses)
             if batch == 1:
                 self._log_ratios(values, epoch)
             step = batch // parts
@@ -207,6 +216,8 @@ class Trainer:
             self.accelerator.backward(torch.stack(list(values.values())).sum())
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
+            if self.average is not None and self.accelerator.sync_gradients:
+                self.average.update_parameters(self.plain.student)
         losses.add(values)
         return values
 
@@ -255,10 +266,11 @@ class Trainer:
     def _evaluate(self, epoch: int) -> dict[str, float]:
         """Test the student, and save it where it is the last or the best."""
         self.classifier.eval()
-        accuracy = evaluate(self.plain.classify, self.data.test, self.accelerator)
+        accuracy = evaluate(self._classify, self.data.test, self.accelerator)
         self.progress["last"] = {"epoch": epoch, **accuracy}
         best = self.progress["best"]
         is_best = best is None or accuracy["top1"] > best["top1"]
+        self.progress["waited"] = 0 if is_best else self.progress.get("waited", 0) + 1
         if is_best:
             self.progress["best"] = self.progress["last"]
         if self.accelerator.is_main_process:
@@ -270,4 +282,21 @@ class Trainer:
 
     def _student_weights(self) -> dict[str, Tensor]:
         """The student's own state dict; where it is tapped, the traced copy holds its buffers."""
-        return self.student.state_dict() | self.plain.student.net.state_dict()
+        used: Any = self.plain.student if self.average is None else self.average.module
+        return self.student.state_dict() | used.net.state_dict()
+
+    def _classify(self, images: Tensor) -> Tensor:
+        """Logits of what is evaluated and saved, the average where there is one."""
+        return self.plain.classify(images, None if self.average is None else self.average.module)
+
+    def _stops_early(self) -> bool:
+        """Whether the best result is TEST.PATIENCE evaluations old; says so."""
+        patience, best = self.cfg.TEST.PATIENCE, self.progress["best"]
+        if not patience or self.progress.get("waited", 0) < patience:
+            return False
+        logger.info(
+            "Training ends %s: %d evaluations in a row gave no better top-1; the best one is %.2f "
+            "after epoch %d",
+            *(self.position, patience, best["top1"], best["epoch"]),
+        )
+        return True

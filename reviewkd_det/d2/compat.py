@@ -15,6 +15,7 @@ from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
 from detectron2.engine import HookBase, SimpleTrainer, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import coco_evaluation
+from detectron2.utils.events import EventStorage
 
 __all__ = [
     "OVERRIDDEN",
@@ -22,6 +23,7 @@ __all__ = [
     "counted_by",
     "forget_url",
     "hooks_of",
+    "images_of",
     "metric_of",
     "train_parts",
     "url_query",
@@ -68,6 +70,11 @@ def forget_url(checkpointer: DetectionCheckpointer) -> None:
 def hooks_of(trainer: TrainerBase) -> Sequence[HookBase]:
     """The hooks that are registered with a trainer, in their order."""
     return trainer._hooks
+
+
+def images_of(storage: EventStorage) -> list[tuple[str, Any]]:
+    """The name and pixels of each picture that waits in a storage."""
+    return [(name, image) for name, image, _ in storage._vis_data]
 
 
 def metric_of(hook: hooks.BestCheckpointer) -> str:

@@ -79,6 +79,10 @@ def add_run_config(cfg: CfgNode) -> None:
     # relative to the config file that names them. Honoured in the config file that a command is
     # given and on its command line, not in a teacher's config.
     cfg.MODULES = []
+    # Where the metrics go as well, of "wandb" and "mlflow", and the project or experiment there; ""
+    # takes that of WANDB_PROJECT or MLFLOW_EXPERIMENT_NAME, or "reviewkd_det".
+    cfg.TRACKERS = []
+    cfg.TRACKER_PROJECT = ""
     # Your own data: [[name, COCO-format JSON file, image folder], ...], paths relative to the
     # working directory; the names can then stand in DATASETS.TRAIN and DATASETS.TEST.
     cfg.DATASETS.COCO_FORMAT = []
@@ -89,8 +93,16 @@ def add_run_config(cfg: CfgNode) -> None:
     # The result whose highest value, at the evaluations of TEST.EVAL_PERIOD, makes model_best.pth;
     # of the first of several test sets, unless it names one, as in "my_val/bbox/AP".
     cfg.TEST.BEST_METRIC = "bbox/AP"
+    # Evaluations in a row without a better TEST.BEST_METRIC after which training ends; 0: none.
+    cfg.TEST.PATIENCE = 0
     # "SGD", Detectron2's own, or "AdamW", which ignores MOMENTUM and NESTEROV.
     cfg.SOLVER.OPTIMIZER = "SGD"
+    # Parts that the images of an iteration, IMS_PER_BATCH and UNLABELED_PER_BATCH, are computed in,
+    # one after the other, where memory is short. MAX_ITER counts the steps of the optimiser.
+    cfg.SOLVER.ACCUMULATION_STEPS = 1
+    # Decay, such as 0.999, of an average of the student's weights, which is evaluated and saved in
+    # their place; 0 makes none.
+    cfg.SOLVER.EMA_DECAY = 0.0
     # How many of the checkpoints of SOLVER.CHECKPOINT_PERIOD stay, the newest; 0 keeps all.
     cfg.SOLVER.CHECKPOINTS_TO_KEEP = 0
     # Let --resume go on with another teacher or other training data than the run has had.

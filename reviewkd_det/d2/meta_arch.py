@@ -81,6 +81,7 @@ class DistilledDetector(nn.Module):
         self.weighted: dict[str, Weighted] = {}
         self.levels: tuple[str, ...] = ()
         self.step = 0  # of the training, for the warm-ups
+        self._told_ratios = False
         if not methods:
             return
         if teacher is None:
@@ -183,7 +184,9 @@ class DistilledDetector(nn.Module):
 
     def _log_ratios(self, own: Losses, distilled: Losses) -> None:
         """Once, in the first step in which all methods have their full weight."""
-        if self.step == max(weighted.warmup_steps for weighted in self.weighted.values()):
+        warmup = max(weighted.warmup_steps for weighted in self.weighted.values())
+        if self.step == warmup and not self._told_ratios:
+            self._told_ratios = True  # with the first of the batches of a step
             total = float(sum(loss.detach() for loss in own.values()))
             losses = {name: distilled[f"loss_{name.lower()}"] for name in self.weighted}
             values = {name: float(loss.detach()) for name, loss in losses.items()}

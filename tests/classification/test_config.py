@@ -99,6 +99,18 @@ def test_lists_of_yaml_and_tuples_of_the_command_line_are_one(tmp_path):
             for key in ("INPUT.STD", "TEACHER.STD")
             for value in ("(0.5, 0.0, 0.5)", "(-1, 1, 1)")
         ),
+        *(
+            ([key, "-0.5"], f"{key} must not be negative; got -0.5")
+            for key in ("INPUT.MIXUP", "INPUT.CUTMIX")
+        ),
+        *(
+            ([key, "1.5"], f"{key} must be from 0 to 1; got 1.5")
+            for key in ("INPUT.RANDOM_ERASING", "SOLVER.LABEL_SMOOTHING")
+        ),
+        (["SOLVER.EMA_DECAY", "1.0"],
+         "SOLVER.EMA_DECAY must be at least 0 and less than 1; got 1.0"),
+        (["SOLVER.OPTIMIZER", "Adam"], "SOLVER.OPTIMIZER must be of SGD, AdamW; got 'Adam'"),
+        (["TEST.PATIENCE", "-1"], "TEST.PATIENCE must not be negative; got -1"),
         (["DISTILL.KD.TEMPERATURE", "0.0"], "DISTILL.KD.TEMPERATURE must be positive; got 0.0"),
         (["SOLVER.LR", "-0.1"], "SOLVER.LR must not be negative; got -0.1"),
         (

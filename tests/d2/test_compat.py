@@ -11,6 +11,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import HookBase, SimpleTrainer, hooks
 from detectron2.evaluation import COCOEvaluator
+from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.nn import functional as F
 
@@ -72,6 +73,13 @@ def test_the_parts_of_training_batches_are_of_the_config(tmp_path):
     assert parts["total_batch_size"] == 3
     assert {record["image_id"] for record in parts["dataset"]} == {1, 2, 3, 4}
     assert sorted(islice(parts["sampler"], 4)) == [0, 1, 2, 3]
+
+
+def test_the_pictures_of_a_storage_are_found():
+    with EventStorage(3) as storage:
+        storage.put_image("levels", torch.zeros(3, 2, 4))
+        ((name, image),) = compat.images_of(storage)
+    assert (name, image.shape) == ("levels", (3, 2, 4))
 
 
 def test_an_evaluator_counts_with_the_class_that_stands_in(tmp_path):

@@ -23,6 +23,7 @@ def build_train_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
     """
     parts = train_parts(cfg, CheckedDatasetMapper(cfg, is_train=True))
     parts["dataset"] = _without_unused(cfg, parts["dataset"])
+    parts["accumulation_steps"] = accumulated = cfg.SOLVER.ACCUMULATION_STEPS
     labeled = build_stream_loader(**parts, batch_key="SOLVER.IMS_PER_BATCH")
     if not cfg.DATASETS.UNLABELED or not cfg.MODEL.DISTILL.METHODS:
         return labeled  # images without labels have nothing to teach a plain student
@@ -37,6 +38,7 @@ def build_train_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
         aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         batch_key="SOLVER.UNLABELED_PER_BATCH",
+        accumulation_steps=accumulated,
     )
     return JoinedLoader(labeled, unlabeled)
 
@@ -50,22 +52,24 @@ def build_stream_loader(
     aspect_ratio_grouping: bool = True,
     num_workers: int = 0,
     batch_key: str = "dataloader.train.total_batch_size",
+    accumulation_steps: int = 1,
 ) -> StreamLoader:
     """What Detectron2's `build_detection_train_loader` gives, as batches that can be gone on with.
 
     Args:
         dataset: Detectron2's image dictionaries.
         mapper: function that turns one into the model's input.
-        total_batch_size: images of a batch over all processes.
+        total_batch_size: images of an optimiser step over all processes.
         sampler: endless indices of this process; None shuffles.
         aspect_ratio_grouping: whether a batch is of wide images alone or of others alone.
         num_workers: worker processes; 0 maps in this one.
         batch_key: config key of the batch size, for the error sentence.
+        accumulation_steps: batches that those images are given in.
 
     Raises:
-        ValueError: the images of a batch cannot be shared evenly by the processes.
+        ValueError: the images of a step cannot be shared evenly by the processes and batches.
     """
-    count = _per_process(batch_key, total_batch_size)
+    count = _per_process(batch_key, total_batch_size, accumulation_steps)
     return StreamLoader(
         dataset,
         mapper,
@@ -93,14 +97,16 @@ def _without_unused(cfg: CfgNode, records: Sequence[dict[str, Any]]) -> list[dic
     return kept
 
 
-def _per_process(key: str, count: int) -> int:
+def _per_process(key: str, count: int, batches: int) -> int:
     processes = comm.get_world_size()
-    if count < 1 or count % processes:
+    shares = processes * batches
+    if count < 1 or count % shares:
+        times = f" x {batches} accumulation steps" if batches > 1 else ""
         raise ValueError(
-            f"{key} must be a positive multiple of the number of processes, {processes}; "
+            f"{key} must be a positive multiple of the number of processes, {processes}{times}; "
             f"got {count}"
         )
-    return count // processes
+    return count // shares
 
 
 class JoinedLoader:

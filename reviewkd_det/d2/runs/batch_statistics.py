@@ -28,6 +28,7 @@ class TrainImages(NamedTuple):
         shortest: pixels of the shorter side of the smallest images; 0 where it is not known.
         longest: most pixels of the longer side.
         names: names of the data sets.
+        steps: parts that a batch is computed in, one after the other.
     """
 
     batch_key: str
@@ -35,6 +36,7 @@ class TrainImages(NamedTuple):
     shortest: int
     longest: int
     names: Sequence[str]
+    steps: int = 1
 
 
 def check_batch_statistics(model: nn.Module, images: TrainImages) -> None:
@@ -47,28 +49,31 @@ def check_batch_statistics(model: nn.Module, images: TrainImages) -> None:
     Raises:
         ValueError: the smallest image gives a level of one cell that is normalised.
     """
-    if images.in_batch // comm.get_world_size() > 1 or not images.shortest:
+    if images.in_batch // (comm.get_world_size() * images.steps) > 1 or not images.shortest:
         return
     if not _starved(model, (images.shortest, images.shortest)):
         return  # no image is smaller
     for size in _sizes(images):
         if part := _starved(model, size):
-            raise ValueError(batch_of_one_sentence(images.batch_key, part, size))
+            raise ValueError(batch_of_one_sentence(images.batch_key, part, size, images.steps))
 
 
-def batch_of_one_sentence(key: str, part: str, size: Sequence[int] | None = None) -> str:
+def batch_of_one_sentence(
+    key: str, part: str, size: Sequence[int] | None = None, steps: int = 1
+) -> str:
     """What is wrong with one image in each process, and what helps.
 
     Args:
         key: config key of the images of a batch.
         part: part of the model that normalises single values.
         size: (H, W) of the image, where it is known.
+        steps: parts that a batch is computed in, one after the other.
     """
-    processes = comm.get_world_size()
+    shares = comm.get_world_size() * steps
     where = f" of {size[0]} x {size[1]} pixels" if size else ""
     return (
         f"{key} must give each process 2 images where a level has one cell, whose single value "
-        f"cannot be normalised; got 1 image{where} in {part}; set {key} to {2 * processes} or more"
+        f"cannot be normalised; got 1 image{where} in {part}; set {key} to {2 * shares} or more"
     )
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from reviewkd_det.common import listed, replace_file
+from reviewkd_det.common.runs.average import MovingAverage
 from reviewkd_det.common.runs.checkpoints import Checkpoints, find_flaw
+from reviewkd_det.d2.runs.ema import TRAINED, TrainedWeights
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 
 __all__ = ["BEST", "FINAL", "StudentCheckpointer", "checkpoints_of", "last_checkpoint"]
@@ -51,6 +53,31 @@ class StudentCheckpointer(VerifiedCheckpointer):
         super().__init__(model, save_dir, key=key, **checkpointables)
         self.files = checkpoints_of(save_dir)
         self.resumed = ""  # the checkpoint that the run goes on from
+        self._trained: TrainedWeights | None = None
+
+    def keep_average(self, average: MovingAverage | None) -> None:
+        """Save an average of the student's weights as the student, and those that are trained."""
+        if average is not None:
+            self._trained = TrainedWeights(self.model, average)
+            self.add_checkpointable(TRAINED, self._trained)
+
+    def begin_average(self, loaded: Mapping[str, Any], key: str = "SOLVER.EMA_DECAY") -> None:
+        """Let the average begin with the weights that were loaded where it does not go on.
+
+        Args:
+            loaded: what `resume_or_load` returned.
+            key: config key of the average.
+
+        Raises:
+            ValueError: the run to go on with averages its weights, and this one does not.
+        """
+        if self._trained is not None:
+            self._trained.begin(self.resumed)
+        elif self.resumed and TRAINED in loaded:
+            raise ValueError(
+                f"{key} must be that of the run to resume; got 0 for '{self.resumed}', whose "
+                "weights are an average"
+            )
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Save the student, the distiller and what else belongs to the run, as a whole or not.
@@ -63,7 +90,8 @@ class StudentCheckpointer(VerifiedCheckpointer):
         others = {key: part.state_dict() for key, part in self.checkpointables.items()}
         file = f"{name}.pth"
         self.logger.info("Saving checkpoint to %s", Path(self.save_dir, file))
-        self.files.save(file, {"model": self.model.state_dict(), **others, **kwargs})
+        model = self.model if self._trained is None else self._trained.average.module
+        self.files.save(file, {"model": model.state_dict(), **others, **kwargs})
         if name != BEST:
             tag = Path(self.save_dir, TAG)
             with self.files.writing(tag):

@@ -35,6 +35,7 @@ def log_end(trainer: Trainer, commands: Callable[[str], Commands]) -> None:
     last = last_checkpoint(folder)
     lines = {**_results(trainer, folder, last), **(commands(last) if last else {})}
     title = f"Done: {trainer.max_iter:,} iterations"
+    title += ", stopped early" if trainer.stopped_early else ""
     logging.getLogger(__name__).info("%s", result_block(title, lines))
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import OmegaConf
 from torch import nn
 
+from reviewkd_det.common.runs.trackers import flat_config
 from reviewkd_det.d2.data import check_evaluable
 from reviewkd_det.d2.data.checks import check_class_count, check_known
 from reviewkd_det.d2.data.own_loader import OwnLoader
@@ -24,7 +25,9 @@ from reviewkd_det.d2.data.training import build_stream_loader
 from reviewkd_det.d2.evaluation import FastCOCOEvaluator, counted_detections
 from reviewkd_det.d2.runs.batch_statistics import TrainImages, check_batch_statistics
 from reviewkd_det.d2.runs.best_metric import find_best_metric
+from reviewkd_det.d2.runs.ema import average_of
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
+from reviewkd_det.d2.runs.options import check_options
 from reviewkd_det.d2.runs.preflight import check_schedule
 from reviewkd_det.d2.runs.trainer import Parts, RunSettings, Trainer, TrainLoader
 from reviewkd_det.d2.teacher.source import read_teacher
@@ -40,6 +43,7 @@ STREAMED = {  # what of Detectron2's arguments a stream of batches takes
 }  # fmt: skip
 # Where Detectron2's detectors have the number of their detections of an image.
 DETECTIONS = ("roi_heads.box_predictor.test_topk_per_image", "max_detections_per_image")
+OPTIONS = ("accumulation_steps", "ema_decay", "patience", "eval_period")
 ADVICE = "register your own with reviewkd_det.d2.data.register_coco_format"
 
 
@@ -52,11 +56,14 @@ def build_trainer(cfg: Any) -> Trainer:
     Raises:
         ValueError: a value of the config does not suit, or a data set has other classes.
     """
+    settings = _settings(cfg)
+    keys = {name: f"train.{name}" for name in OPTIONS}
+    check_options(settings, keys, evaluates="evaluator" in cfg.dataloader)
     model = instantiate(cfg.model).to(cfg.train.device)
     logging.getLogger(__name__).info("Model:\n%s", model)
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
-    train_loader = build_train_loader(cfg.dataloader.train)
+    train_loader = build_train_loader(cfg.dataloader.train, settings.accumulation_steps)
     _check_classes(cfg, TRAIN_NAMES)
     check_batch_statistics(model, _train_images(cfg))
     scheduler = instantiate(cfg.lr_multiplier)
@@ -72,22 +79,33 @@ def build_trainer(cfg: Any) -> Trainer:
         evaluate=(lambda trained: evaluate(trained, _test_sets(cfg))) if has_evaluator else None,
         start_new=lambda student: _inherit(cfg, student),
         ddp=cfg.train.ddp,
+        average=average_of(model, settings.ema_decay),
     )
-    return Trainer(parts, _settings(cfg.train, _names(cfg, TEST_NAMES)))
+    return Trainer(parts, settings)
 
 
-def build_train_loader(train: Any) -> TrainLoader:
+def build_train_loader(train: Any, accumulation_steps: int = 1) -> TrainLoader:
     """The training batches of `dataloader.train`.
 
     Detectron2's own loader becomes a stream that a resumed run goes on with at once; any other one
     is read again up to where the run was.
+
+    Args:
+        train: section of the config.
+        accumulation_steps: batches of an optimiser step, which `total_batch_size` counts the images
+            of. A loader of the config's own gives batches as it likes.
     """
     target = train.get("_target_")
     target = locate(target) if isinstance(target, str) else target
     if target is build_detection_train_loader and set(train) - {"_target_"} <= STREAMED:
         parts = {key: instantiate(train[key]) for key in train if key != "_target_"}
         if isinstance(parts["dataset"], list) and parts.get("mapper") is not None:
-            return build_stream_loader(**parts)
+            return build_stream_loader(**parts, accumulation_steps=accumulation_steps)
+        if accumulation_steps > 1:
+            raise ValueError(
+                "train.accumulation_steps must be 1 with a dataloader.train that has no list of "
+                f"images and no mapper; got {accumulation_steps}"
+            )
         return OwnLoader(build_detection_train_loader(**parts))
     return OwnLoader(instantiate(train))
 
@@ -162,7 +180,8 @@ def _train_images(cfg: Any) -> TrainImages:
             edge = lengths if isinstance(lengths, int) else min(lengths)
             longest = augmentation.get("max_size") or longest
     total = cfg.dataloader.train.get("total_batch_size") or 2 * comm.get_world_size()
-    return TrainImages(BATCH, total, edge, longest, _names(cfg, TRAIN_NAMES))
+    steps = cfg.train.accumulation_steps
+    return TrainImages(BATCH, total, edge, longest, _names(cfg, TRAIN_NAMES), steps)
 
 
 def _count_all_detections(cfg: Any) -> None:
@@ -196,9 +215,11 @@ def _inherit(cfg: Any, student: nn.Module) -> None:
     inherit(student, state, cfg.train.inherit, "train.inherit")
 
 
-def _settings(train: Any, test_sets: Sequence[str]) -> RunSettings:
+def _settings(cfg: Any) -> RunSettings:
+    train = cfg.train
     # All test sets are one loader's, whose results are not by set.
-    metric = find_best_metric(train.best_metric, "train.best_metric", test_sets[:1], {})
+    test_sets = _names(cfg, TEST_NAMES)[:1]
+    metric = find_best_metric(train.best_metric, "train.best_metric", test_sets, {})
     return RunSettings(
         train.output_dir,
         train.max_iter,
@@ -211,4 +232,10 @@ def _settings(train: Any, test_sets: Sequence[str]) -> RunSettings:
         best_metric=metric,
         log_period=train.log_period,
         batch_key=BATCH,
+        accumulation_steps=train.accumulation_steps,
+        patience=train.patience,
+        ema_decay=train.ema_decay,
+        trackers=[train.trackers] if isinstance(train.trackers, str) else list(train.trackers),
+        project=train.tracker_project,
+        config=flat_config(OmegaConf.to_container(cfg)),  # type: ignore[arg-type]
     )

@@ -18,6 +18,7 @@ from detectron2.utils import comm
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
+from reviewkd_det.common.runs.trackers import flat_config
 from reviewkd_det.d2.config import plain_config
 from reviewkd_det.d2.data import CheckedDatasetMapper, build_train_loader
 from reviewkd_det.d2.data.checks import CLASS_KEYS, check_classes
@@ -25,7 +26,9 @@ from reviewkd_det.d2.evaluation import FastCOCOEvaluator, counted_detections
 from reviewkd_det.d2.runs.augmented import evaluate_augmented, joined
 from reviewkd_det.d2.runs.batch_statistics import TrainImages, check_batch_statistics
 from reviewkd_det.d2.runs.best_metric import COCO_METRICS, find_best_metric
+from reviewkd_det.d2.runs.ema import average_of
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
+from reviewkd_det.d2.runs.options import check_options
 from reviewkd_det.d2.runs.trainer import Parts, RunSettings, Trainer
 from reviewkd_det.d2.teacher.build import teacher_state
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
@@ -42,6 +45,14 @@ __all__ = [
     "train",
 ]
 
+# What a key of our trainer is called in a YAML config.
+OPTION_KEYS = {
+    "accumulation_steps": "SOLVER.ACCUMULATION_STEPS",
+    "ema_decay": "SOLVER.EMA_DECAY",
+    "patience": "TEST.PATIENCE",
+    "eval_period": "TEST.EVAL_PERIOD",
+}
+
 
 def build_trainer(cfg: CfgNode) -> Trainer:
     """Build what trains the config's detector; nothing is loaded yet.
@@ -50,12 +61,15 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         ValueError: a value of the config does not suit, or a data set has other classes.
     """
     cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+    settings = _settings(cfg)
+    check_options(settings, OPTION_KEYS, evaluates=bool(cfg.DATASETS.TEST))
     model = build_model(cfg)
     logging.getLogger(__name__).info("Model:\n%s", model)
     optimizer = build_optimizer(cfg, model)
     train_loader = build_train_loader(cfg)
     check_classes(cfg, cfg.DATASETS.TRAIN)
     check_batch_statistics(model, _train_images(cfg))
+    average = average_of(model, cfg.SOLVER.EMA_DECAY)
     parts = Parts(
         model,
         optimizer,
@@ -63,10 +77,11 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         train_loader,
         evaluate=lambda trained: evaluate(trained, _test_sets(cfg)),
         evaluate_end=lambda trained: evaluate_augmented(cfg, trained, _test_sets),
-        hooks=_precise_batch_norm(cfg, model),
+        hooks=_precise_batch_norm(cfg, model if average is None else average.module),
         start_new=lambda student: _inherit(cfg, student),
+        average=average,
     )
-    return Trainer(parts, _settings(cfg))
+    return Trainer(parts, settings)
 
 
 def train(trainer: Trainer, cfg: CfgNode) -> None:
@@ -162,6 +177,8 @@ def _precise_batch_norm(cfg: CfgNode, model: nn.Module) -> list[hooks.HookBase]:
     fewer = cfg.clone()
     fewer.defrost()
     fewer.DATALOADER.NUM_WORKERS = 0  # as Detectron2 does, to save memory
+    if cfg.SOLVER.EMA_DECAY:
+        fewer.DATASETS.UNLABELED = ()  # the average is of the student alone
     loader, count = build_train_loader(fewer), cfg.TEST.PRECISE_BN.NUM_ITER
     return [hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, model, loader, count)]
 
@@ -180,6 +197,7 @@ def _train_images(cfg: CfgNode) -> TrainImages:
         0 if cfg.INPUT.CROP.ENABLED else min(cfg.INPUT.MIN_SIZE_TRAIN),
         cfg.INPUT.MAX_SIZE_TRAIN,
         cfg.DATASETS.TRAIN,
+        cfg.SOLVER.ACCUMULATION_STEPS,
     )
 
 
@@ -208,4 +226,10 @@ def _settings(cfg: CfgNode) -> RunSettings:
         best_metric=find_best_metric(
             cfg.TEST.BEST_METRIC, "TEST.BEST_METRIC", cfg.DATASETS.TEST, _tasks(cfg)
         ),
+        accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
+        patience=cfg.TEST.PATIENCE,
+        ema_decay=cfg.SOLVER.EMA_DECAY,
+        trackers=cfg.TRACKERS,
+        project=cfg.TRACKER_PROJECT,
+        config=flat_config(cfg),
     )

@@ -1,6 +1,7 @@
 """Reading a Python config (LazyConfig) of a run."""
 
 import argparse
+from numbers import Real
 from typing import Any
 
 from detectron2.config import LazyConfig
@@ -22,6 +23,11 @@ DEFAULTS = {
     "best_metric": "bbox/AP",  # result whose highest value makes model_best.pth
     "inherit": [],  # parts of the student that start with the teacher's weights
     "resume_with_changes": False,  # go on with another teacher or other training data
+    "accumulation_steps": 1,  # parts that the images of an optimiser step are computed in
+    "ema_decay": 0.0,  # of an average of the student's weights; 0 makes none
+    "patience": 0,  # evaluations without a better best_metric after which training ends; 0: none
+    "trackers": [],  # where the metrics go as well: "wandb", "mlflow"
+    "tracker_project": "",  # their project or experiment
 }
 KINDS = {
     "train.device": str,
@@ -30,6 +36,10 @@ KINDS = {
     "train.seed": int,
     "train.best_metric": str,
     "train.resume_with_changes": bool,
+    "train.accumulation_steps": int,
+    "train.ema_decay": Real,
+    "train.patience": int,
+    "train.tracker_project": str,
 }
 
 

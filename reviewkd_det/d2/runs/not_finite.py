@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
-from detectron2.engine import SimpleTrainer
+from detectron2.engine import AMPTrainer, SimpleTrainer
 from detectron2.layers.batch_norm import NaiveSyncBatchNorm
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
@@ -17,7 +17,7 @@ from reviewkd_det.d2.reading.taps import tapped
 from reviewkd_det.d2.runs.batch_statistics import batch_of_one_sentence
 from reviewkd_det.d2.runs.launch import unwrapped
 
-__all__ = ["OwnLosses", "describe_failure", "describe_failures"]
+__all__ = ["MixedStep", "OwnLosses", "describe_failure", "describe_failures"]
 
 SYNCHRONISED = (nn.SyncBatchNorm, NaiveSyncBatchNorm)
 
@@ -34,6 +34,10 @@ class OwnLosses(SimpleTrainer):
             if not math.isfinite(total):
                 raise FloatingPointError(f"losses must be finite; got a sum of {total}")
         super()._write_metrics(loss_dict, *args, **options)
+
+
+class MixedStep(OwnLosses, AMPTrainer):
+    """A step in automatic mixed precision."""
 
 
 @contextmanager
@@ -56,8 +60,10 @@ def describe_failures(trainer: Any) -> Iterator[None]:
     except ValueError as error:
         if not str(error).startswith(REFUSAL):
             raise
-        key = trainer.settings.batch_key
-        raise ValueError(batch_of_one_sentence(key, "the model, " + str(error))) from error
+        settings, part = trainer.settings, f"the model, {error}"
+        steps = settings.accumulation_steps
+        sentence = batch_of_one_sentence(settings.batch_key, part, steps=steps)
+        raise ValueError(sentence) from error
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from detectron2.utils.logger import setup_logger
 from reviewkd_det.common import keep_freed_memory, keep_tracebacks_in
 from reviewkd_det.common.runs.record import write_run_record
 from reviewkd_det.common.runs.seeds import saved_seed
+from reviewkd_det.common.runs.trackers import IDS
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data import (
     register_coco_format,
@@ -47,6 +48,7 @@ RUN_FILES = (
     "metrics.json",
     "events.out.tfevents.*",
     "summary.json",
+    IDS,
 )
 # Keys that name data: the parts of each entry, and what makes it known to Detectron2.
 NAMED_DATA: list[tuple[str, tuple[str, ...], Callable[..., None]]] = [

@@ -4,25 +4,30 @@ import logging
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from detectron2.engine import AMPTrainer, HookBase, default_writers, hooks
+from detectron2.engine import HookBase, default_writers, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils import comm
 from torch import nn
 
+from reviewkd_det.common.runs.average import MovingAverage
 from reviewkd_det.common.runs.random_state import restore_random_state
 from reviewkd_det.common.tensors.memory import max_gpu_memory
 from reviewkd_det.d2.meta_arch import DistilledDetector
+from reviewkd_det.d2.runs.accumulation import StepBatches, build_step
 from reviewkd_det.d2.runs.augmented import joined
 from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer
+from reviewkd_det.d2.runs.early_stopping import EarlyStopping, EndOfTraining
 from reviewkd_det.d2.runs.evaluation import read_json, write_json
 from reviewkd_det.d2.runs.hooks import BestCheckpoint, LRScheduler, SaveState
 from reviewkd_det.d2.runs.launch import data_parallel, unwrapped
-from reviewkd_det.d2.runs.not_finite import OwnLosses, describe_failures
+from reviewkd_det.d2.runs.not_finite import describe_failures
+from reviewkd_det.d2.runs.tracking import TrackedRun, TrackerWriter
 
 __all__ = ["Parts", "RunSettings", "Trainer"]
 
@@ -55,6 +60,7 @@ class Parts:
         hooks: hooks that follow the step of the scheduler.
         start_new: function that prepares the model of a new run, its initial weights loaded.
         ddp: options of `DistributedDataParallel`.
+        average: average of the student's weights, which is evaluated and saved in their place.
     """
 
     model: nn.Module
@@ -66,6 +72,7 @@ class Parts:
     hooks: Sequence[HookBase] = ()
     start_new: Callable[[nn.Module], None] | None = None
     ddp: Mapping[str, Any] | None = None
+    average: MovingAverage | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,12 @@ class RunSettings:
         best_metric: result whose highest value makes `model_best.pth`.
         log_period: iterations between two lines of the log.
         batch_key: config key of the images of a batch, for error sentences.
+        accumulation_steps: batches of the loader that an iteration computes one after the other.
+        patience: evaluations without a better result after which training ends; 0 for no end.
+        ema_decay: decay of the average of the student's weights, where there is one.
+        trackers: where the metrics go as well, by name.
+        project: project or experiment of the trackers; "" for theirs, or ours.
+        config: settings that the trackers show, as `KEY.KEY: value`.
     """
 
     output_dir: str
@@ -97,10 +110,12 @@ class RunSettings:
     best_metric: str = "bbox/AP"
     log_period: int = 20
     batch_key: str = "SOLVER.IMS_PER_BATCH"
-
-
-class MixedStep(OwnLosses, AMPTrainer):
-    """A step in automatic mixed precision."""
+    accumulation_steps: int = 1
+    patience: int = 0
+    ema_decay: float = 0.0
+    trackers: Sequence[str] = ()
+    project: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Trainer(TrainerBase):
@@ -119,14 +134,22 @@ class Trainer(TrainerBase):
         super().__init__()
         self.parts, self.settings = parts, settings
         self.optimizer, self.scheduler = parts.optimizer, parts.scheduler
-        self.data_loader = parts.train_loader
+        accumulated, loader = settings.accumulation_steps, parts.train_loader
+        self.data_loader = StepBatches(loader, accumulated) if accumulated > 1 else loader
         self.model = data_parallel(parts.model, **(parts.ddp or {}))
         self.train_seconds = 0.0
         self.results: dict[str, Any] | None = None
+        self._evaluated_after: int | None = None
         self.start_iter, self.max_iter = 0, settings.max_iter
         self._finished_summary: Any = None
-        step = MixedStep if settings.mixed_precision else OwnLosses
-        self._trainer = step(self.model, self.data_loader, self.optimizer)
+        self._trainer = build_step(
+            self.model,
+            self.data_loader,
+            self.optimizer,
+            mixed_precision=settings.mixed_precision,
+        )
+        self.early_stopping: EarlyStopping | None = None
+        self.tracked = TrackedRun(settings)
         methods: Any = getattr(parts.model, "methods", None)
         self.checkpointer = StudentCheckpointer(
             parts.model,
@@ -135,6 +158,7 @@ class Trainer(TrainerBase):
             trainer=weakref.proxy(self),
             **({"methods": methods} if methods else {}),
         )
+        self.checkpointer.keep_average(parts.average)
         self.register_hooks(self._build_hooks())
 
     def _build_hooks(self) -> list[HookBase]:
@@ -146,8 +170,13 @@ class Trainer(TrainerBase):
             if settings.eval_period > 0 and is_main:
                 metric = settings.best_metric
                 built.append(BestCheckpoint(settings.eval_period, self.checkpointer, metric))
+            if settings.patience:
+                best = built[-1] if is_main else None
+                self.early_stopping = EarlyStopping(settings.eval_period, settings.patience, best)
+                built.append(self.early_stopping)
         if is_main:
             writers = default_writers(settings.output_dir, settings.max_iter)
+            writers += [TrackerWriter(self.tracked)] if settings.trackers else []
             built.append(hooks.PeriodicWriter(writers, settings.log_period))
         period, keep = settings.checkpoint_period, settings.checkpoints_to_keep
         return [*built, SaveState(self.checkpointer, period, keep)]
@@ -161,11 +190,15 @@ class Trainer(TrainerBase):
         loaded = self.checkpointer.resume_or_load(self.settings.weights, resume=resume)
         if self.checkpointer.resumed:
             self.start_iter = self.iter + 1
-            self._finished_summary = self._read_finished()
         elif self.parts.start_new is not None:
             self.parts.start_new(self.checkpointer.model)
+        self.checkpointer.begin_average(loaded)
+        self.tracked.goes_on = bool(self.checkpointer.resumed)
+        if self.stopped_early:
+            self.max_iter = self.start_iter  # the run to go on with had ended
         self.data_loader.skip(self.start_iter)
         if self.checkpointer.resumed:
+            self._finished_summary = self._read_finished()
             restore_random_state(loaded.get("random_states", []), comm.get_rank())
 
     @property
@@ -186,10 +219,24 @@ class Trainer(TrainerBase):
                 self.settings.output_dir, self.start_iter, self.max_iter,
             )  # fmt: skip
             return self.results
-        super().train(self.start_iter, self.max_iter)
-        if comm.is_main_process():
-            self._write_summary()
+        with self.tracked as tracked:
+            with suppress(EndOfTraining):
+                super().train(self.start_iter, self.max_iter)
+            if comm.is_main_process():
+                tracked.result = self._write_summary()
         return self.results
+
+    def after_step(self) -> None:
+        """Call the hooks, and leave the loop where one of them has ended the training."""
+        super().after_step()
+        if self.stopped_early:
+            self.iter += 1  # as after Detectron2's last iteration
+            raise EndOfTraining
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the run has ended because its results grew no better."""
+        return self.early_stopping is not None and self.early_stopping.is_over
 
     def run_step(self) -> None:
         """One iteration, timed."""
@@ -197,6 +244,8 @@ class Trainer(TrainerBase):
         self._trainer.iter = self.iter
         with describe_failures(self):
             self._trainer.run_step()
+        if self.parts.average is not None:
+            self.parts.average.update_parameters(self.checkpointer.model)
         self.train_seconds += time.perf_counter() - start
 
     def state_dict(self) -> dict[str, Any]:
@@ -219,18 +268,26 @@ class Trainer(TrainerBase):
         return comm.all_gather(summary if is_whole else None)[0]
 
     def _evaluate(self) -> dict[str, Any]:
+        """The results after this iteration; those of the last evaluation where it was just now."""
         assert self.parts.evaluate is not None
-        self.results = self.parts.evaluate(self.model)
-        if self.parts.evaluate_end is not None and self.iter + 1 >= self.max_iter:
-            self.results = joined(self.results, self.parts.evaluate_end(self.model))
+        done = min(self.iter + 1, self.max_iter)
+        average = self.parts.average
+        model = self.model if average is None else average.module
+        if self._evaluated_after != done:
+            self.results = self.parts.evaluate(model)
+            self._evaluated_after = done
+        assert self.results is not None
+        if self.parts.evaluate_end is not None and done >= self.max_iter:
+            self.results = joined(self.results, self.parts.evaluate_end(model))
         return self.results
 
-    def _write_summary(self) -> None:
+    def _write_summary(self) -> dict[str, Any]:
         model = unwrapped(self.model)
         student = model.student if isinstance(model, DistilledDetector) else model
         path = Path(self.settings.output_dir, "summary.json")
         summary = {
             "iterations": max(self.start_iter, self.max_iter),
+            "stopped_early": self.stopped_early,
             "train_seconds": round(self.train_seconds, 2),
             "parameters": sum(p.numel() for p in student.parameters()),
             "max_memory_mb": max_gpu_memory(),
@@ -238,3 +295,4 @@ class Trainer(TrainerBase):
         }
         write_json(path, summary)
         logging.getLogger(__name__).info("Wrote %s", path)
+        return summary

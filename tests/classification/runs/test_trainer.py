@@ -210,7 +210,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(tmp_pa
     [
         (["MODEL.NAME", "resnet21"], KeyError, "got resnet21; the nearest are resnet"),
         (["SOLVER.BATCH_SIZE", 25, "SOLVER.ACCUMULATION_STEPS", 2], ValueError, "got 25"),
-        (["TRACKERS", '("mlflow",)'], ValueError, "got 'mlflow'; install it"),
+        (["TRACKERS", '("aim",)'], ValueError, "got 'aim'; install it"),
         (["SOLVER.BATCH_SIZE", 101], ValueError, "100 training images; got 101"),
         (["DISTILL.STUDENT_TAPS", '("layer1", "layer9")',
           "DISTILL.TEACHER_TAPS", '("layer1", "layer2")'],

@@ -63,9 +63,9 @@ def results(folder):
 
 
 def assert_same_training(several, one):
+    weights = state(several)["model"]
     for name, value in state(one)["model"].items():
-        found = state(several)["model"][name]
-        assert found.numpy() == pytest.approx(value.numpy(), rel=1e-5, abs=1e-7), name
+        assert weights[name].numpy() == pytest.approx(value.numpy(), rel=1e-5, abs=1e-7), name
     losses, losses_of_one = last_losses(several), last_losses(one)
     assert losses == pytest.approx(losses_of_one, rel=1e-5)
     shares = sum(value for name, value in losses.items() if "/" in name)
@@ -76,6 +76,25 @@ def assert_same_training(several, one):
     assert results(several)["bbox"].keys() == results(one)["bbox"].keys()
     names = [sorted(path.name for path in folder.glob("model*")) for folder in (one, several)]
     assert names[0] == names[1]
+
+
+ACCUMULATED = ["SOLVER.ACCUMULATION_STEPS", "2"]
+
+
+def test_accumulated_steps_train_as_whole_ones(config, one, tmp_path, monkeypatch):
+    assert run_here(monkeypatch, config, tmp_path, *ACCUMULATED) == 0
+    assert_same_training(tmp_path, one)
+
+
+@pytest.mark.slow
+def test_processes_that_accumulate_average_and_end_early_do_so_together(config, one, tmp_path):
+    finish(start(config, tmp_path / "two", *TWO, *ACCUMULATED))
+    assert_same_training(tmp_path / "two", one)
+    more = ["SOLVER.EMA_DECAY", "0.9", "TEST.EVAL_PERIOD", "1", "TEST.PATIENCE", "1"]
+    finish(start(config, tmp_path / "ended", *TWO, *ACCUMULATED, *more, "SOLVER.MAX_ITER", "9"))
+    summary = json.loads((tmp_path / "ended" / "summary.json").read_text())
+    assert summary["stopped_early"]
+    assert state(tmp_path / "ended")["iteration"] + 1 == summary["iterations"] < 9
 
 
 def test_two_processes_train_as_one(one, two):
