@@ -4,8 +4,12 @@ All private names are here, each behind a function of ours, but for methods that
 overrides, which `OVERRIDDEN` lists. A test of each says what is relied on.
 """
 
+import importlib
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
@@ -25,6 +29,7 @@ __all__ = [
     "metric_of",
     "train_parts",
     "url_query",
+    "zoo_checkpoint",
 ]
 
 # Methods that a subclass of ours overrides, in the order in which `load` calls them.
@@ -70,3 +75,31 @@ def hooks_of(trainer: TrainerBase) -> Sequence[HookBase]:
 def metric_of(hook: hooks.BestCheckpointer) -> str:
     """The name of the metric whose best value a hook keeps."""
     return hook._val_metric
+
+
+def zoo_checkpoint(name: str) -> str:
+    """The address of the detector that the zoo trained with a config; "" where it has none."""
+    with _pkg_resources():
+        model_zoo = importlib.import_module("detectron2.model_zoo")
+    try:
+        return model_zoo.get_checkpoint_url(name)
+    except RuntimeError:
+        return ""
+
+
+@contextmanager
+def _pkg_resources() -> Iterator[None]:
+    """Let Detectron2's zoo import `pkg_resources`, which newer setuptools do not have."""
+    name = "pkg_resources"
+    if name in sys.modules:
+        yield
+        return
+    stand_in: Any = ModuleType(name)  # of what the zoo uses, one function
+    stand_in.resource_filename = lambda package, file: str(
+        Path(importlib.import_module(package).__path__[0], file)
+    )
+    sys.modules[name] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules[name]

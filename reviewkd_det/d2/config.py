@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import detectron2
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
-from reviewkd_det.common import DETECTORS, merge_file, merge_options, recipe_folder
+from reviewkd_det.common import merge_file, merge_options
 from reviewkd_det.common.config.aliases import declare_aliases, move_aliases, rename_options
 from reviewkd_det.common.config.methods import Uses, declare_methods
 from reviewkd_det.common.config.modules import import_modules, named_modules
@@ -19,7 +18,6 @@ __all__ = [
     "TWO_STAGE",
     "add_distill_config",
     "add_run_config",
-    "find_teacher_config",
     "get_config",
     "load_config",
     "ours_in",
@@ -33,7 +31,6 @@ USES = (ONE_STAGE, TWO_STAGE)
 # New names of keys by old ones, which are still understood.
 ALIASES = {"MODEL.DISTILL.REVIEWKD.IN_FEATURES": "MODEL.DISTILL.IN_FEATURES"}
 TEACHER_FILE = "MODEL.DISTILL.TEACHER.CONFIG_FILE"
-OUR_CONFIGS = recipe_folder(DETECTORS)
 
 
 def add_distill_config(cfg: CfgNode) -> None:
@@ -152,34 +149,6 @@ def _get(content: object, key: str) -> object:
     for part in key.split("."):
         content = content.get(part) if isinstance(content, dict) else None
     return content
-
-
-def find_teacher_config(name: str) -> Path:
-    """Find the teacher's config file: a path, or a model-zoo name such as
-    `COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml`, from Detectron2 or from `configs/teachers`.
-
-    Raises:
-        ValueError: no name is given.
-        FileNotFoundError: nothing has that name.
-    """
-    if not name:
-        raise ValueError(
-            f"{TEACHER_FILE} must name the teacher's config file; got ''; to train without a "
-            'teacher set MODEL.DISTILL.METHODS "()"'
-        )
-    zoo = Path(detectron2.__file__).parent / "model_zoo" / "configs"
-    candidates = [Path(name), zoo / name, OUR_CONFIGS / "teachers" / name]
-    for path in candidates:
-        if path.is_file():
-            return path
-    shipped = sorted(
-        str(p.relative_to(OUR_CONFIGS / "teachers"))
-        for p in (OUR_CONFIGS / "teachers").rglob("*.yaml")
-    )
-    raise FileNotFoundError(
-        f"{TEACHER_FILE} must name a config file or a model-zoo config; got '{name}'; "
-        f"shipped: {', '.join(shipped)}"
-    )
 
 
 def ours_in(cfg: CfgNode) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from fvcore.common.config import CfgNode
 
+from reviewkd_det.common.config.arithmetic import arithmetic_allowed
 from reviewkd_det.common.console.arguments import check_config_file
 
 __all__ = ["files_with_bases", "merge_file", "merge_options"]
@@ -25,7 +26,7 @@ def merge_file(cfg: CfgNode, config_file: str | Path) -> list[tuple[Path, dict[s
     Args:
         cfg: declares every known key; changed in place.
         config_file: a YAML file, with `_BASE_` as in fvcore and Detectron2; it is read as data
-            only, so `!!python` tags are refused.
+            only, so `!!python` tags are refused, but for the arithmetic of an `eval`.
 
     Returns:
         The file and all its local bases with their contents, the file itself last.
@@ -36,7 +37,8 @@ def merge_file(cfg: CfgNode, config_file: str | Path) -> list[tuple[Path, dict[s
         KeyError: a key is unknown; the sentence names the nearest known one.
     """
     files = files_with_bases(Path(config_file))
-    _merge(cfg, lambda: cfg.merge_from_file(str(config_file), allow_unsafe=False), config_file)
+    with arithmetic_allowed():
+        _merge(cfg, lambda: cfg.merge_from_file(str(config_file), allow_unsafe=False), config_file)
     return files
 
 
@@ -85,7 +87,8 @@ def _read(path: Path) -> dict[str, Any]:
     """One file's own content."""
     text = path.read_bytes()
     try:
-        content = yaml.safe_load(text.decode("utf-8"))
+        with arithmetic_allowed():
+            content = yaml.safe_load(text.decode("utf-8"))
     except Exception as error:  # PyYAML lets through what int, datetime and the stack raise
         reason = " ".join(str(error).split())
         raise ValueError(f"config file must be plain YAML; got '{path}': {reason}") from error

@@ -10,7 +10,8 @@ from detectron2.modeling import build_backbone, build_model, build_roi_heads
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from reviewkd_det.d2.config import find_teacher_config, load_config, plain_config
+from reviewkd_det.d2.config import load_config, plain_config
+from reviewkd_det.d2.teacher.zoo import find_teacher_config, trained_checkpoint
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 
 __all__ = ["WEIGHTS_KEY", "TeacherSource", "read_teacher"]
@@ -43,7 +44,8 @@ def read_teacher(config_file: str, weights: str = "", opts: Sequence[str] = ()) 
 
     Args:
         config_file: a path or a model-zoo name; a `.py` file is a LazyConfig with a `model`.
-        weights: the checkpoint; "" takes the config's own.
+        weights: the checkpoint; "" takes the one of the options, the one that the model zoo trained
+            with its config, or the config's own.
         opts: KEY VALUE pairs for YAML, `path.key=value` for a LazyConfig.
 
     Raises:
@@ -57,14 +59,20 @@ def read_teacher(config_file: str, weights: str = "", opts: Sequence[str] = ()) 
             f"{WEIGHTS_KEY} must name the teacher's checkpoint; got '', and its config "
             f"'{config_file}' names none either"
         )
+    if "ImageNetPretrained/" in source.weights:
+        raise ValueError(
+            f"{WEIGHTS_KEY} must name a trained detector; got '{source.weights}', what the "
+            f"training of '{config_file}' starts from"
+        )
     return source
 
 
 def _read_yaml(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
     cfg = plain_config(load_config(path, opts, OPTS_KEY))
     cfg.MODEL.DEVICE = "cpu"
+    given = weights or ("MODEL.WEIGHTS" in opts[::2] and cfg.MODEL.WEIGHTS)
     return TeacherSource(
-        weights=weights or cfg.MODEL.WEIGHTS,
+        weights=given or trained_checkpoint(path) or cfg.MODEL.WEIGHTS,
         input_format=cfg.INPUT.FORMAT,
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
@@ -87,8 +95,10 @@ def _read_python(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource
     model = cfg.model.student if "student" in cfg.model else cfg.model
     detector = instantiate(model)
     trained_on = OmegaConf.select(cfg, "dataloader.train.mapper.image_format")
+    named = cfg.get("train", {}).get("init_checkpoint", "")
+    given = weights or (any(x.startswith("train.init_checkpoint=") for x in opts) and named)
     return TeacherSource(
-        weights=weights or cfg.get("train", {}).get("init_checkpoint", ""),
+        weights=given or trained_checkpoint(path) or named,
         # Detectron2's default, where neither the data nor the model says otherwise, is BGR.
         input_format=trained_on or getattr(detector, "input_format", None) or "BGR",
         pixel_mean=detector.pixel_mean.flatten().tolist(),
