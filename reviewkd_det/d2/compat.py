@@ -19,14 +19,18 @@ from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
 from detectron2.engine import HookBase, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import coco_evaluation
+from detectron2.utils.registry import Registry
 
 __all__ = [
+    "NEEDED_TO_DETECT",
+    "NEWER_KEYS",
     "OVERRIDDEN",
     "builtin_coco_names",
     "counted_by",
     "forget_url",
     "hooks_of",
     "metric_of",
+    "registry_of",
     "train_parts",
     "url_query",
     "zoo_checkpoint",
@@ -34,6 +38,21 @@ __all__ = [
 
 # Methods that a subclass of ours overrides, in the order in which `load` calls them.
 OVERRIDDEN = {DetectionCheckpointer: ("_load_file", "_load_model", "_log_incompatible_keys")}
+# Config keys of Detectron2's main branch that release 0.6 does not know, with their defaults there.
+# What earlier releases know, 0.6 knows too.
+NEWER_KEYS: dict[str, Any] = {
+    "DATALOADER.REPEAT_SQRT": True,
+    "FLOAT32_PRECISION": "",
+    "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER": 0.5,
+    "MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES": 50,
+    "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": False,
+    "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": False,
+    "SOLVER.BASE_LR_END": 0.0,
+    "SOLVER.NUM_DECAYS": 3,
+    "SOLVER.RESCALE_INTERVAL": False,
+}
+# Those of them that change what a trained detector detects; the others are of the training.
+NEEDED_TO_DETECT = ("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE",)
 
 
 def builtin_coco_names() -> list[str]:
@@ -75,6 +94,15 @@ def hooks_of(trainer: TrainerBase) -> Sequence[HookBase]:
 def metric_of(hook: hooks.BestCheckpointer) -> str:
     """The name of the metric whose best value a hook keeps."""
     return hook._val_metric
+
+
+def registry_of(error: KeyError) -> Registry:
+    """The registry that raised the error about a name which it does not have."""
+    trace = error.__traceback__
+    assert trace is not None
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame.f_locals["self"]
 
 
 def zoo_checkpoint(name: str) -> str:

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode, get_cfg
-from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 from reviewkd_det.common import merge_file, merge_options
 from reviewkd_det.common.config.aliases import declare_aliases, move_aliases, rename_options
 from reviewkd_det.common.config.methods import Uses, declare_methods
 from reviewkd_det.common.config.modules import import_modules, named_modules
 from reviewkd_det.core import default_method
+from reviewkd_det.d2.own_configs import add_own_configs, find_own_configs
+from reviewkd_det.d2.versions import declare_newer_keys, flat, remove_newer_keys
 
 __all__ = [
     "ALIASES",
@@ -20,7 +21,6 @@ __all__ = [
     "add_run_config",
     "get_config",
     "load_config",
-    "ours_in",
     "plain_config",
 ]
 
@@ -72,9 +72,10 @@ def add_distill_config(cfg: CfgNode) -> None:
 
 def add_run_config(cfg: CfgNode) -> None:
     """Declare the keys of our trainer and its data, which have nothing to do with distillation."""
-    # Your own code, imported before the config is read: names of modules, and paths of .py files,
-    # relative to the config file that names them. Honoured in the config file that a command is
-    # given and on its command line, not in a teacher's config.
+    # Your own code, imported before the config is read: names of modules, and paths of .py files
+    # and packages, relative to the config file that names them; their functions add_*_config(cfg)
+    # declare keys. Honoured in the config file that a command is given and on its command line,
+    # not in a teacher's config.
     cfg.MODULES = []
     # Your own data: [[name, COCO-format JSON file, image folder], ...], paths relative to the
     # working directory; the names can then stand in DATASETS.TRAIN and DATASETS.TEST.
@@ -92,7 +93,13 @@ def add_run_config(cfg: CfgNode) -> None:
 
 
 def get_config() -> CfgNode:
-    """Detectron2's defaults and ours."""
+    """Detectron2's defaults, ours, and those of the user's modules."""
+    cfg = _our_config()
+    add_own_configs(cfg)
+    return cfg
+
+
+def _our_config() -> CfgNode:
     cfg = get_cfg()
     add_distill_config(cfg)
     add_run_config(cfg)
@@ -127,8 +134,9 @@ def load_config(
         KeyError: a key is unknown; the sentence names the nearest known one.
     """
     modules = named_modules(config_file, opts) if import_code else []
-    import_modules(modules)
+    find_own_configs(import_modules(modules))
     cfg = get_config()
+    newer = declare_newer_keys(cfg)
     files = merge_file(cfg, config_file)
     teacher_file = cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE
     for path, content in files:
@@ -136,6 +144,8 @@ def load_config(
             cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE = str((path.parent / teacher_file).resolve())
     move_aliases(cfg, ALIASES, get_config(), files)
     merge_options(cfg, rename_options(opts, ALIASES), opts_source)
+    given = [*opts[::2], *(key for _, content in files for key in flat(content))]
+    remove_newer_keys(cfg, newer, given, config_file)
     cfg.MODULES = modules
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ValueError(
@@ -151,22 +161,13 @@ def _get(content: object, key: str) -> object:
     return content
 
 
-def ours_in(cfg: CfgNode) -> list[str]:
-    """Names of the parts of a config that stock Detectron2 cannot build, because they are ours."""
-    parts = [
-        (META_ARCH_REGISTRY, cfg.MODEL.META_ARCHITECTURE),
-        (BACKBONE_REGISTRY, cfg.MODEL.BACKBONE.NAME),
-    ]
-    return [name for registry, name in parts if "reviewkd_det" in registry.get(name).__module__]
-
-
 def plain_config(cfg: CfgNode) -> CfgNode:
     """The student's own config, without any key of ours."""
     plain = cfg.clone()
     plain.defrost()
     if cfg.MODEL.META_ARCHITECTURE == "DistilledDetector":
         plain.MODEL.META_ARCHITECTURE = cfg.MODEL.DISTILL.STUDENT_META_ARCHITECTURE
-    _remove_unknown(plain, get_config(), get_cfg())
+    _remove_unknown(plain, _our_config(), get_cfg())
     return plain
 
 

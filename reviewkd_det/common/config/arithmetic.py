@@ -35,6 +35,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "range": lambda *ends: list(_short(range(*ends))),
     "round": round,
 }
+FAULTS = (ArithmeticError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError)
 # What no config reaches, so that no literal takes long or much memory.
 LARGEST, LARGEST_POWER, MOST_STEPS, MOST_CHARACTERS = 1e12, 64, 10_000, 1_000
 
@@ -64,7 +65,14 @@ def evaluate(text: str) -> Any:
         if len(text) > MOST_CHARACTERS:
             raise ValueError("it is too long")
         return _Evaluation().value(ast.parse(text.strip(), mode="eval").body, {})
-    except (ArithmeticError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        MemoryError,
+        RecursionError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ValueError(
             f"an eval of a config must be arithmetic; got {text[:80]!r}: {error}"
         ) from error

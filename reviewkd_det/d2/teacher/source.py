@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import LazyConfig, instantiate
-from detectron2.modeling import build_backbone, build_model, build_roi_heads
+from detectron2.config import CfgNode, LazyConfig, instantiate
+from detectron2.modeling import build_backbone, build_roi_heads
 from omegaconf import OmegaConf
 from torch import Tensor
 
 from reviewkd_det.d2.config import load_config, plain_config
+from reviewkd_det.d2.registered import build_model, names_checked
 from reviewkd_det.d2.teacher.zoo import find_teacher_config, trained_checkpoint
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 
@@ -76,10 +77,15 @@ def _read_yaml(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
         input_format=cfg.INPUT.FORMAT,
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
-        build_detector=lambda: build_model(cfg),
-        build_backbone=lambda: build_backbone(cfg),
-        build_roi_heads=lambda backbone: build_roi_heads(cfg, backbone.output_shape()),
+        build_detector=lambda: build_model(cfg, f" of '{path}'"),
+        build_backbone=lambda: _build(cfg, path, build_backbone),
+        build_roi_heads=lambda x: _build(cfg, path, build_roi_heads, x.output_shape()),
     )
+
+
+def _build(cfg: CfgNode, path: Path, build: Callable[..., Any], *arguments: Any) -> Any:
+    with names_checked(cfg, f" of '{path}'"):
+        return build(cfg, *arguments)
 
 
 def _read_python(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
