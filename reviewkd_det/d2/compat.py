@@ -14,7 +14,9 @@ from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
 from detectron2.data.build import _train_loader_from_config
+from detectron2.data.datasets import register_coco_instances
 from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
 from detectron2.engine import HookBase, hooks
 from detectron2.engine.train_loop import TrainerBase
@@ -30,6 +32,7 @@ __all__ = [
     "forget_url",
     "hooks_of",
     "metric_of",
+    "registered_coco_names",
     "registry_of",
     "train_parts",
     "url_query",
@@ -58,6 +61,17 @@ NEEDED_TO_DETECT = ("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE",)
 def builtin_coco_names() -> list[str]:
     """The names of Detectron2's own COCO data sets."""
     return [name for splits in _PREDEFINED_SPLITS_COCO.values() for name in splits]
+
+
+def registered_coco_names() -> list[str]:
+    """The names of all data sets that Detectron2's `register_coco_instances` made known."""
+    made = f"{register_coco_instances.__qualname__}.<locals>"
+    return [
+        name
+        for name, load in DatasetCatalog.items()
+        if getattr(load, "__module__", "") == register_coco_instances.__module__
+        and load.__qualname__.startswith(made)
+    ]
 
 
 def train_parts(cfg: CfgNode, mapper: Any) -> dict[str, Any]:

@@ -49,12 +49,23 @@ def import_modules(names: Sequence[str]) -> list[ModuleType]:
     """Import modules by name, from the working directory too, and files and packages by path.
 
     Raises:
-        ImportError: one is not found; what it raises itself is raised as it is.
+        ImportError: one is not found, or what it imports is not; what else it raises is raised as
+            it is.
     """
     folder = str(Path.cwd())
     if names and folder not in sys.path:
         sys.path.append(folder)
-    return [_import_file(Path(x)) if _is_path(x) else _import_name(x, folder) for x in names]
+    return [_import(name, folder) for name in names]
+
+
+def _import(name: str, folder: str) -> ModuleType:
+    try:
+        return _import_file(Path(name)) if _is_path(name) else _import_name(name, folder)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{KEY} must name code whose packages are installed; got {name!r}, which imports "
+            f"{error.name!r}, and that is not"
+        ) from error
 
 
 def _import_name(name: str, folder: str) -> ModuleType:
