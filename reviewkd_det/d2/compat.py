@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, LazyConfig
 from detectron2.data import DatasetCatalog
 from detectron2.data.build import _train_loader_from_config
 from detectron2.data.datasets import register_coco_instances
@@ -31,6 +31,7 @@ __all__ = [
     "counted_by",
     "forget_url",
     "hooks_of",
+    "load_python_config",
     "metric_of",
     "registered_coco_names",
     "registry_of",
@@ -108,6 +109,12 @@ def hooks_of(trainer: TrainerBase) -> Sequence[HookBase]:
 def metric_of(hook: hooks.BestCheckpointer) -> str:
     """The name of the metric whose best value a hook keeps."""
     return hook._val_metric
+
+
+def load_python_config(path: str) -> Any:
+    """Read a LazyConfig, which may take its parts from the model zoo."""
+    with _pkg_resources():
+        return LazyConfig.load(path)
 
 
 def registry_of(error: KeyError) -> Registry:

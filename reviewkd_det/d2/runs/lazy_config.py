@@ -8,6 +8,7 @@ import torch
 from detectron2.config import LazyConfig
 from omegaconf import OmegaConf
 
+from reviewkd_det.d2.compat import load_python_config
 from reviewkd_det.d2.data import use_for_builtin_coco
 from reviewkd_det.d2.runs.start import find_last_checkpoint, find_seed, refuse_another_run
 
@@ -60,7 +61,7 @@ def read_lazy_config(args: argparse.Namespace) -> Any:
 
 
 def _load(config_file: str) -> Any:
-    cfg = LazyConfig.load(config_file)
+    cfg = load_python_config(config_file)
     lacking = [key for key in SECTIONS if key not in cfg]
     if lacking:
         raise ValueError(

@@ -10,6 +10,7 @@ from detectron2.modeling import build_backbone, build_roi_heads
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from reviewkd_det.d2.compat import load_python_config
 from reviewkd_det.d2.config import load_config, plain_config
 from reviewkd_det.d2.registered import build_model, names_checked
 from reviewkd_det.d2.teacher.zoo import find_teacher_config, trained_checkpoint
@@ -95,7 +96,7 @@ def _read_python(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource
                 f"{OPTS_KEY} must not change what a Python config calls; got {option}; "
                 "leave out _target_ and $"
             )
-    cfg = LazyConfig.apply_overrides(LazyConfig.load(str(path)), list(opts))
+    cfg = LazyConfig.apply_overrides(load_python_config(str(path)), list(opts))
     if "model" not in cfg:
         raise ValueError(f"a LazyConfig of a teacher must have a 'model'; got '{path}' without")
     model = cfg.model.student if "student" in cfg.model else cfg.model
