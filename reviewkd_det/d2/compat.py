@@ -18,6 +18,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.build import _train_loader_from_config
 from detectron2.data.datasets import register_coco_instances
 from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
+from detectron2.data.samplers import TrainingSampler
 from detectron2.engine import HookBase, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import coco_evaluation
@@ -76,8 +77,16 @@ def registered_coco_names() -> list[str]:
 
 
 def train_parts(cfg: CfgNode, mapper: Any) -> dict[str, Any]:
-    """What Detectron2 builds a config's training batches from: `dataset`, `sampler` and others."""
-    return _train_loader_from_config(cfg, mapper=mapper)
+    """What Detectron2 builds a config's training batches from: `dataset`, `sampler` and others.
+
+    The main branch seeds the order of the images with SEED itself. Here they are in the order of
+    release 0.6 and of Python configs, which is drawn from the random state that SEED has set.
+    """
+    parts = _train_loader_from_config(cfg, mapper=mapper)
+    sampler = parts["sampler"]
+    if type(sampler) is TrainingSampler and sampler._seed == cfg.SEED:
+        parts["sampler"] = TrainingSampler(len(parts["dataset"]))
+    return parts
 
 
 @contextmanager

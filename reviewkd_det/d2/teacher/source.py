@@ -20,6 +20,8 @@ __all__ = ["WEIGHTS_KEY", "TeacherSource", "read_teacher"]
 
 WEIGHTS_KEY = "MODEL.DISTILL.TEACHER.WEIGHTS"
 OPTS_KEY = "MODEL.DISTILL.TEACHER.OPTS"
+# Folders of what the trainings of Detectron2's zoo start from.
+STARTS = ("ImageNetPretrained/", "/pycls/")
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def read_teacher(config_file: str, weights: str = "", opts: Sequence[str] = ()) 
             f"{WEIGHTS_KEY} must name the teacher's checkpoint; got '', and its config "
             f"'{config_file}' names none either"
         )
-    if "ImageNetPretrained/" in source.weights:
+    if any(folder in source.weights for folder in STARTS):
         raise ValueError(
             f"{WEIGHTS_KEY} must name a trained detector; got '{source.weights}', what the "
             f"training of '{config_file}' starts from"
@@ -101,6 +103,9 @@ def _read_python(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource
         raise ValueError(f"a LazyConfig of a teacher must have a 'model'; got '{path}' without")
     model = cfg.model.student if "student" in cfg.model else cfg.model
     detector = instantiate(model)
+    if not hasattr(detector, "pixel_mean"):
+        kind = type(detector).__name__
+        raise ValueError(f"'model' of a teacher must be a detector; got {kind} in '{path}'")
     trained_on = OmegaConf.select(cfg, "dataloader.train.mapper.image_format")
     named = cfg.get("train", {}).get("init_checkpoint", "")
     given = weights or (any(x.startswith("train.init_checkpoint=") for x in opts) and named)
