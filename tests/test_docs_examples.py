@@ -13,7 +13,7 @@ from PIL import Image
 
 from classification.config import load_config as load_classification
 from reviewkd_det.core import registry
-from reviewkd_det.d2 import load_config
+from reviewkd_det.d2 import load_config, own_configs
 from reviewkd_det.d2.data import check_evaluable, register_coco_format
 from tests.classification import distilling
 from tests.d2 import tiny
@@ -88,6 +88,18 @@ def test_the_example_of_a_backbone_is_distilled(tmp_path):
     assert type(model.student.backbone).__name__ == "PlainBackbone"
     assert model.levels == ("p2", "p3", "p4", "p5", "p6")
     assert losses["loss_reviewkd"] > 0
+
+
+def test_the_example_of_a_head_is_trained(tmp_path, examples, monkeypatch):
+    monkeypatch.setattr(own_configs, "_functions", {})
+    (tmp_path / "smooth_head.py").write_text(examples["my_parts/smooth_head.py"])
+    opts = ["MODULES", f"['{tmp_path / 'smooth_head.py'}']", "MODEL.SMOOTH_HEAD.WIDTH", "12",
+            "MODEL.ROI_BOX_HEAD.NAME", "SmoothHead"]  # fmt: skip
+    model, losses = distilled(tmp_path, opts)
+    assert model.student.roi_heads.box_head.output_shape.channels == 12
+    assert torch.isfinite(losses["loss_cls"])
+    assert "my_images" in DatasetCatalog.list()
+    sys.modules.pop("smooth_head")
 
 
 def test_the_example_of_a_data_set_is_one_that_can_be_evaluated(tmp_path, examples):

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import torch
 from detectron2.config import CfgNode
 from detectron2.layers import get_norm
-from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from benchmarks.textbook import TextbookDetector, TextbookReview
 from reviewkd_det.core import ReviewDistiller
 from reviewkd_det.d2.reading.images import normalize_and_pad, size_for
 from reviewkd_det.d2.reading.taps import only_call, tapped
+from reviewkd_det.d2.registered import build_model
 from reviewkd_det.d2.teacher.source import TeacherSource, read_teacher
 
 __all__ = [

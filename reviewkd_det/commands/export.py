@@ -26,9 +26,10 @@ def parse_args() -> argparse.Namespace:
 def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool = False) -> None:
     """Load the student, verify that it is whole, and write `model.pth` and `config.yaml`."""
     import torch
-    from detectron2.modeling import build_model
 
-    from reviewkd_det.d2.config import ours_in, plain_config
+    from reviewkd_det.d2.config import plain_config
+    from reviewkd_det.d2.exported import exported_config, to_do_before_loading
+    from reviewkd_det.d2.registered import build_model
     from reviewkd_det.d2.runs.checkpointer import last_checkpoint
     from reviewkd_det.d2.runs.start import load_run_config
     from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
@@ -56,10 +57,13 @@ def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool =
     torch.save({"model": model.state_dict()}, weights_file)
     plain.MODEL.DEVICE = cfg.MODEL.DEVICE
     plain.MODEL.WEIGHTS = str(weights_file.resolve())
-    plain_file.write_text(plain.dump(), encoding="utf-8")
+    exported, left_out = exported_config(plain)
+    plain_file.write_text(exported.dump(), encoding="utf-8")
     print(f"Exported {cfg.MODEL.WEIGHTS} to {weights_file} and {plain_file}")
-    for name in ours_in(plain):
-        print(f"{name} is not Detectron2's own: `import reviewkd_det.d2` before loading it")
+    if left_out:
+        print(f"Left out what only the training and a newer Detectron2 know: {', '.join(left_out)}")
+    for line in to_do_before_loading(exported):
+        print(line)
 
 
 @entry_point

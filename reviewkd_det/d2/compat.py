@@ -4,29 +4,43 @@ All private names are here, each behind a function of ours, but for methods that
 overrides, which `OVERRIDDEN` lists. A test of each says what is relied on.
 """
 
+import importlib
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, LazyConfig
+from detectron2.data import DatasetCatalog
 from detectron2.data.build import _train_loader_from_config
+from detectron2.data.datasets import register_coco_instances
 from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
+from detectron2.data.samplers import TrainingSampler
 from detectron2.engine import HookBase, SimpleTrainer, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import coco_evaluation
 from detectron2.utils.events import EventStorage
+from detectron2.utils.registry import Registry
 
 __all__ = [
+    "NEEDED_TO_DETECT",
+    "NEWER_KEYS",
     "OVERRIDDEN",
     "builtin_coco_names",
     "counted_by",
     "forget_url",
     "hooks_of",
     "images_of",
+    "load_python_config",
     "metric_of",
+    "registered_coco_names",
+    "registry_of",
     "train_parts",
     "url_query",
+    "zoo_checkpoint",
 ]
 
 # Methods that a subclass of ours overrides, in the order in which `load` or a step calls them.
@@ -34,6 +48,21 @@ OVERRIDDEN: dict[type, tuple[str, ...]] = {
     DetectionCheckpointer: ("_load_file", "_load_model", "_log_incompatible_keys"),
     SimpleTrainer: ("_write_metrics",),
 }
+# Config keys of Detectron2's main branch that release 0.6 does not know, with their defaults there.
+# What earlier releases know, 0.6 knows too.
+NEWER_KEYS: dict[str, Any] = {
+    "DATALOADER.REPEAT_SQRT": True,
+    "FLOAT32_PRECISION": "",
+    "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER": 0.5,
+    "MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES": 50,
+    "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": False,
+    "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": False,
+    "SOLVER.BASE_LR_END": 0.0,
+    "SOLVER.NUM_DECAYS": 3,
+    "SOLVER.RESCALE_INTERVAL": False,
+}
+# Those of them that change what a trained detector detects; the others are of the training.
+NEEDED_TO_DETECT = ("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE",)
 
 
 def builtin_coco_names() -> list[str]:
@@ -41,9 +70,28 @@ def builtin_coco_names() -> list[str]:
     return [name for splits in _PREDEFINED_SPLITS_COCO.values() for name in splits]
 
 
+def registered_coco_names() -> list[str]:
+    """The names of all data sets that Detectron2's `register_coco_instances` made known."""
+    made = f"{register_coco_instances.__qualname__}.<locals>"
+    return [
+        name
+        for name, load in DatasetCatalog.items()
+        if getattr(load, "__module__", "") == register_coco_instances.__module__
+        and load.__qualname__.startswith(made)
+    ]
+
+
 def train_parts(cfg: CfgNode, mapper: Any) -> dict[str, Any]:
-    """What Detectron2 builds a config's training batches from: `dataset`, `sampler` and others."""
-    return _train_loader_from_config(cfg, mapper=mapper)
+    """What Detectron2 builds a config's training batches from: `dataset`, `sampler` and others.
+
+    The main branch seeds the order of the images with SEED itself. Here they are in the order of
+    release 0.6 and of Python configs, which is drawn from the random state that SEED has set.
+    """
+    parts = _train_loader_from_config(cfg, mapper=mapper)
+    sampler = parts["sampler"]
+    if type(sampler) is TrainingSampler and sampler._seed == cfg.SEED:
+        parts["sampler"] = TrainingSampler(len(parts["dataset"]))
+    return parts
 
 
 @contextmanager
@@ -80,3 +128,46 @@ def images_of(storage: EventStorage) -> list[tuple[str, Any]]:
 def metric_of(hook: hooks.BestCheckpointer) -> str:
     """The name of the metric whose best value a hook keeps."""
     return hook._val_metric
+
+
+def load_python_config(path: str) -> Any:
+    """Read a LazyConfig, which may take its parts from the model zoo."""
+    with _pkg_resources():
+        return LazyConfig.load(path)
+
+
+def registry_of(error: KeyError) -> Registry:
+    """The registry that raised the error about a name which it does not have."""
+    trace = error.__traceback__
+    assert trace is not None
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame.f_locals["self"]
+
+
+def zoo_checkpoint(name: str) -> str:
+    """The address of the detector that the zoo trained with a config; "" where it has none."""
+    with _pkg_resources():
+        model_zoo = importlib.import_module("detectron2.model_zoo")
+    try:
+        return model_zoo.get_checkpoint_url(name)
+    except RuntimeError:
+        return ""
+
+
+@contextmanager
+def _pkg_resources() -> Iterator[None]:
+    """Let Detectron2's zoo import `pkg_resources`, which newer setuptools do not have."""
+    name = "pkg_resources"
+    if name in sys.modules:
+        yield
+        return
+    stand_in: Any = ModuleType(name)  # of what the zoo uses, one function
+    stand_in.resource_filename = lambda package, file: str(
+        Path(importlib.import_module(package).__path__[0], file)
+    )
+    sys.modules[name] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules[name]

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import detectron2
 from detectron2.config import CfgNode, get_cfg
-from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
-from reviewkd_det.common import DETECTORS, merge_file, merge_options, recipe_folder
+from reviewkd_det.common import merge_file, merge_options
 from reviewkd_det.common.config.aliases import declare_aliases, move_aliases, rename_options
 from reviewkd_det.common.config.methods import Uses, declare_methods
 from reviewkd_det.common.config.modules import import_modules, named_modules
 from reviewkd_det.core import default_method
+from reviewkd_det.d2.own_configs import add_own_configs, find_own_configs
+from reviewkd_det.d2.versions import declare_newer_keys, flat, remove_newer_keys
 
 __all__ = [
     "ALIASES",
@@ -19,10 +19,8 @@ __all__ = [
     "TWO_STAGE",
     "add_distill_config",
     "add_run_config",
-    "find_teacher_config",
     "get_config",
     "load_config",
-    "ours_in",
     "plain_config",
 ]
 
@@ -33,7 +31,6 @@ USES = (ONE_STAGE, TWO_STAGE)
 # New names of keys by old ones, which are still understood.
 ALIASES = {"MODEL.DISTILL.REVIEWKD.IN_FEATURES": "MODEL.DISTILL.IN_FEATURES"}
 TEACHER_FILE = "MODEL.DISTILL.TEACHER.CONFIG_FILE"
-OUR_CONFIGS = recipe_folder(DETECTORS)
 
 
 def add_distill_config(cfg: CfgNode) -> None:
@@ -75,9 +72,10 @@ def add_distill_config(cfg: CfgNode) -> None:
 
 def add_run_config(cfg: CfgNode) -> None:
     """Declare the keys of our trainer and its data, which have nothing to do with distillation."""
-    # Your own code, imported before the config is read: names of modules, and paths of .py files,
-    # relative to the config file that names them. Honoured in the config file that a command is
-    # given and on its command line, not in a teacher's config.
+    # Your own code, imported before the config is read: names of modules, and paths of .py files
+    # and packages, relative to the config file that names them; their functions add_*_config(cfg)
+    # declare keys. Honoured in the config file that a command is given and on its command line,
+    # not in a teacher's config.
     cfg.MODULES = []
     # Where the metrics go as well, of "wandb" and "mlflow", and the project or experiment there; ""
     # takes that of WANDB_PROJECT or MLFLOW_EXPERIMENT_NAME, or "reviewkd_det".
@@ -110,7 +108,13 @@ def add_run_config(cfg: CfgNode) -> None:
 
 
 def get_config() -> CfgNode:
-    """Detectron2's defaults and ours."""
+    """Detectron2's defaults, ours, and those of the user's modules."""
+    cfg = _our_config()
+    add_own_configs(cfg)
+    return cfg
+
+
+def _our_config() -> CfgNode:
     cfg = get_cfg()
     add_distill_config(cfg)
     add_run_config(cfg)
@@ -145,8 +149,9 @@ def load_config(
         KeyError: a key is unknown; the sentence names the nearest known one.
     """
     modules = named_modules(config_file, opts) if import_code else []
-    import_modules(modules)
+    find_own_configs(import_modules(modules))
     cfg = get_config()
+    newer = declare_newer_keys(cfg)
     files = merge_file(cfg, config_file)
     teacher_file = cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE
     for path, content in files:
@@ -154,6 +159,8 @@ def load_config(
             cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE = str((path.parent / teacher_file).resolve())
     move_aliases(cfg, ALIASES, get_config(), files)
     merge_options(cfg, rename_options(opts, ALIASES), opts_source)
+    given = [*opts[::2], *(key for _, content in files for key in flat(content))]
+    remove_newer_keys(cfg, newer, given, config_file)
     cfg.MODULES = modules
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ValueError(
@@ -169,50 +176,13 @@ def _get(content: object, key: str) -> object:
     return content
 
 
-def find_teacher_config(name: str) -> Path:
-    """Find the teacher's config file: a path, or a model-zoo name such as
-    `COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml`, from Detectron2 or from `configs/teachers`.
-
-    Raises:
-        ValueError: no name is given.
-        FileNotFoundError: nothing has that name.
-    """
-    if not name:
-        raise ValueError(
-            f"{TEACHER_FILE} must name the teacher's config file; got ''; to train without a "
-            'teacher set MODEL.DISTILL.METHODS "()"'
-        )
-    zoo = Path(detectron2.__file__).parent / "model_zoo" / "configs"
-    candidates = [Path(name), zoo / name, OUR_CONFIGS / "teachers" / name]
-    for path in candidates:
-        if path.is_file():
-            return path
-    shipped = sorted(
-        str(p.relative_to(OUR_CONFIGS / "teachers"))
-        for p in (OUR_CONFIGS / "teachers").rglob("*.yaml")
-    )
-    raise FileNotFoundError(
-        f"{TEACHER_FILE} must name a config file or a model-zoo config; got '{name}'; "
-        f"shipped: {', '.join(shipped)}"
-    )
-
-
-def ours_in(cfg: CfgNode) -> list[str]:
-    """Names of the parts of a config that stock Detectron2 cannot build, because they are ours."""
-    parts = [
-        (META_ARCH_REGISTRY, cfg.MODEL.META_ARCHITECTURE),
-        (BACKBONE_REGISTRY, cfg.MODEL.BACKBONE.NAME),
-    ]
-    return [name for registry, name in parts if "reviewkd_det" in registry.get(name).__module__]
-
-
 def plain_config(cfg: CfgNode) -> CfgNode:
     """The student's own config, without any key of ours."""
     plain = cfg.clone()
     plain.defrost()
     if cfg.MODEL.META_ARCHITECTURE == "DistilledDetector":
         plain.MODEL.META_ARCHITECTURE = cfg.MODEL.DISTILL.STUDENT_META_ARCHITECTURE
-    _remove_unknown(plain, get_config(), get_cfg())
+    _remove_unknown(plain, _our_config(), get_cfg())
     return plain
 
 

@@ -34,6 +34,7 @@ from reviewkd_det.d2.reading.views import (
     read_views,
     taps_for,
 )
+from reviewkd_det.d2.registered import names_checked
 from reviewkd_det.d2.teacher.build import TeacherLoader
 
 __all__ = ["DistilledDetector"]
@@ -116,8 +117,10 @@ class DistilledDetector(nn.Module):
             )
         for name in settings.METHODS:
             find_method(name, f"{KEY}.METHODS")
+        with names_checked(cfg):
+            student = build_model(plain_config(cfg))
         return {
-            "student": build_model(plain_config(cfg)),
+            "student": student,
             "teacher": TeacherLoader.from_config(cfg),
             "methods": {
                 name: own_settings(settings, name, ALIASES, KEY) for name in settings.METHODS

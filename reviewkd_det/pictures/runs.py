@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data.detection_utils import convert_image_to_rgb
-from detectron2.modeling import build_model
 from detectron2.structures import Instances
 
 from reviewkd_det.core import ReviewPath
 from reviewkd_det.d2.data import CheckedDatasetMapper
 from reviewkd_det.d2.reading.unlabeled import joined_backbone
+from reviewkd_det.d2.registered import build_model
 from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer, last_checkpoint
 from reviewkd_det.d2.runs.start import load_run_config
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer

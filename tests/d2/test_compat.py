@@ -1,16 +1,21 @@
 """What Detectron2, fvcore and torch do not promise is there, and does what is relied on."""
 
 import ast
+import sys
 from copy import copy
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from detectron2.data.samplers import TrainingSampler
 from detectron2.engine import HookBase, SimpleTrainer, hooks
 from detectron2.evaluation import COCOEvaluator
+from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.nn import functional as F
@@ -80,6 +85,46 @@ def test_the_pictures_of_a_storage_are_found():
         storage.put_image("levels", torch.zeros(3, 2, 4))
         ((name, image),) = compat.images_of(storage)
     assert (name, image.shape) == ("levels", (3, 2, 4))
+
+
+def test_the_order_of_images_is_that_of_every_version(monkeypatch):
+    cfg = load_config(ROOT / "configs" / "demo" / "student.yaml", ["SEED", "5"])
+    orders = []
+    for sampler in (lambda: TrainingSampler(9), lambda: TrainingSampler(9, seed=cfg.SEED)):
+        made = {"dataset": [0] * 9}
+        monkeypatch.setattr(
+            compat,
+            "_train_loader_from_config",
+            lambda *_, made=made, sampler=sampler, **__: {**made, "sampler": sampler()},
+        )
+        np.random.seed(3)
+        orders.append(list(islice(compat.train_parts(cfg, None)["sampler"], 18)))
+    assert orders[0] == orders[1]
+
+
+def test_data_sets_of_detectron2s_registration_are_known():
+    register_coco_instances("of_the_user", {}, "a.json", "images")
+    DatasetCatalog.register("of_a_function", lambda: [])
+    names = compat.registered_coco_names()
+    assert "of_the_user" in names
+    assert "of_a_function" not in names
+    for name in ("of_the_user", "of_a_function"):
+        DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name, None)
+
+
+def test_an_unknown_name_leads_to_its_registry():
+    with pytest.raises(KeyError) as caught:
+        BACKBONE_REGISTRY.get("none")
+    assert compat.registry_of(caught.value) is BACKBONE_REGISTRY
+
+
+def test_the_zoo_is_imported_without_pkg_resources(monkeypatch):
+    for name in ("detectron2.model_zoo", "detectron2.model_zoo.model_zoo", "pkg_resources"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    name = "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml"
+    assert compat.zoo_checkpoint(name).endswith("/137849458/model_final_280758.pkl")
+    assert "pkg_resources" not in sys.modules
 
 
 def test_an_evaluator_counts_with_the_class_that_stands_in(tmp_path):

@@ -4,7 +4,9 @@ import pytest
 from detectron2.config import get_cfg
 
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.config import find_teacher_config, get_config, ours_in, plain_config
+from reviewkd_det.d2.config import get_config, plain_config
+from reviewkd_det.d2.exported import foreign_parts
+from reviewkd_det.d2.teacher.zoo import find_teacher_config
 from tests.d2 import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,11 +132,10 @@ def test_options_say_where_they_are_from(tmp_path):
 
 
 def test_what_stock_detectron2_cannot_build_is_known():
-    assert ours_in(load_config(ROOT / "configs" / "faster_rcnn_r50_r18.yaml")) == [
-        "DistilledDetector"
-    ]
+    ours = {"DistilledDetector": "reviewkd_det.d2"}
+    assert foreign_parts(load_config(ROOT / "configs" / "faster_rcnn_r50_r18.yaml")) == ours
     demo = plain_config(load_config(ROOT / "configs" / "demo" / "student.yaml"))
-    assert ours_in(demo) == ["build_basic_resnet_fpn_backbone"]
+    assert foreign_parts(demo) == {"build_basic_resnet_fpn_backbone": "reviewkd_det.d2"}
 
 
 def test_options_must_be_pairs(tmp_path):

@@ -275,7 +275,7 @@ BAD = {
     ),
     "optimizer": (
         lambda t: t["SOLVER"].update(OPTIMIZER="Lion"),
-        "SOLVER.OPTIMIZER must be SGD or AdamW; got Lion",
+        "SOLVER.OPTIMIZER must be SGD, AdamW or ADAM; got Lion",
     ),
 }
 

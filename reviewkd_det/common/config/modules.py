@@ -9,6 +9,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from reviewkd_det.common.config.yaml_config import files_with_bases
 
@@ -25,8 +26,8 @@ def named_modules(config_file: str | Path, opts: Sequence[str] = ()) -> list[str
         opts: alternating keys and values.
 
     Returns:
-        Names of modules and paths of `.py` files; a relative path that a file names is resolved
-        against that file where it exists there.
+        Names of modules, and paths of `.py` files and of packages' folders; a relative path that a
+        file names is resolved against that file where it exists there.
 
     Raises:
         FileNotFoundError: the file or one of its bases does not exist.
@@ -44,57 +45,78 @@ def named_modules(config_file: str | Path, opts: Sequence[str] = ()) -> list[str
     return found
 
 
-def import_modules(names: Sequence[str]) -> None:
-    """Import modules by name, from the working directory too, and files by path.
+def import_modules(names: Sequence[str]) -> list[ModuleType]:
+    """Import modules by name, from the working directory too, and files and packages by path.
 
     Raises:
-        ImportError: one is not found; what it raises itself is raised as it is.
+        ImportError: one is not found, or what it imports is not; what else it raises is raised as
+            it is.
     """
     folder = str(Path.cwd())
     if names and folder not in sys.path:
         sys.path.append(folder)
-    for name in names:
-        if name.endswith(".py"):
-            _import_file(Path(name))
-        elif name not in sys.modules:
-            try:
-                importlib.import_module(name)
-            except ModuleNotFoundError as error:
-                if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                    raise
-                raise ImportError(
-                    f"{KEY} must name modules that can be imported; got {name!r}, of which "
-                    f"{error.name!r} is neither installed nor in '{folder}'"
-                ) from error
+    return [_import(name, folder) for name in names]
 
 
-def _import_file(path: Path) -> None:
+def _import(name: str, folder: str) -> ModuleType:
+    try:
+        return _import_file(Path(name)) if _is_path(name) else _import_name(name, folder)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{KEY} must name code whose packages are installed; got {name!r}, which imports "
+            f"{error.name!r}, and that is not"
+        ) from error
+
+
+def _import_name(name: str, folder: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise ImportError(
+            f"{KEY} must name modules that can be imported; got {name!r}, of which "
+            f"{error.name!r} is neither installed nor in '{folder}'"
+        ) from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a file, or the package of a folder, under its own name."""
     path = path.resolve()
-    if not path.is_file():
-        raise ImportError(f"{KEY} must name files that exist; got '{path}'")
-    if any(getattr(module, "__file__", None) == str(path) for module in [*sys.modules.values()]):
-        return
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    file = path / "__init__.py" if path.is_dir() else path
+    if not file.is_file():
+        raise ImportError(f"{KEY} must name files that exist; got '{file}'")
+    for module in [*sys.modules.values()]:
+        if getattr(module, "__file__", None) == str(file):
+            return module
+    package = file.parent if file.name == "__init__.py" else None
+    name, parts = (package.name, [str(package)]) if package else (file.stem, None)
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=parts)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    known = sys.modules.setdefault(path.stem, module)
+    known = sys.modules.setdefault(name, module)
     if known is not module:
         raise ImportError(
             f"{KEY} must name files of new names; got '{path}', whose name the module "
-            f"'{getattr(known, '__file__', path.stem)}' has"
+            f"'{getattr(known, '__file__', name)}' has"
         )
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[path.stem]
+        del sys.modules[name]
         raise
+    return module
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith(".py") or "/" in name
 
 
 def _resolve(name: str, folder: Path) -> str:
-    """The whole path of a file that is named relative to a folder; other names as they are."""
+    """The whole path of what is named by one relative to a folder; other names as they are."""
     beside = folder / name
-    return str(beside.resolve()) if name.endswith(".py") and beside.is_file() else name
+    return str(beside.resolve()) if _is_path(name) and beside.exists() else name
 
 
 def _literal(value: str) -> object:

@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from reprlib import repr as short
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import yaml
 from fvcore.common.config import CfgNode
 
+from reviewkd_det.common.config.arithmetic import arithmetic_allowed
 from reviewkd_det.common.config.numbers import whole_numbers_as_floats
 from reviewkd_det.common.console.arguments import check_config_file
 
-__all__ = ["files_with_bases", "merge_file", "merge_options"]
+__all__ = ["files_with_bases", "merge_file", "merge_options", "unknown_key"]
 
 # What fvcore and yacs raise on values that are none of theirs.
 YACS_ERRORS = (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError)
@@ -26,7 +27,8 @@ def merge_file(cfg: CfgNode, config_file: str | Path) -> list[tuple[Path, dict[s
     Args:
         cfg: declares every known key; changed in place.
         config_file: a YAML file, with `_BASE_` as in fvcore and Detectron2; it is read as data
-            only, so `!!python` tags are refused. A whole number stands for a float as well.
+            only, so `!!python` tags are refused, but for the arithmetic of an `eval`. A whole
+            number stands for a float as well.
 
     Returns:
         The file and all its local bases with their contents, the file itself last.
@@ -37,7 +39,8 @@ def merge_file(cfg: CfgNode, config_file: str | Path) -> list[tuple[Path, dict[s
         KeyError: a key is unknown; the sentence names the nearest known one.
     """
     files = files_with_bases(Path(config_file))
-    _merge(cfg, lambda: cfg.merge_from_file(str(config_file), allow_unsafe=False), config_file)
+    with arithmetic_allowed():
+        _merge(cfg, lambda: cfg.merge_from_file(str(config_file), allow_unsafe=False), config_file)
     return files
 
 
@@ -63,6 +66,12 @@ def merge_options(cfg: CfgNode, opts: Sequence[str], source: str = "the command 
     _merge(cfg, lambda: cfg.merge_from_list(list(opts)), source)
 
 
+def unknown_key(key: str, known: Iterable[str], source: object, more: str = "") -> str:
+    """The sentence about a key that is not known, which names the nearest one."""
+    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.0)
+    return f"config key must be known; got {key} in {source}{more}; the nearest is {near[0]}"
+
+
 def files_with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
     """The file and all its bases with their contents, the file itself last."""
     check_config_file(path, f", which {above[-1]} names as _BASE_" if above else "")
@@ -86,7 +95,8 @@ def _read(path: Path) -> dict[str, Any]:
     """One file's own content."""
     text = path.read_bytes()
     try:
-        content = yaml.safe_load(text.decode("utf-8"))
+        with arithmetic_allowed():
+            content = yaml.safe_load(text.decode("utf-8"))
     except Exception as error:  # PyYAML lets through what int, datetime and the stack raise
         reason = " ".join(str(error).split())
         raise ValueError(f"config file must be plain YAML; got '{path}': {reason}") from error
@@ -106,10 +116,7 @@ def _merge(cfg: CfgNode, merge: Callable[[], None], source: object) -> None:
         unknown = re.search(r"Non-existent (?:config )?key: ([\w.]+)", str(error))
         if unknown is None:
             raise ValueError(f"config must have the known types; got {source}: {error}") from error
-        near = difflib.get_close_matches(unknown[1], list(before), n=1, cutoff=0.0)
-        raise KeyError(
-            f"config key must be known; got {unknown[1]} in {source}; the nearest is {near[0]}"
-        ) from error
+        raise KeyError(unknown_key(unknown[1], before, source)) from error
     for key, value in _items(cfg):
         default = before.get(key)
         if value is None and default is not None:  # which yacs allows

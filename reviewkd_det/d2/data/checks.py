@@ -1,5 +1,6 @@
 """What is checked of a run's data before anything is built."""
 
+import difflib
 from collections.abc import Sequence
 
 from detectron2.config import CfgNode
@@ -34,7 +35,11 @@ def check_data(cfg: CfgNode, *, training: bool) -> None:
     for key, names in wanted.items():
         if not names and (key == "DATASETS.TRAIN" or not training):
             raise ValueError(f"{key} must name a data set; got none")
-        check_known(key, names, "name your own in DATASETS.COCO_FORMAT")
+        check_known(
+            key,
+            names,
+            "name your own in DATASETS.COCO_FORMAT, or the code that registers it in MODULES",
+        )
     if training:
         _check_unlabeled(cfg)
     if cfg.TEST.FAST_COCO_EVAL:
@@ -100,4 +105,8 @@ def check_known(key: str, dataset_names: Sequence[str], advice: str) -> None:
     """
     for name in dataset_names:
         if name not in DatasetCatalog.list():
-            raise KeyError(f"{key} must name registered data sets; got '{name}'; {advice}")
+            near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3, cutoff=0.0)
+            raise KeyError(
+                f"{key} must name registered data sets; got '{name}'; the nearest are "
+                f"{', '.join(near)}; {advice}"
+            )

@@ -6,7 +6,7 @@ from reprlib import repr as short
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from reviewkd_det.d2.compat import builtin_coco_names
+from reviewkd_det.d2.compat import builtin_coco_names, registered_coco_names
 from reviewkd_det.d2.data.coco_checks import are_finite, read_coco_file
 from reviewkd_det.d2.data.coco_format import load_coco_format
 
@@ -49,12 +49,16 @@ def register_coco_format(
 
 
 def use_for_builtin_coco() -> None:
-    """Load Detectron2's built-in COCO names with `load_coco_format`, keeping paths and metadata.
+    """Load Detectron2's COCO names with `load_coco_format`, keeping paths and metadata.
 
-    Calling this again changes nothing.
+    Those are the built-in ones, and what a user registered with `register_coco_instances`. Calling
+    this again changes nothing.
     """
     for name in builtin_coco_names():
         DatasetCatalog[name] = partial(_load_builtin, name)
+    for name in registered_coco_names():
+        data = MetadataCatalog.get(name)
+        DatasetCatalog[name] = partial(load_coco_format, data.json_file, data.image_root, name)
 
 
 def _load_builtin(name: str) -> list[dict]:
@@ -89,8 +93,8 @@ def check_evaluable(dataset_name: str, *, with_masks: bool = False) -> None:
     """
     DatasetCatalog.get(dataset_name)
     metadata = MetadataCatalog.get(dataset_name)
-    if metadata.get("evaluator_type") != "coco":
-        return
+    if metadata.get("evaluator_type") != "coco" or not metadata.get("json_file"):
+        return  # without a file the evaluator writes one of what was loaded
     content = read_coco_file(metadata.json_file, needs_annotations=False)
     for annotation in content["annotations"]:
         lack = _lack_for_evaluation(annotation, with_masks)

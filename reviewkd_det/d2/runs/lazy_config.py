@@ -7,6 +7,7 @@ from typing import Any
 from detectron2.config import LazyConfig
 from omegaconf import OmegaConf
 
+from reviewkd_det.d2.compat import load_python_config
 from reviewkd_det.d2.data import use_for_builtin_coco
 from reviewkd_det.d2.runs.device import usable_device
 from reviewkd_det.d2.runs.evaluated import find_evaluated
@@ -82,7 +83,7 @@ def read_lazy_config(args: argparse.Namespace) -> Any:
 
 
 def _load(config_file: str) -> Any:
-    cfg = LazyConfig.load(config_file)
+    cfg = load_python_config(config_file)
     lacking = [key for key in SECTIONS if key not in cfg]
     if lacking:
         raise ValueError(

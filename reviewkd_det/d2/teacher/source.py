@@ -5,18 +5,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import LazyConfig, instantiate
-from detectron2.modeling import build_backbone, build_model, build_roi_heads
+from detectron2.config import CfgNode, LazyConfig, instantiate
+from detectron2.modeling import build_backbone, build_roi_heads
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from reviewkd_det.d2.config import find_teacher_config, load_config, plain_config
+from reviewkd_det.d2.compat import load_python_config
+from reviewkd_det.d2.config import load_config, plain_config
+from reviewkd_det.d2.registered import build_model, names_checked
+from reviewkd_det.d2.teacher.zoo import find_teacher_config, trained_checkpoint
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 
 __all__ = ["WEIGHTS_KEY", "TeacherSource", "read_teacher"]
 
 WEIGHTS_KEY = "MODEL.DISTILL.TEACHER.WEIGHTS"
 OPTS_KEY = "MODEL.DISTILL.TEACHER.OPTS"
+# Folders of what the trainings of Detectron2's zoo start from.
+STARTS = ("ImageNetPretrained/", "/pycls/")
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ def read_teacher(config_file: str, weights: str = "", opts: Sequence[str] = ()) 
 
     Args:
         config_file: a path or a model-zoo name; a `.py` file is a LazyConfig with a `model`.
-        weights: the checkpoint; "" takes the config's own.
+        weights: the checkpoint; "" takes the one of the options, the one that the model zoo trained
+            with its config, or the config's own.
         opts: KEY VALUE pairs for YAML, `path.key=value` for a LazyConfig.
 
     Raises:
@@ -57,21 +63,32 @@ def read_teacher(config_file: str, weights: str = "", opts: Sequence[str] = ()) 
             f"{WEIGHTS_KEY} must name the teacher's checkpoint; got '', and its config "
             f"'{config_file}' names none either"
         )
+    if any(folder in source.weights for folder in STARTS):
+        raise ValueError(
+            f"{WEIGHTS_KEY} must name a trained detector; got '{source.weights}', what the "
+            f"training of '{config_file}' starts from"
+        )
     return source
 
 
 def _read_yaml(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
     cfg = plain_config(load_config(path, opts, OPTS_KEY))
     cfg.MODEL.DEVICE = "cpu"
+    given = weights or ("MODEL.WEIGHTS" in opts[::2] and cfg.MODEL.WEIGHTS)
     return TeacherSource(
-        weights=weights or cfg.MODEL.WEIGHTS,
+        weights=given or trained_checkpoint(path) or cfg.MODEL.WEIGHTS,
         input_format=cfg.INPUT.FORMAT,
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
-        build_detector=lambda: build_model(cfg),
-        build_backbone=lambda: build_backbone(cfg),
-        build_roi_heads=lambda backbone: build_roi_heads(cfg, backbone.output_shape()),
+        build_detector=lambda: build_model(cfg, f" of '{path}'"),
+        build_backbone=lambda: _build(cfg, path, build_backbone),
+        build_roi_heads=lambda x: _build(cfg, path, build_roi_heads, x.output_shape()),
     )
+
+
+def _build(cfg: CfgNode, path: Path, build: Callable[..., Any], *arguments: Any) -> Any:
+    with names_checked(cfg, f" of '{path}'"):
+        return build(cfg, *arguments)
 
 
 def _read_python(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
@@ -81,14 +98,19 @@ def _read_python(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource
                 f"{OPTS_KEY} must not change what a Python config calls; got {option}; "
                 "leave out _target_ and $"
             )
-    cfg = LazyConfig.apply_overrides(LazyConfig.load(str(path)), list(opts))
+    cfg = LazyConfig.apply_overrides(load_python_config(str(path)), list(opts))
     if "model" not in cfg:
         raise ValueError(f"a LazyConfig of a teacher must have a 'model'; got '{path}' without")
     model = cfg.model.student if "student" in cfg.model else cfg.model
     detector = instantiate(model)
+    if not hasattr(detector, "pixel_mean"):
+        kind = type(detector).__name__
+        raise ValueError(f"'model' of a teacher must be a detector; got {kind} in '{path}'")
     trained_on = OmegaConf.select(cfg, "dataloader.train.mapper.image_format")
+    named = cfg.get("train", {}).get("init_checkpoint", "")
+    given = weights or (any(x.startswith("train.init_checkpoint=") for x in opts) and named)
     return TeacherSource(
-        weights=weights or cfg.get("train", {}).get("init_checkpoint", ""),
+        weights=given or trained_checkpoint(path) or named,
         # Detectron2's default, where neither the data nor the model says otherwise, is BGR.
         input_format=trained_on or getattr(detector, "input_format", None) or "BGR",
         pixel_mean=detector.pixel_mean.flatten().tolist(),
