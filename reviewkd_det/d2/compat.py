@@ -4,28 +4,38 @@ All private names are here, each behind a function of ours, but for methods that
 overrides, which `OVERRIDDEN` lists. A test of each says what is relied on.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data.build import _train_loader_from_config
 from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
 from detectron2.engine import HookBase, hooks
 from detectron2.engine.train_loop import TrainerBase
-from detectron2.evaluation import coco_evaluation
+from detectron2.evaluation import COCOEvaluator, coco_evaluation
 
 __all__ = [
     "OVERRIDDEN",
     "builtin_coco_names",
     "counted_by",
+    "find_cityscapesscripts",
     "forget_url",
+    "ground_truth_of",
     "hooks_of",
     "metric_of",
+    "old_numpy_names",
     "train_parts",
     "url_query",
 ]
+
+# Where some versions of Detectron2 look for cityscapesscripts: inside its makers' own code.
+_INSIDE = "deeplearning.projects.cityscapesApi"
 
 # Methods that a subclass of ours overrides, in the order in which `load` calls them.
 OVERRIDDEN = {DetectionCheckpointer: ("_load_file", "_load_model", "_log_incompatible_keys")}
@@ -50,6 +60,40 @@ def counted_by(coco_eval: type[Any]) -> Iterator[None]:
         yield
     finally:
         coco_evaluation.COCOeval_opt = before
+
+
+def ground_truth_of(evaluator: COCOEvaluator) -> Any:
+    """The `pycocotools.coco.COCO` with the objects that an evaluator compares with."""
+    return evaluator._coco_api
+
+
+def find_cityscapesscripts() -> None:
+    """Import cityscapesscripts, under the name too by which some versions of Detectron2 ask for it.
+
+    Raises:
+        ImportError: it is not installed, or does not work.
+    """
+    package = import_module("cityscapesscripts")
+    for module in ("helpers.labels", "evaluation.evalInstanceLevelSemanticLabeling"):
+        import_module(f"cityscapesscripts.{module}")
+    parts = _INSIDE.split(".")
+    for end in range(1, len(parts) + 1):
+        folder = ModuleType(".".join(parts[:end]))
+        folder.__path__ = []  # a package
+        sys.modules.setdefault(folder.__name__, folder)
+    sys.modules.setdefault(f"{_INSIDE}.cityscapesscripts", package)
+
+
+@contextmanager
+def old_numpy_names() -> Iterator[None]:
+    """Inside the block NumPy has `float`, which the package lvis calls and NumPy 1.24 removed."""
+    if missing := not hasattr(np, "float"):
+        np.float = float  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        if missing:
+            del np.float  # type: ignore[attr-defined]
 
 
 def url_query(checkpointer: DetectionCheckpointer) -> str:

@@ -8,10 +8,18 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from reviewkd_det.core import Need, find_method
 from reviewkd_det.d2.config import plain_config
 from reviewkd_det.d2.data import check_evaluable
+from reviewkd_det.d2.data.keypoint_checks import (
+    check_keypoint_objects,
+    check_keypoints,
+    check_sigmas,
+)
+from reviewkd_det.d2.data.semantic import check_semantic
 from reviewkd_det.d2.evaluation import fast_coco_eval
+from reviewkd_det.d2.evaluators import RESULTS, check_packages, results_of
 
 __all__ = ["check_class_count", "check_classes", "check_data", "check_known"]
 
+ADVICE = "name your own in DATASETS.COCO_FORMAT, VOC_FORMAT or YOLO_FORMAT"
 CLASS_KEYS = {
     "GeneralizedRCNN": ("ROI_HEADS", "NUM_CLASSES"),
     "PanopticFPN": ("ROI_HEADS", "NUM_CLASSES"),
@@ -34,14 +42,46 @@ def check_data(cfg: CfgNode, *, training: bool) -> None:
     for key, names in wanted.items():
         if not names and (key == "DATASETS.TRAIN" or not training):
             raise ValueError(f"{key} must name a data set; got none")
-        check_known(key, names, "name your own in DATASETS.COCO_FORMAT")
+        check_known(key, names, ADVICE)
+        for name in names:
+            check_packages(cfg, name, evaluate=key == "DATASETS.TEST")
     if training:
         _check_unlabeled(cfg)
     if cfg.TEST.FAST_COCO_EVAL:
         fast_coco_eval()
+    results = {name: results_of(cfg, name) for name in cfg.DATASETS.TEST}
+    if training:
+        _check_best_metric(cfg, results)
     for name in cfg.DATASETS.TEST:
         check_evaluable(name, with_masks=cfg.MODEL.MASK_ON)
     check_classes(cfg, cfg.DATASETS.TEST)
+    check_semantic(cfg, [name for name in results if "sem_seg" in results[name]])
+    _check_keypoints(cfg, results)
+    if training:
+        check_semantic(cfg, cfg.DATASETS.TRAIN, most=200)
+
+
+def _check_best_metric(cfg: CfgNode, results: dict[str, dict[str, str]]) -> None:
+    """The metric of `model_best.pth` must be of a kind that the test sets are evaluated for."""
+    metric = cfg.TEST.BEST_METRIC
+    given = {group: main for groups in results.values() for group, main in groups.items()}
+    named = {part for part in metric.split("/") if part in RESULTS}
+    if cfg.TEST.EVAL_PERIOD > 0 and given and named and not named & given.keys():
+        raise ValueError(
+            f"TEST.BEST_METRIC must be a result of DATASETS.TEST, such as "
+            f"{' or '.join(f'{group}/{main}' for group, main in given.items())}; got {metric}"
+        )
+
+
+def _check_keypoints(cfg: CfgNode, results: dict[str, dict[str, str]]) -> None:
+    """Data sets that are evaluated for keypoints must have those of the config."""
+    if cfg.MODEL.KEYPOINT_ON:
+        judged = [name for name in results if "keypoints" in results[name]]
+        check_keypoints(cfg, judged)
+        check_sigmas(cfg, judged)
+        count = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+        for name in judged:
+            check_keypoint_objects(DatasetCatalog.get(name), count)
 
 
 def _check_unlabeled(cfg: CfgNode) -> None:

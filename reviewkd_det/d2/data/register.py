@@ -1,6 +1,8 @@
 """Names for COCO-format data in Detectron2's catalogs, and the check that one can be evaluated."""
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from reprlib import repr as short
 
@@ -71,6 +73,25 @@ def _load_builtin(name: str) -> list[dict]:
         ) from error
 
 
+@contextmanager
+def finding_data(dataset_names: Sequence[str]) -> Iterator[None]:
+    """Say of a file that is missing where Detectron2's own data sets are looked for.
+
+    Raises:
+        FileNotFoundError: instead of the system's own.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        if error.errno is None:  # a sentence already
+            raise
+        root = os.getenv("DETECTRON2_DATASETS", "datasets")
+        raise FileNotFoundError(
+            f"files of data set {' or '.join(map(repr, dataset_names))} must exist; got none at "
+            f"{error.filename!r}; Detectron2's own are below DETECTRON2_DATASETS, now {root!r}"
+        ) from error
+
+
 def check_evaluable(dataset_name: str, *, with_masks: bool = False) -> None:
     """Load a data set and make sure that COCO's evaluation can run on it, before hours of training.
 
@@ -87,9 +108,10 @@ def check_evaluable(dataset_name: str, *, with_masks: bool = False) -> None:
         ValueError: If an object lacks one of these.
         FileNotFoundError: If a file is missing.
     """
-    DatasetCatalog.get(dataset_name)
+    with finding_data([dataset_name]):
+        DatasetCatalog.get(dataset_name)
     metadata = MetadataCatalog.get(dataset_name)
-    if metadata.get("evaluator_type") != "coco":
+    if metadata.get("evaluator_type") != "coco" or metadata.get("json_file") is None:
         return
     content = read_coco_file(metadata.json_file, needs_annotations=False)
     for annotation in content["annotations"]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog, build_detection_test_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, hooks
-from detectron2.evaluation import COCOEvaluator, verify_results
+from detectron2.evaluation import DatasetEvaluator, verify_results
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler as build_detectron2_scheduler
 from detectron2.solver import build_optimizer as build_detectron2_optimizer
@@ -20,7 +20,7 @@ from torch import nn
 
 from reviewkd_det.d2.data import CheckedDatasetMapper, build_train_loader
 from reviewkd_det.d2.data.checks import check_classes
-from reviewkd_det.d2.evaluation import FastCOCOEvaluator
+from reviewkd_det.d2.evaluators import build_evaluator
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
 from reviewkd_det.d2.runs.trainer import Parts, RunSettings, Trainer
 from reviewkd_det.d2.teacher.build import teacher_state
@@ -122,24 +122,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> Any:
     return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
 
-def build_evaluator(cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
-    """Detectron2's COCO evaluator, with its predictions under `OUTPUT_DIR/inference`.
-
-    Raises:
-        ImportError: TEST.FAST_COCO_EVAL needs a package that is not installed.
-        ValueError: the data set is not evaluated as COCO is.
-    """
-    kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
-    if kind != "coco":
-        raise ValueError(
-            f"DATASETS.TEST must name data sets with COCO evaluation; got '{dataset_name}', "
-            f"whose evaluator_type is {kind}"
-        )
-    evaluator = FastCOCOEvaluator if cfg.TEST.FAST_COCO_EVAL else COCOEvaluator
-    return evaluator(dataset_name, output_dir=str(Path(cfg.OUTPUT_DIR, "inference")))
-
-
-def _test_sets(cfg: CfgNode) -> Iterator[tuple[str, Any, COCOEvaluator]]:
+def _test_sets(cfg: CfgNode) -> Iterator[tuple[str, Any, DatasetEvaluator]]:
     for name in cfg.DATASETS.TEST:
         loader = build_test_loader(cfg, name)  # which loads the data that the evaluator asks for
         yield name, loader, build_evaluator(cfg, name)
