@@ -5,8 +5,8 @@ overrides, which `OVERRIDDEN` lists. A test of each says what is relied on.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
+from detectron2.data import datasets
 from detectron2.data.build import _train_loader_from_config
 from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
 from detectron2.engine import HookBase, hooks
@@ -29,13 +30,18 @@ __all__ = [
     "ground_truth_of",
     "hooks_of",
     "metric_of",
-    "old_numpy_names",
+    "old_packages",
     "train_parts",
     "url_query",
+    "use_for_panoptic",
 ]
 
 # Where some versions of Detectron2 look for cityscapesscripts: inside its makers' own code.
 _INSIDE = "deeplearning.projects.cityscapesApi"
+_CITYSCAPES_INSTANCES = "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling"
+
+# What NumPy once had, and packages that evaluate still call.
+_OLD_NAMES = {"float": float, "in1d": lambda a, b: np.isin(a, b).ravel()}
 
 # Methods that a subclass of ours overrides, in the order in which `load` calls them.
 OVERRIDDEN = {DetectionCheckpointer: ("_load_file", "_load_model", "_log_incompatible_keys")}
@@ -44,6 +50,15 @@ OVERRIDDEN = {DetectionCheckpointer: ("_load_file", "_load_model", "_log_incompa
 def builtin_coco_names() -> list[str]:
     """The names of Detectron2's own COCO data sets."""
     return [name for splits in _PREDEFINED_SPLITS_COCO.values() for name in splits]
+
+
+def use_for_panoptic(load: Callable[[str, str, str], list[dict]]) -> None:
+    """Load the objects of COCO panoptic data sets with a function of ours from now on.
+
+    Args:
+        load: function of the JSON file, the image folder and the data set's name.
+    """
+    datasets.coco_panoptic.load_coco_json = load
 
 
 def train_parts(cfg: CfgNode, mapper: Any) -> dict[str, Any]:
@@ -74,8 +89,7 @@ def find_cityscapesscripts() -> None:
         ImportError: it is not installed, or does not work.
     """
     package = import_module("cityscapesscripts")
-    for module in ("helpers.labels", "evaluation.evalInstanceLevelSemanticLabeling"):
-        import_module(f"cityscapesscripts.{module}")
+    import_module(_CITYSCAPES_INSTANCES)
     parts = _INSIDE.split(".")
     for end in range(1, len(parts) + 1):
         folder = ModuleType(".".join(parts[:end]))
@@ -85,15 +99,22 @@ def find_cityscapesscripts() -> None:
 
 
 @contextmanager
-def old_numpy_names() -> Iterator[None]:
-    """Inside the block NumPy has `float`, which the package lvis calls and NumPy 1.24 removed."""
-    if missing := not hasattr(np, "float"):
-        np.float = float  # type: ignore[attr-defined]
-    try:
+def old_packages() -> Iterator[None]:
+    """Inside the block lvis and cityscapesscripts work with a new NumPy, whose names changed.
+
+    Nor does cityscapesscripts write `matches.json` into the working directory, which fails with the
+    integers of a new NumPy.
+    """
+    with ExitStack() as changes:
+        for name, value in _OLD_NAMES.items():
+            if not hasattr(np, name):
+                setattr(np, name, value)
+                changes.callback(delattr, np, name)
+        for prefix in ("", f"{_INSIDE}."):
+            if module := sys.modules.get(f"{prefix}{_CITYSCAPES_INSTANCES}"):
+                changes.callback(setattr, module, "writeDict2JSON", module.writeDict2JSON)
+                module.writeDict2JSON = lambda content, file_name: None  # type: ignore[attr-defined]
         yield
-    finally:
-        if missing:
-            del np.float  # type: ignore[attr-defined]
 
 
 def url_query(checkpointer: DetectionCheckpointer) -> str:

@@ -63,6 +63,8 @@ class FastCOCOEvaluator(COCOEvaluator):
         self._coco_eval = fast_coco_eval()
         with counted_by(self._coco_eval):
             super().__init__(*args, **options, use_fast_impl=True)
+        truth = ground_truth_of(self)
+        truth.cat_img_map = dict.fromkeys(truth.getCatIds())  # asked for where keypoints are judged
 
     def evaluate(self, *args: Any, **options: Any) -> Any:
         """Count with faster-coco-eval; in all else as the parent does."""

@@ -21,7 +21,7 @@ from detectron2.evaluation import (
     SemSegEvaluator,
 )
 
-from reviewkd_det.d2.compat import find_cityscapesscripts, old_numpy_names
+from reviewkd_det.d2.compat import find_cityscapesscripts, old_packages
 from reviewkd_det.d2.config import plain_config
 from reviewkd_det.d2.data.semantic import read_labels
 from reviewkd_det.d2.evaluation import coco_evaluator
@@ -39,13 +39,21 @@ class Judge(NamedTuple):
     build: Build
 
 
-class _LVISEvaluator(LVISEvaluator):
-    """Detectron2's, on a NumPy without the names that the package lvis still uses."""
+class _OnAnyNumPy(DatasetEvaluator):
+    """An evaluator whose package calls NumPy by names that new releases no longer have.
+
+    Args:
+        evaluator: the evaluator, which does all.
+    """
+
+    def __init__(self, evaluator: DatasetEvaluator) -> None:
+        self.reset, self.process = evaluator.reset, evaluator.process
+        self._evaluate = evaluator.evaluate
 
     def evaluate(self) -> Any:
-        """As the parent does."""
-        with old_numpy_names():
-            return super().evaluate()
+        """The results."""
+        with old_packages():
+            return self._evaluate()
 
 
 def _sem_seg(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
@@ -57,7 +65,7 @@ COCO = Judge(frozenset({"instances", "proposals"}), OBJECTS, coco_evaluator)
 LVIS = Judge(
     frozenset({"instances", "proposals"}),
     {key: main for key, main in OBJECTS.items() if key != "keypoints"},
-    lambda cfg, name, folder: _LVISEvaluator(name, output_dir=folder),
+    lambda cfg, name, folder: _OnAnyNumPy(LVISEvaluator(name, output_dir=folder)),
 )
 VOC = Judge(
     frozenset({"instances"}),
@@ -73,12 +81,12 @@ PANOPTIC = Judge(
 CITYSCAPES_INSTANCE = Judge(
     frozenset({"masks"}),
     {"segm": "AP"},
-    lambda cfg, name, folder: CityscapesInstanceEvaluator(name),
+    lambda cfg, name, folder: _OnAnyNumPy(CityscapesInstanceEvaluator(name)),
 )
 CITYSCAPES_SEM_SEG = Judge(
     frozenset({"sem_seg"}),
     {"sem_seg": "IoU"},
-    lambda cfg, name, folder: CityscapesSemSegEvaluator(name),
+    lambda cfg, name, folder: _OnAnyNumPy(CityscapesSemSegEvaluator(name)),
 )
 # By a data set's evaluator_type, as Detectron2's own scripts choose.
 JUDGES = {
@@ -147,6 +155,8 @@ def check_packages(cfg: CfgNode, dataset_name: str, *, evaluate: bool) -> None:
         needed["lvis"] = lambda: import_module("lvis")
     if kind.startswith("cityscapes"):
         needed["cityscapesscripts"] = find_cityscapesscripts
+    if kind == "cityscapes_instance":
+        needed["shapely"] = lambda: import_module("shapely.geometry")
     if evaluate and PANOPTIC in _judges(cfg, dataset_name):
         needed["git+https://github.com/cocodataset/panopticapi.git"] = lambda: import_module(
             "panopticapi.evaluation"

@@ -8,7 +8,7 @@ from reprlib import repr as short
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from reviewkd_det.d2.compat import builtin_coco_names
+from reviewkd_det.d2.compat import builtin_coco_names, use_for_panoptic
 from reviewkd_det.d2.data.coco_checks import are_finite, read_coco_file
 from reviewkd_det.d2.data.coco_format import load_coco_format
 
@@ -53,8 +53,9 @@ def register_coco_format(
 def use_for_builtin_coco() -> None:
     """Load Detectron2's built-in COCO names with `load_coco_format`, keeping paths and metadata.
 
-    Calling this again changes nothing.
+    So are the objects of its COCO panoptic data sets. Calling this again changes nothing.
     """
+    use_for_panoptic(load_coco_format)
     for name in builtin_coco_names():
         DatasetCatalog[name] = partial(_load_builtin, name)
 
