@@ -68,6 +68,11 @@ class CheckedDatasetMapper(DatasetMapper):
         for instance in dataset_dict.get("annotations", ()):
             if instance.get("iscrowd", 0):
                 continue
+            if self._lacks_keypoints(instance) and self.keypoint_hflip_indices is None:
+                raise ValueError(
+                    f"every object of {file_name!r} must have keypoints where the mapper has no "
+                    f"keypoint_hflip_indices; got none at box {instance['bbox']}"
+                )
             if not self.use_instance_mask:
                 continue
             if not instance.get("segmentation"):
@@ -84,14 +89,15 @@ class CheckedDatasetMapper(DatasetMapper):
                 )
 
     def _with_keypoints(self, dataset_dict: dict) -> dict:
-        if not self.use_keypoint or "annotations" not in dataset_dict:
+        objects = dataset_dict.get("annotations", ())
+        if self.keypoint_hflip_indices is None or not any(map(self._lacks_keypoints, objects)):
             return dataset_dict
-        none = [0.0] * (3 * len(self.keypoint_hflip_indices))
-        objects = [
-            instance if instance.get("keypoints") else {**instance, "keypoints": none}
-            for instance in dataset_dict["annotations"]
-        ]
-        return {**dataset_dict, "annotations": objects}
+        none = {"keypoints": [0.0] * (3 * len(self.keypoint_hflip_indices))}
+        completed = [{**x, **none} if self._lacks_keypoints(x) else x for x in objects]
+        return {**dataset_dict, "annotations": completed}
+
+    def _lacks_keypoints(self, instance: dict) -> bool:
+        return self.use_keypoint and not instance.get("keypoints")
 
 
 @contextmanager
