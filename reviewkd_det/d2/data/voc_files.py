@@ -71,12 +71,12 @@ def _of_list(root: Path, path: Path) -> list[VOCImage]:
 
 def _id_of(line: str, known: Iterable[str]) -> str:
     """The id of a line; VOC's lists of one class have 1, 0 or -1 after it, and -1 is no."""
-    if Path(line).suffix.lower() in image_endings():
-        line = str(Path(line).with_suffix(""))
     head, _, flag = line.rpartition(" ")
-    if line in known or not head or flag not in ("-1", "0", "1"):
-        return line
-    return "" if flag == "-1" else head.strip()
+    if line not in known and head and flag in ("-1", "0", "1"):
+        line = "" if flag == "-1" else head.strip()
+    if Path(line).suffix.lower() in image_endings():  # some lists hold file names, or paths
+        line = str(Path(line).with_suffix(""))
+    return line if line in known else Path(line).name
 
 
 def _of_folder(root: Path, split: str) -> list[VOCImage]:
