@@ -143,7 +143,7 @@ def draw_summary(groups: Groups, values: pd.DataFrame) -> Figure:
 
 def _main_scores(values: pd.DataFrame) -> dict[str, str]:
     """The scores that are no part of another."""
-    return {x: name for x, name in name_scores(values).items() if x.endswith(("/AP", "top1"))}
+    return {x: name for x, name in name_scores(values).items() if x.endswith(MAIN_SCORES)}
 
 
 def _draw_score(axes: Sequence[Axes], groups: Groups, scores: pd.DataFrame, name: str) -> None:

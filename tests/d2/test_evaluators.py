@@ -307,3 +307,43 @@ def test_missing_files_of_detectron2s_own_data_say_where_it_looks(tmp_path):
         FileNotFoundError, match=r"'voc_2007_test' must .*VOC2007.*DETECTRON2_DATASETS"
     ):
         check_data(cfg, training=False)
+
+
+def test_data_of_other_formats_is_trained_and_evaluated(tmp_path, monkeypatch):
+    places = {"a": "train/images", "b": "val/images"}
+    for (stem, place), size in zip(places.items(), segments.SIZES, strict=True):
+        (tmp_path / place).mkdir(parents=True)
+        Image.new("RGB", size[::-1]).save(tmp_path / place / f"{stem}.png")
+    box = "<bndbox><xmin>5</xmin><ymin>7</ymin><xmax>44</xmax><ymax>40</ymax></bndbox>"
+    xml = f"<annotation><object><name>cat</name>{box}</object></annotation>"
+    (tmp_path / "train" / "a.xml").write_text(xml)
+    (tmp_path / "val" / "labels").mkdir()
+    (tmp_path / "val" / "labels" / "b.txt").write_text("0 0.5 0.5 0.3 0.3\n")
+    (tmp_path / "data.yaml").write_text("val: val/images\nnames: [cat]\n")
+    train, val = f"voc_of_{tmp_path.name}", f"yolo_of_{tmp_path.name}"
+    config = tiny.write(
+        tmp_path / "a.yaml",
+        tiny.detector(
+            tiny.merged(tiny.R_CNN, {"ROI_HEADS": {"NUM_CLASSES": 1}}),
+            width=4,
+            pyramid=8,
+            DATASETS={
+                "VOC_FORMAT": [[train, str(tmp_path), "train"]],
+                "YOLO_FORMAT": [[val, str(tmp_path / "data.yaml"), "val"]],
+                "TRAIN": [train],
+                "TEST": [val],
+            },
+            INPUT=SIZE,
+            DATALOADER={"NUM_WORKERS": 0},
+            SOLVER={"IMS_PER_BATCH": 1, "MAX_ITER": 1, "BASE_LR": 0.001},
+            OUTPUT_DIR=str(tmp_path / "run"),
+        ),
+    )
+    assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
+    assert {"loss_cls", "bbox/AP"} <= set(metrics(tmp_path / "run"))
+    assert sorted(path.name for path in (tmp_path / "run" / "data").iterdir()) == [
+        f"{train}.json", f"{val}.json"
+    ]  # fmt: skip
+    saved = tmp_path / "run" / "config.yaml"
+    weights = ["MODEL.WEIGHTS", tmp_path / "run" / "model_final.pth"]
+    assert call(monkeypatch, "train_net.py", "--eval-only", "--config-file", saved, *weights) == 0
