@@ -38,7 +38,14 @@ __all__ = [
 
 # Where some versions of Detectron2 look for cityscapesscripts: inside its makers' own code.
 _INSIDE = "deeplearning.projects.cityscapesApi"
-_CITYSCAPES_INSTANCES = "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling"
+_CITYSCAPES = (
+    "cityscapesscripts",
+    "cityscapesscripts.helpers",
+    "cityscapesscripts.helpers.labels",
+    "cityscapesscripts.evaluation",
+    "cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling",
+    "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling",
+)
 
 # What NumPy once had, and packages that evaluate still call.
 _OLD_NAMES = {"float": float, "in1d": lambda a, b: np.isin(a, b).ravel()}
@@ -88,14 +95,13 @@ def find_cityscapesscripts() -> None:
     Raises:
         ImportError: it is not installed, or does not work.
     """
-    package = import_module("cityscapesscripts")
-    import_module(_CITYSCAPES_INSTANCES)
-    parts = _INSIDE.split(".")
-    for end in range(1, len(parts) + 1):
-        folder = ModuleType(".".join(parts[:end]))
+    folders = _INSIDE.split(".")
+    for end in range(1, len(folders) + 1):
+        folder = ModuleType(".".join(folders[:end]))
         folder.__path__ = []  # a package
         sys.modules.setdefault(folder.__name__, folder)
-    sys.modules.setdefault(f"{_INSIDE}.cityscapesscripts", package)
+    for name in _CITYSCAPES:
+        sys.modules.setdefault(f"{_INSIDE}.{name}", import_module(name))
 
 
 @contextmanager
@@ -110,10 +116,9 @@ def old_packages() -> Iterator[None]:
             if not hasattr(np, name):
                 setattr(np, name, value)
                 changes.callback(delattr, np, name)
-        for prefix in ("", f"{_INSIDE}."):
-            if module := sys.modules.get(f"{prefix}{_CITYSCAPES_INSTANCES}"):
-                changes.callback(setattr, module, "writeDict2JSON", module.writeDict2JSON)
-                module.writeDict2JSON = lambda content, file_name: None  # type: ignore[attr-defined]
+        if module := sys.modules.get(_CITYSCAPES[-1]):
+            changes.callback(setattr, module, "writeDict2JSON", module.writeDict2JSON)
+            module.writeDict2JSON = lambda content, file_name: None  # type: ignore[attr-defined]
         yield
 
 

@@ -177,7 +177,7 @@ def _judges(cfg: CfgNode, dataset_name: str) -> list[Judge]:
     if kind not in JUDGES:
         raise ValueError(
             f"DATASETS.TEST must name data sets whose evaluator_type is {', '.join(JUDGES)}; got "
-            f"'{dataset_name}', whose evaluator_type is {kind}"
+            f"'{dataset_name}', whose evaluator_type is {kind}; its metadata must tell one"
         )
     judges = [
         judge

@@ -50,9 +50,12 @@ def register_converted(
         )
     file_name = re.sub(r"[^\w.-]", "_", name) + ".json"
     json_file = Path(output_dir, "data", file_name)
+    written: list[Path] = []  # in this process
 
     def load() -> list[dict]:
-        _write(json_file, convert())
+        if not (written and json_file.is_file()):
+            _write(json_file, convert())
+            written.append(json_file)
         return load_coco_format(str(json_file), "", name, needs_annotations=needs_annotations)
 
     DatasetCatalog.register(name, load)

@@ -110,9 +110,16 @@ def check_evaluable(dataset_name: str, *, with_masks: bool = False) -> None:
         FileNotFoundError: If a file is missing.
     """
     with finding_data([dataset_name]):
-        DatasetCatalog.get(dataset_name)
+        records = DatasetCatalog.get(dataset_name)
     metadata = MetadataCatalog.get(dataset_name)
-    if metadata.get("evaluator_type") != "coco" or metadata.get("json_file") is None:
+    if metadata.get("evaluator_type") != "coco":
+        return
+    if metadata.get("json_file") is None:  # the evaluation makes one of the records
+        if any("image_id" not in record for record in records):
+            raise ValueError(
+                f"every image of '{dataset_name}' must have an image_id for COCO evaluation; got "
+                "one without"
+            )
         return
     content = read_coco_file(metadata.json_file, needs_annotations=False)
     for annotation in content["annotations"]:

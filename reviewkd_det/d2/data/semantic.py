@@ -11,6 +11,7 @@ from PIL import Image
 
 from reviewkd_det.d2.config import plain_config
 from reviewkd_det.d2.data.mapper import naming
+from reviewkd_det.d2.data.register import finding_data
 
 __all__ = ["check_semantic", "read_labels"]
 
@@ -47,7 +48,9 @@ def check_semantic(cfg: CfgNode, dataset_names: Sequence[str], most: int | None 
                 f"{HEAD}.IGNORE_VALUE must be the ignore_label of '{name}', {ignored}; got "
                 f"{head.IGNORE_VALUE}"
             )
-        _check_pictures(DatasetCatalog.get(name), head.NUM_CLASSES, ignored, name, most)
+        with finding_data([name]):
+            records = DatasetCatalog.get(name)
+        _check_pictures(records, head.NUM_CLASSES, ignored, name, most)
 
 
 def _check_pictures(

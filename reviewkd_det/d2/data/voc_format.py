@@ -58,7 +58,7 @@ def read_voc_format(folder: str, split: str, *, needs_annotations: bool = True) 
     root = Path(folder)
     files = images_of_split(root, split, needs_annotations=needs_annotations)
     trees = {path: _parse(path) for path in all_xml(root)}
-    classes = _classes(root, trees)
+    classes = _classes(root, trees, needs_annotations=needs_annotations)
     images = [_read(entry, trees, classes) for entry in files]
     objects = [entry for _, entries in images for entry in entries]
     logger.info(
@@ -99,7 +99,9 @@ def _parse(path: Path) -> ElementTree.Element:
     return root
 
 
-def _classes(root: Path, trees: dict[Path, ElementTree.Element]) -> list[str]:
+def _classes(
+    root: Path, trees: dict[Path, ElementTree.Element], *, needs_annotations: bool
+) -> list[str]:
     used = {_name(entry): path for path, tree in trees.items() for entry in tree.iter("object")}
     for listing in (root / name for name in CLASS_FILES):
         if not listing.is_file():
@@ -114,7 +116,7 @@ def _classes(root: Path, trees: dict[Path, ElementTree.Element]) -> list[str]:
                 f"'{used[unknown[0]]}'; it has {listed(classes, 20)}"
             )
         return classes
-    if not used:
+    if not used and needs_annotations:
         raise ValueError(
             f"XML files of '{root}' must have an object, or '{CLASS_FILES[0]}' there name the "
             f"classes; got none in {len(trees)} files"

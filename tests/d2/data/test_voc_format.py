@@ -162,3 +162,13 @@ def test_what_is_missing_is_named(voc):
     (voc / "ImageSets" / "Main" / "empty.txt").touch()
     with pytest.raises(ValueError, match=r"split 'empty' of .* must have an image; got none"):
         read(voc, "empty")
+
+
+def test_images_without_objects_or_classes_may_be_unlabelled(voc):
+    for path in (voc / "Annotations").iterdir():
+        path.unlink()
+    assert len(read(voc, needs_annotations=False)["images"]) == 2
+    (voc / "Annotations" / "a.xml").write_text(xml())
+    (voc / "ImageSets" / "Main" / "train.txt").write_text("a")
+    with pytest.raises(ValueError, match=r"must have an object, or 'classes.txt' there .*1 files"):
+        read(voc)
