@@ -170,6 +170,7 @@ def _check_teacher(cfg):
 def _train_detector(args):
     cfg = load_config(args.config_file, args.opts)
     assert all(len(entry) == 3 for entry in cfg.DATASETS.COCO_FORMAT)
+    assert all(len(entry) == 3 for entry in cfg.DATASETS.VOC_FORMAT + cfg.DATASETS.YOLO_FORMAT)
     assert all(len(entry) == 2 for entry in cfg.DATASETS.IMAGE_FOLDERS)
     if args.eval_only:
         _is_there(f"{cfg.OUTPUT_DIR}/model_final.pth" if args.resume else cfg.MODEL.WEIGHTS)

@@ -4,24 +4,25 @@ All private names are here, each behind a function of ours, but for methods that
 overrides, which `OVERRIDDEN` lists. A test of each says what is relied on.
 """
 
-import importlib
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode, LazyConfig
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, datasets
 from detectron2.data.build import _train_loader_from_config
 from detectron2.data.datasets import register_coco_instances
 from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
 from detectron2.data.samplers import TrainingSampler
 from detectron2.engine import HookBase, SimpleTrainer, hooks
 from detectron2.engine.train_loop import TrainerBase
-from detectron2.evaluation import coco_evaluation
+from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.utils.events import EventStorage
 from detectron2.utils.registry import Registry
 
@@ -31,15 +32,19 @@ __all__ = [
     "OVERRIDDEN",
     "builtin_coco_names",
     "counted_by",
+    "find_cityscapesscripts",
     "forget_url",
+    "ground_truth_of",
     "hooks_of",
     "images_of",
     "load_python_config",
     "metric_of",
+    "old_packages",
     "registered_coco_names",
     "registry_of",
     "train_parts",
     "url_query",
+    "use_for_panoptic",
     "zoo_checkpoint",
 ]
 
@@ -63,6 +68,19 @@ NEWER_KEYS: dict[str, Any] = {
 }
 # Those of them that change what a trained detector detects; the others are of the training.
 NEEDED_TO_DETECT = ("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE",)
+# Where some versions of Detectron2 look for cityscapesscripts: inside its makers' own code.
+_INSIDE = "deeplearning.projects.cityscapesApi"
+_CITYSCAPES = (
+    "cityscapesscripts",
+    "cityscapesscripts.helpers",
+    "cityscapesscripts.helpers.labels",
+    "cityscapesscripts.evaluation",
+    "cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling",
+    "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling",
+)
+
+# What NumPy once had, and packages that evaluate still call.
+_OLD_NAMES = {"float": float, "in1d": lambda a, b: np.isin(a, b).ravel()}
 
 
 def builtin_coco_names() -> list[str]:
@@ -79,6 +97,15 @@ def registered_coco_names() -> list[str]:
         if getattr(load, "__module__", "") == register_coco_instances.__module__
         and load.__qualname__.startswith(made)
     ]
+
+
+def use_for_panoptic(load: Callable[[str, str, str], list[dict]]) -> None:
+    """Load the objects of COCO panoptic data sets with a function of ours from now on.
+
+    Args:
+        load: function of the JSON file, the image folder and the data set's name.
+    """
+    datasets.coco_panoptic.load_coco_json = load
 
 
 def train_parts(cfg: CfgNode, mapper: Any) -> dict[str, Any]:
@@ -103,6 +130,44 @@ def counted_by(coco_eval: type[Any]) -> Iterator[None]:
         yield
     finally:
         coco_evaluation.COCOeval_opt = before
+
+
+def ground_truth_of(evaluator: COCOEvaluator) -> Any:
+    """The `pycocotools.coco.COCO` with the objects that an evaluator compares with."""
+    return evaluator._coco_api
+
+
+def find_cityscapesscripts() -> None:
+    """Import cityscapesscripts, under the name too by which some versions of Detectron2 ask for it.
+
+    Raises:
+        ImportError: it is not installed, or does not work.
+    """
+    folders = _INSIDE.split(".")
+    for end in range(1, len(folders) + 1):
+        folder = ModuleType(".".join(folders[:end]))
+        folder.__path__ = []  # a package
+        sys.modules.setdefault(folder.__name__, folder)
+    for name in _CITYSCAPES:
+        sys.modules.setdefault(f"{_INSIDE}.{name}", import_module(name))
+
+
+@contextmanager
+def old_packages() -> Iterator[None]:
+    """Inside the block lvis and cityscapesscripts work with a new NumPy, whose names changed.
+
+    Nor does cityscapesscripts write `matches.json` into the working directory, which fails with the
+    integers of a new NumPy.
+    """
+    with ExitStack() as changes:
+        for name, value in _OLD_NAMES.items():
+            if not hasattr(np, name):
+                setattr(np, name, value)
+                changes.callback(delattr, np, name)
+        if module := sys.modules.get(_CITYSCAPES[-1]):
+            changes.callback(setattr, module, "writeDict2JSON", module.writeDict2JSON)
+            module.writeDict2JSON = lambda content, file_name: None  # type: ignore[attr-defined]
+        yield
 
 
 def url_query(checkpointer: DetectionCheckpointer) -> str:
@@ -148,7 +213,7 @@ def registry_of(error: KeyError) -> Registry:
 def zoo_checkpoint(name: str) -> str:
     """The address of the detector that the zoo trained with a config; "" where it has none."""
     with _pkg_resources():
-        model_zoo = importlib.import_module("detectron2.model_zoo")
+        model_zoo = import_module("detectron2.model_zoo")
     try:
         return model_zoo.get_checkpoint_url(name)
     except RuntimeError:
@@ -164,7 +229,7 @@ def _pkg_resources() -> Iterator[None]:
         return
     stand_in: Any = ModuleType(name)  # of what the zoo uses, one function
     stand_in.resource_filename = lambda package, file: str(
-        Path(importlib.import_module(package).__path__[0], file)
+        Path(import_module(package).__path__[0], file)
     )
     sys.modules[name] = stand_in
     try:

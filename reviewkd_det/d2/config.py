@@ -84,6 +84,11 @@ def add_run_config(cfg: CfgNode) -> None:
     # Your own data: [[name, COCO-format JSON file, image folder], ...], paths relative to the
     # working directory; the names can then stand in DATASETS.TRAIN and DATASETS.TEST.
     cfg.DATASETS.COCO_FORMAT = []
+    # Your own data as Pascal VOC has it, of any classes: [[name, folder, split], ...]; the split is
+    # a list of ImageSets/Main, or a folder of XML files and images.
+    cfg.DATASETS.VOC_FORMAT = []
+    # Your own data in YOLO's format: [[name, data.yaml, split], ...].
+    cfg.DATASETS.YOLO_FORMAT = []
     # Folders of images for DATASETS.UNLABELED: [[name, folder], ...].
     cfg.DATASETS.IMAGE_FOLDERS = []
     # Evaluate with faster-coco-eval: the same AP as pycocotools' in less time.

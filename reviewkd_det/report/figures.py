@@ -20,6 +20,7 @@ from reviewkd_det.report.tables import name_scores
 __all__ = ["draw_levels", "draw_losses", "draw_scores", "draw_speed", "draw_summary", "style"]
 
 LOSSES, LEVELS = r"total_loss|loss[^/]*", r"loss[^/]*/.+"
+MAIN_SCORES = ("/AP", "/PQ", "/mIoU", "/IoU", "top1")  # the ends of their keys
 PANEL = (4.4, 3.1)  # inches
 POINTS = 200  # of a smoothed curve; more would be neither seen nor quickly drawn
 DASHES = ("", (4, 1.5), (1, 1), (3, 1.25, 1.5, 1.25))  # a group past the tenth colour has the next
@@ -143,7 +144,7 @@ def draw_summary(groups: Groups, values: pd.DataFrame) -> Figure:
 
 def _main_scores(values: pd.DataFrame) -> dict[str, str]:
     """The scores that are no part of another."""
-    return {x: name for x, name in name_scores(values).items() if x.endswith(("/AP", "top1"))}
+    return {x: name for x, name in name_scores(values).items() if x.endswith(MAIN_SCORES)}
 
 
 def _draw_score(axes: Sequence[Axes], groups: Groups, scores: pd.DataFrame, name: str) -> None:

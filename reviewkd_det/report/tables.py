@@ -22,6 +22,10 @@ SCORES = {
     "bbox/AP50": "AP50",
     "bbox/AP75": "AP75",
     "segm/AP": "mask AP",
+    "keypoints/AP": "keypoint AP",
+    "panoptic_seg/PQ": "PQ",
+    "sem_seg/mIoU": "mIoU",
+    "sem_seg/IoU": "IoU",
     "top1": "top-1",
     "top5": "top-5",
 }

@@ -11,7 +11,11 @@ import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
+from detectron2.data.datasets import (
+    coco_panoptic,
+    register_coco_instances,
+    register_coco_panoptic_separated,
+)
 from detectron2.data.samplers import TrainingSampler
 from detectron2.engine import HookBase, SimpleTrainer, hooks
 from detectron2.evaluation import COCOEvaluator
@@ -213,3 +217,31 @@ def test_a_module_is_moved_by_one_method_of_all_its_parts():
     linear = Spied(2, 2)
     before = linear.weight.clone()
     assert torch.equal(linear.to(torch.float64).weight, 2 * before.double())
+
+
+def test_names_that_numpy_removed_are_there_in_the_block_alone():
+    names = ("float", "in1d")
+    before = [hasattr(np, name) for name in names]
+    with compat.old_packages():
+        assert np.ones(2, dtype=np.float).dtype == float
+        assert np.in1d([[1, 2], [3, 2]], [2]).tolist() == [False, True, False, True]
+    assert [hasattr(np, name) for name in names] == before
+
+
+def test_an_evaluators_objects_can_be_completed(tmp_path):
+    json_file, images = scenes.write_scenes(tmp_path)
+    register_coco_format("scenes_of_objects", str(json_file), str(images))
+    evaluator = COCOEvaluator("scenes_of_objects", output_dir=str(tmp_path))
+    truth = compat.ground_truth_of(evaluator)
+    assert truth.anns[3] is truth.imgToAnns[2][0]
+    assert truth.anns[3]["bbox"] == [4, 6, 30, 34]
+
+
+def test_the_objects_of_panoptic_data_are_loaded_by_the_function_given(monkeypatch):
+    monkeypatch.setattr(coco_panoptic, "load_coco_json", coco_panoptic.load_coco_json)
+    compat.use_for_panoptic(lambda json_file, image_root, name: [{"file_name": name}])
+    monkeypatch.setattr(
+        coco_panoptic, "load_sem_seg", lambda *roots: [{"file_name": "x_separated"}]
+    )
+    register_coco_panoptic_separated("x", {}, "", "", "", "", "")
+    assert DatasetCatalog.get("x_separated") == [{"file_name": "x_separated"}]

@@ -11,6 +11,8 @@ WARNINGS = (
     (r"`torch\.jit\.script` is deprecated", r"torch\.jit\._script"),
     # Detectron2's anchors rely on the order of torch.meshgrid that will one day have to be named.
     (r"torch\.meshgrid: in an upcoming release", r"torch\.functional"),
+    # Detectron2's keypoints are made of a list of arrays, which torch calls slow.
+    (r"Creating a tensor from a list of numpy\.ndarrays", r"detectron2\.structures\.keypoints"),
     # Detectron2's wrapper for several processes, and its Python configs, use the old name of this
     # argument; the new one exists in new releases of torch alone.
     (r"`broadcast_buffers` is deprecated", r"detectron2\.engine\.defaults"),

@@ -10,6 +10,8 @@ from reviewkd_det.d2.data.register import (
 )
 from reviewkd_det.d2.data.stream import StreamLoader
 from reviewkd_det.d2.data.training import JoinedLoader, build_train_loader
+from reviewkd_det.d2.data.voc_format import register_voc_format
+from reviewkd_det.d2.data.yolo_format import register_yolo_format
 
 __all__ = [
     "CheckedDatasetMapper",
@@ -22,5 +24,7 @@ __all__ = [
     "load_image_folder",
     "register_coco_format",
     "register_image_folder",
+    "register_voc_format",
+    "register_yolo_format",
     "use_for_builtin_coco",
 ]

@@ -9,10 +9,21 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from reviewkd_det.core import Need, find_method
 from reviewkd_det.d2.config import plain_config
 from reviewkd_det.d2.data import check_evaluable
+from reviewkd_det.d2.data.keypoint_checks import (
+    check_keypoint_objects,
+    check_keypoints,
+    check_sigmas,
+)
+from reviewkd_det.d2.data.semantic import check_semantic
 from reviewkd_det.d2.evaluation import fast_coco_eval
+from reviewkd_det.d2.evaluators import check_packages, results_of
 
 __all__ = ["check_class_count", "check_classes", "check_data", "check_known"]
 
+ADVICE = (
+    "name your own in DATASETS.COCO_FORMAT, VOC_FORMAT or YOLO_FORMAT, or the code that registers "
+    "it in MODULES"
+)
 CLASS_KEYS = {
     "GeneralizedRCNN": ("ROI_HEADS", "NUM_CLASSES"),
     "PanopticFPN": ("ROI_HEADS", "NUM_CLASSES"),
@@ -35,18 +46,32 @@ def check_data(cfg: CfgNode, *, training: bool) -> None:
     for key, names in wanted.items():
         if not names and (key == "DATASETS.TRAIN" or not training):
             raise ValueError(f"{key} must name a data set; got none")
-        check_known(
-            key,
-            names,
-            "name your own in DATASETS.COCO_FORMAT, or the code that registers it in MODULES",
-        )
+        check_known(key, names, ADVICE)
+        for name in names:
+            check_packages(cfg, name, evaluate=key == "DATASETS.TEST")
     if training:
         _check_unlabeled(cfg)
     if cfg.TEST.FAST_COCO_EVAL:
         fast_coco_eval()
+    results = {name: results_of(cfg, name) for name in cfg.DATASETS.TEST}
     for name in cfg.DATASETS.TEST:
         check_evaluable(name, with_masks=cfg.MODEL.MASK_ON)
     check_classes(cfg, cfg.DATASETS.TEST)
+    check_semantic(cfg, [name for name in results if "sem_seg" in results[name]])
+    _check_keypoints(cfg, results)
+    if training:
+        check_semantic(cfg, cfg.DATASETS.TRAIN, most=200)
+
+
+def _check_keypoints(cfg: CfgNode, results: dict[str, dict[str, str]]) -> None:
+    """Data sets that are evaluated for keypoints must have those of the config."""
+    if cfg.MODEL.KEYPOINT_ON:
+        judged = [name for name in results if "keypoints" in results[name]]
+        check_keypoints(cfg, judged)
+        check_sigmas(cfg, judged)
+        count = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+        for name in judged:
+            check_keypoint_objects(DatasetCatalog.get(name), count)
 
 
 def _check_unlabeled(cfg: CfgNode) -> None:

@@ -23,6 +23,7 @@ from reviewkd_det.d2.data.coco_checks import (
     check_links,
     read_coco_file,
 )
+from reviewkd_det.d2.data.keypoints import set_keypoints
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ def _set_classes(categories: list, json_file: str, dataset_name: str) -> dict[in
     category_ids = {category["id"]: index for index, category in enumerate(categories)}
     _set_metadata(dataset_name, "thing_classes", names, json_file)
     _set_metadata(dataset_name, "thing_dataset_id_to_contiguous_id", category_ids, json_file)
+    set_keypoints(dataset_name, categories)
     return category_ids
 
 

@@ -14,6 +14,7 @@ from io import BytesIO
 from typing import IO, Any
 
 import numpy as np
+from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import PathHandler
@@ -32,17 +33,28 @@ class CheckedDatasetMapper(DatasetMapper):
     It is built as its parent is: `CheckedDatasetMapper(cfg, is_train=True)`.
     """
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        """As the parent; the flips of keypoints are looked up for training alone."""
+        if cfg.MODEL.KEYPOINT_ON and not is_train:
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.MODEL.KEYPOINT_ON = False
+        return super().from_config(cfg, is_train)
+
     def __call__(self, dataset_dict: dict) -> dict:
         """Map one image dictionary to the model's input; see `DatasetMapper`.
 
+        Where keypoints are trained, an object without any gets invisible ones.
+
         Raises:
             ValueError: If the image cannot be read or used, or has not the annotated size, or if
-                masks or keypoints are trained and an object has none or has masks of the wrong
-                format.
+                masks are trained and an object has none or has masks of the wrong format.
         """
         file_name = dataset_dict["file_name"]
         if self.is_train:
             self._check_annotations(dataset_dict)
+            dataset_dict = self._with_keypoints(dataset_dict)
         with naming(file_name):
             readable_name, size = find_upright(file_name)
         _check_size(dataset_dict, size)
@@ -56,10 +68,10 @@ class CheckedDatasetMapper(DatasetMapper):
         for instance in dataset_dict.get("annotations", ()):
             if instance.get("iscrowd", 0):
                 continue
-            if self.use_keypoint and not instance.get("keypoints"):
+            if self._lacks_keypoints(instance) and self.keypoint_hflip_indices is None:
                 raise ValueError(
-                    f"every object of {file_name!r} must have keypoints with MODEL.KEYPOINT_ON; "
-                    f"got none at box {instance['bbox']}"
+                    f"every object of {file_name!r} must have keypoints where the mapper has no "
+                    f"keypoint_hflip_indices; got none at box {instance['bbox']}"
                 )
             if not self.use_instance_mask:
                 continue
@@ -75,6 +87,17 @@ class CheckedDatasetMapper(DatasetMapper):
                     f"INPUT.MASK_FORMAT must be 'bitmask' for run-length masks; got 'polygon' with "
                     f"one in {file_name!r}"
                 )
+
+    def _with_keypoints(self, dataset_dict: dict) -> dict:
+        objects = dataset_dict.get("annotations", ())
+        if self.keypoint_hflip_indices is None or not any(map(self._lacks_keypoints, objects)):
+            return dataset_dict
+        none = {"keypoints": [0.0] * (3 * len(self.keypoint_hflip_indices))}
+        completed = [{**x, **none} if self._lacks_keypoints(x) else x for x in objects]
+        return {**dataset_dict, "annotations": completed}
+
+    def _lacks_keypoints(self, instance: dict) -> bool:
+        return self.use_keypoint and not instance.get("keypoints")
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """Names for COCO-format data in Detectron2's catalogs, and the check that one can be evaluated."""
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from reprlib import repr as short
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from reviewkd_det.d2.compat import builtin_coco_names, registered_coco_names
+from reviewkd_det.d2.compat import builtin_coco_names, registered_coco_names, use_for_panoptic
 from reviewkd_det.d2.data.coco_checks import are_finite, read_coco_file
 from reviewkd_det.d2.data.coco_format import load_coco_format
 
@@ -51,9 +53,10 @@ def register_coco_format(
 def use_for_builtin_coco() -> None:
     """Load Detectron2's COCO names with `load_coco_format`, keeping paths and metadata.
 
-    Those are the built-in ones, and what a user registered with `register_coco_instances`. Calling
-    this again changes nothing.
+    Those are the built-in ones, the objects of the COCO panoptic ones, and what a user registered
+    with `register_coco_instances`. Calling this again changes nothing.
     """
+    use_for_panoptic(load_coco_format)
     for name in builtin_coco_names():
         DatasetCatalog[name] = partial(_load_builtin, name)
     for name in registered_coco_names():
@@ -75,6 +78,25 @@ def _load_builtin(name: str) -> list[dict]:
         ) from error
 
 
+@contextmanager
+def finding_data(dataset_names: Sequence[str]) -> Iterator[None]:
+    """Say of a file that is missing where Detectron2's own data sets are looked for.
+
+    Raises:
+        FileNotFoundError: instead of the system's own.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        if error.errno is None:  # a sentence already
+            raise
+        root = os.getenv("DETECTRON2_DATASETS", "datasets")
+        raise FileNotFoundError(
+            f"files of data set {' or '.join(map(repr, dataset_names))} must exist; got none at "
+            f"{error.filename!r}; Detectron2's own are below DETECTRON2_DATASETS, now {root!r}"
+        ) from error
+
+
 def check_evaluable(dataset_name: str, *, with_masks: bool = False) -> None:
     """Load a data set and make sure that COCO's evaluation can run on it, before hours of training.
 
@@ -91,10 +113,18 @@ def check_evaluable(dataset_name: str, *, with_masks: bool = False) -> None:
         ValueError: If an object lacks one of these.
         FileNotFoundError: If a file is missing.
     """
-    DatasetCatalog.get(dataset_name)
+    with finding_data([dataset_name]):
+        records = DatasetCatalog.get(dataset_name)
     metadata = MetadataCatalog.get(dataset_name)
-    if metadata.get("evaluator_type") != "coco" or not metadata.get("json_file"):
-        return  # without a file the evaluator writes one of what was loaded
+    if metadata.get("evaluator_type") != "coco":
+        return
+    if metadata.get("json_file") is None:  # the evaluation makes one of the records
+        if any("image_id" not in record for record in records):
+            raise ValueError(
+                f"every image of '{dataset_name}' must have an image_id for COCO evaluation; got "
+                "one without"
+            )
+        return
     content = read_coco_file(metadata.json_file, needs_annotations=False)
     for annotation in content["annotations"]:
         lack = _lack_for_evaluation(annotation, with_masks)

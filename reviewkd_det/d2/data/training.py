@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import get_detection_dataset_dicts
+from detectron2.data import MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 
 from reviewkd_det.d2.compat import train_parts
-from reviewkd_det.d2.data.mapper import CheckedDatasetMapper
+from reviewkd_det.d2.data.keypoint_checks import check_keypoint_objects, check_keypoints
+from reviewkd_det.d2.data.mapper import CheckedDatasetMapper, find_upright, naming
+from reviewkd_det.d2.data.register import finding_data
 from reviewkd_det.d2.data.stream import StreamLoader
 
 __all__ = ["JoinedLoader", "build_stream_loader", "build_train_loader"]
@@ -21,9 +23,18 @@ def build_train_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
     Raises:
         ValueError: the images of a batch cannot be shared evenly by the processes.
     """
-    parts = train_parts(cfg, CheckedDatasetMapper(cfg, is_train=True))
+    with finding_data(cfg.DATASETS.TRAIN):
+        # The mapper of a keypoint detector asks for names that are known once the data is loaded.
+        parts = train_parts(cfg, mapper=CheckedDatasetMapper)
+    if cfg.MODEL.KEYPOINT_ON:
+        judged = [n for n in cfg.DATASETS.TEST if MetadataCatalog.get(n).get("keypoint_names")]
+        check_keypoints(cfg, [*cfg.DATASETS.TRAIN, *judged])
+        check_keypoint_objects(parts["dataset"], cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS)
+    parts["mapper"] = CheckedDatasetMapper(cfg, is_train=True)
     parts["dataset"] = _without_unused(cfg, parts["dataset"])
     parts["accumulation_steps"] = accumulated = cfg.SOLVER.ACCUMULATION_STEPS
+    if parts["aspect_ratio_grouping"]:
+        parts["dataset"] = [_with_size(record) for record in parts["dataset"]]
     labeled = build_stream_loader(**parts, batch_key="SOLVER.IMS_PER_BATCH")
     if not cfg.DATASETS.UNLABELED or not cfg.MODEL.DISTILL.METHODS:
         return labeled  # images without labels have nothing to teach a plain student
@@ -95,6 +106,15 @@ def _without_unused(cfg: CfgNode, records: Sequence[dict[str, Any]]) -> list[dic
         ]
         kept.append({**record, "annotations": objects} if "annotations" in record else record)
     return kept
+
+
+def _with_size(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with its image's width and height, which those of semantic data lack."""
+    if "width" in record and "height" in record:
+        return record
+    with naming(record["file_name"]):
+        _, (width, height) = find_upright(record["file_name"])
+    return {**record, "width": width, "height": height}
 
 
 def _per_process(key: str, count: int, batches: int) -> int:

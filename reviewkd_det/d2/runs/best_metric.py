@@ -5,10 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 from reviewkd_det.common import listed
 
-__all__ = ["COCO_METRICS", "find_best_metric"]
+__all__ = ["COCO_METRICS", "OTHERS", "find_best_metric"]
 
 logger = logging.getLogger(__name__)
 
+OTHERS = "..."  # among the metrics of a task that are not all known
 _AREAS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 # What Detectron2's COCO evaluation gives of each task, besides one AP for each class.
 COCO_METRICS: Mapping[str, Collection[str]] = {
@@ -30,7 +31,8 @@ def find_best_metric(
         metric: task and metric, as in `bbox/AP`, after the name of a test set or not.
         key: config key of the metric, for sentences.
         test_sets: names of the test sets.
-        tasks: metrics of each task that is evaluated; empty where they are not known.
+        tasks: metrics of each task that is evaluated, `OTHERS` among them where not all are known;
+            empty where no task is.
 
     Raises:
         ValueError: the evaluation gives no such result, as far as that is known.
@@ -39,7 +41,7 @@ def find_best_metric(
     named = next((name for name in test_sets if metric.startswith(f"{name}/")), "")
     plain = metric[len(named) + 1 :] if named else metric
     task, _, kind = plain.partition("/")
-    if tasks and not (task in tasks and (kind in tasks[task] or kind.startswith("AP-"))):
+    if tasks and not (task in tasks and _may_be(kind, tasks[task])):
         choices = [f"{known}/{each}" for known, kinds in tasks.items() for each in kinds]
         sets = f", after one of {listed(test_sets)} and a slash" if len(test_sets) > 1 else ""
         raise ValueError(
@@ -50,3 +52,7 @@ def find_best_metric(
     if not named:
         logger.info("%s %s is that of the first test set, %s", key, metric, first)
     return f"{named or first}/{plain}"
+
+
+def _may_be(kind: str, known: Collection[str]) -> bool:
+    return kind in known or OTHERS in known or kind.startswith("AP-")

@@ -19,6 +19,7 @@ from reviewkd_det.d2.runs.trainer import Trainer
 __all__ = ["lazy_commands", "log_end", "yaml_commands"]
 
 Commands = Mapping[str, str]
+MAIN_SCORES = ("AP", "mIoU", "IoU", "PQ")
 
 
 def log_end(trainer: Trainer, commands: Callable[[str], Commands]) -> None:
@@ -73,7 +74,8 @@ def lazy_commands(args: argparse.Namespace, cfg: Any, checkpoint: str) -> Comman
 def _results(trainer: Trainer, folder: str, checkpoint: str) -> dict[str, str]:
     """The last scores and the best one, each with its checkpoint."""
     latest = trainer.storage.latest()
-    scores = [f"{name} {latest[name][0]:.2f}" for name in latest if name.endswith("/AP")]
+    shown = [name for name in latest if "/" in name and name.rpartition("/")[2] in MAIN_SCORES]
+    scores = [f"{name} {latest[name][0]:.2f}" for name in shown]
     last = [", ".join(scores) or "not evaluated", *([shown_path(checkpoint)] if checkpoint else [])]
     lines: dict[str, str] = {"last:": "; ".join(last)}
     best_file = Path(folder, f"{BEST}.pth")

@@ -9,7 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog, build_detection_test_loader
 from detectron2.engine import DefaultTrainer, hooks
-from detectron2.evaluation import COCOEvaluator, verify_results
+from detectron2.evaluation import DatasetEvaluator, verify_results
 from detectron2.solver import build_lr_scheduler as build_detectron2_scheduler
 from detectron2.solver import build_optimizer as build_detectron2_optimizer
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
@@ -18,14 +18,13 @@ from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
 from reviewkd_det.common.runs.trackers import flat_config
-from reviewkd_det.d2.config import plain_config
 from reviewkd_det.d2.data import CheckedDatasetMapper, build_train_loader
-from reviewkd_det.d2.data.checks import CLASS_KEYS, check_classes
-from reviewkd_det.d2.evaluation import FastCOCOEvaluator, counted_detections
+from reviewkd_det.d2.data.checks import check_classes
+from reviewkd_det.d2.evaluators import build_evaluator, results_of
 from reviewkd_det.d2.registered import build_model
 from reviewkd_det.d2.runs.augmented import evaluate_augmented, joined
 from reviewkd_det.d2.runs.batch_statistics import TrainImages, check_batch_statistics
-from reviewkd_det.d2.runs.best_metric import COCO_METRICS, find_best_metric
+from reviewkd_det.d2.runs.best_metric import COCO_METRICS, OTHERS, find_best_metric
 from reviewkd_det.d2.runs.ema import average_of
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
 from reviewkd_det.d2.runs.options import check_options
@@ -162,28 +161,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> Any:
     return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
 
-def build_evaluator(cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
-    """Detectron2's COCO evaluator, with its predictions under `OUTPUT_DIR/inference`.
-
-    Raises:
-        ImportError: TEST.FAST_COCO_EVAL needs a package that is not installed.
-        ValueError: the data set is not evaluated as COCO is.
-    """
-    kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
-    if kind != "coco":
-        raise ValueError(
-            f"DATASETS.TEST must name data sets with COCO evaluation; got '{dataset_name}', "
-            f"whose evaluator_type is {kind}"
-        )
-    evaluator = FastCOCOEvaluator if cfg.TEST.FAST_COCO_EVAL else COCOEvaluator
-    return evaluator(
-        dataset_name,
-        output_dir=str(Path(cfg.OUTPUT_DIR, "inference")),
-        max_dets_per_image=counted_detections(cfg.TEST.DETECTIONS_PER_IMAGE),
-    )
-
-
-def _test_sets(cfg: CfgNode) -> Iterator[tuple[str, Any, COCOEvaluator]]:
+def _test_sets(cfg: CfgNode) -> Iterator[tuple[str, Any, DatasetEvaluator]]:
     for name in cfg.DATASETS.TEST:
         loader = build_test_loader(cfg, name)  # which loads the data that the evaluator asks for
         yield name, loader, build_evaluator(cfg, name)
@@ -220,15 +198,14 @@ def _train_images(cfg: CfgNode) -> TrainImages:
 
 
 def _tasks(cfg: CfgNode) -> dict[str, Collection[str]]:
-    """The results that evaluations will have; empty where those are not known or not compared."""
-    if not cfg.TEST.EVAL_PERIOD or not cfg.DATASETS.TEST:
-        return {}
-    kinds = {MetadataCatalog.get(name).get("evaluator_type") for name in cfg.DATASETS.TEST}
-    if kinds != {"coco"} or plain_config(cfg).MODEL.META_ARCHITECTURE not in CLASS_KEYS:
-        return {}
-    masks, keypoints = cfg.MODEL.MASK_ON, cfg.MODEL.KEYPOINT_ON
-    tasks = ["bbox", *["segm"] * masks, *["keypoints"] * keypoints]
-    return {task: COCO_METRICS[task] for task in tasks}
+    """The results that evaluations will have; empty where none are compared."""
+    tasks: dict[str, Collection[str]] = {}
+    for name in cfg.DATASETS.TEST if cfg.TEST.EVAL_PERIOD > 0 else ():
+        is_coco = MetadataCatalog.get(name).get("evaluator_type") == "coco"
+        for task, main in results_of(cfg, name).items():
+            known = COCO_METRICS.get(task) if is_coco else None
+            tasks[task] = known or (main, OTHERS)
+    return tasks
 
 
 def _settings(cfg: CfgNode) -> RunSettings:

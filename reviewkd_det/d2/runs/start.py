@@ -23,6 +23,8 @@ from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data import (
     register_coco_format,
     register_image_folder,
+    register_voc_format,
+    register_yolo_format,
     use_for_builtin_coco,
 )
 from reviewkd_det.d2.runs.device import usable_device
@@ -53,6 +55,8 @@ RUN_FILES = (
 # Keys that name data: the parts of each entry, and what makes it known to Detectron2.
 NAMED_DATA: list[tuple[str, tuple[str, ...], Callable[..., None]]] = [
     ("COCO_FORMAT", ("name", "json file", "image folder"), register_coco_format),
+    ("VOC_FORMAT", ("name", "folder", "split"), register_voc_format),
+    ("YOLO_FORMAT", ("name", "data.yaml", "split"), register_yolo_format),
     ("IMAGE_FOLDERS", ("name", "folder"), register_image_folder),
 ]
 
@@ -118,10 +122,13 @@ def load_run_config(config_file: str, opts: list[str], *, any_device: bool = Fal
     return cfg
 
 
-def _options(cfg: CfgNode, key: str, name: str) -> dict[str, bool]:
-    """Files whose images alone are used need no labels."""
+def _options(cfg: CfgNode, key: str, name: str) -> dict[str, Any]:
+    """Files whose images alone are used need no labels; those of other formats are converted."""
+    if key == "IMAGE_FOLDERS":
+        return {}
     labeled = name in cfg.DATASETS.TRAIN or name in cfg.DATASETS.TEST
-    return {"needs_annotations": labeled} if key == "COCO_FORMAT" else {}
+    folder = {} if key == "COCO_FORMAT" else {"output_dir": cfg.OUTPUT_DIR}
+    return {"needs_annotations": labeled, **folder}
 
 
 def read_config(args: argparse.Namespace) -> CfgNode:

@@ -32,6 +32,11 @@ LINE = re.compile(r"\w*Warning: |^W\d{4} |^\[rank\d\]:W|WARNING(?!.* reviewkd_de
         (MESHGRID, "own_code", True),
         ("torch.meshgrid: indices must fit", "torch.functional", True),
         ("`torch.jit.script` is deprecated. Please", "torch.jit._script", False),
+        (
+            "Creating a tensor from a list of numpy.ndarrays",
+            "detectron2.structures.keypoints",
+            False,
+        ),
         ("`broadcast_buffers` is deprecated. Use", "detectron2.engine.defaults", False),
         ("`broadcast_buffers` is deprecated. Use", "own_code", True),
     ],

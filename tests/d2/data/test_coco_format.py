@@ -340,3 +340,12 @@ def test_pycocotools_counts_annotation_0_as_missed(write, tmp_path, name):
     register_coco_format(name, write(changed("annotations", 0, id=0)), str(tmp_path))
     DatasetCatalog.get(name)
     assert evaluate(name) == 0  # why check_evaluable refuses it
+
+
+def test_records_without_a_file_need_ids_to_be_evaluated():
+    DatasetCatalog.register("records_without_ids", lambda: [{"file_name": "a.png"}])
+    MetadataCatalog.get("records_without_ids").evaluator_type = "coco"
+    with pytest.raises(
+        ValueError, match="every image of 'records_without_ids' must have an image_id"
+    ):
+        check_evaluable("records_without_ids")

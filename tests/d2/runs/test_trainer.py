@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
 from reviewkd_det.d2 import load_config
@@ -91,13 +90,6 @@ def test_a_learning_rate_of_0_is_refused_where_it_would_be_divided_by(tmp_path):
         from_yaml.build_lr_scheduler(cfg, optimizer)
     cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupMultiStepLR"
     assert from_yaml.build_lr_scheduler(cfg, optimizer).get_last_lr() == [0.0]
-
-
-def test_a_data_set_of_another_evaluation_is_refused(tmp_path):
-    cfg = trainer_for(tmp_path)
-    MetadataCatalog.get("of_another_kind").set(evaluator_type="lvis")
-    with pytest.raises(ValueError, match="got 'of_another_kind', whose evaluator_type is lvis"):
-        from_yaml.build_evaluator(cfg, "of_another_kind")
 
 
 def test_what_could_not_be_measured_is_null():
