@@ -18,8 +18,9 @@ def train(args: argparse.Namespace) -> None:
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
     cfg = read_config(args)
-    with set_up_run(cfg, args, cfg.OUTPUT_DIR, cfg.MODEL.DEVICE):
-        check_data(cfg, training=not args.eval_only)
+    with set_up_run(cfg, args, cfg.OUTPUT_DIR, cfg.MODEL.DEVICE) as record:
+        training = not args.eval_only
+        record["classes"] = check_data(cfg, training=training, resume=args.resume)
         if not args.eval_only:
             trainer = from_yaml.build_trainer(cfg)
             trainer.resume_or_load(resume=args.resume)

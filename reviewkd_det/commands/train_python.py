@@ -18,8 +18,9 @@ def train(args: argparse.Namespace) -> None:
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
     cfg = read_lazy_config(args)
-    with set_up_run(cfg, args, cfg.train.output_dir, cfg.train.device):
-        from_python.check_data(cfg, training=not args.eval_only)
+    with set_up_run(cfg, args, cfg.train.output_dir, cfg.train.device) as record:
+        training = not args.eval_only
+        record["classes"] = from_python.check_data(cfg, training=training, resume=args.resume)
         if not args.eval_only:
             trainer = from_python.build_trainer(cfg)
             trainer.resume_or_load(resume=args.resume)

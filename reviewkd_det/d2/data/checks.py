@@ -8,6 +8,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from reviewkd_det.core import Need, find_method
 from reviewkd_det.d2.config import plain_config
 from reviewkd_det.d2.data import check_evaluable
+from reviewkd_det.d2.data.prepare import prepare_data
+from reviewkd_det.d2.data.yaml_use import read_use
 from reviewkd_det.d2.evaluation import fast_coco_eval
 
 __all__ = ["check_class_count", "check_classes", "check_data", "check_known"]
@@ -19,13 +21,21 @@ CLASS_KEYS = {
 }
 
 
-def check_data(cfg: CfgNode, *, training: bool) -> None:
-    """Check before anything is built that the data sets are known and can be evaluated.
+def check_data(cfg: CfgNode, *, training: bool, resume: bool = False) -> list[str] | None:
+    """Check before anything is built that the data sets are known, whole and can be evaluated.
+
+    Args:
+        cfg: config of the run.
+        training: whether the run trains, and does not only evaluate.
+        resume: whether it goes on with the run of its folder.
+
+    Returns:
+        The class names in the order of the model's class numbers; None where none are known.
 
     Raises:
         ImportError: TEST.FAST_COCO_EVAL needs a package that is not installed.
         KeyError: a data set has no such name.
-        ValueError: none is named, or a file cannot be evaluated.
+        ValueError: none is named, a file cannot be evaluated, or see `prepare_data`.
     """
     wanted = {"DATASETS.TEST": cfg.DATASETS.TEST}
     if training:
@@ -39,9 +49,11 @@ def check_data(cfg: CfgNode, *, training: bool) -> None:
         _check_unlabeled(cfg)
     if cfg.TEST.FAST_COCO_EVAL:
         fast_coco_eval()
+    classes = prepare_data(read_use(cfg, training=training, resume=resume))
     for name in cfg.DATASETS.TEST:
         check_evaluable(name, with_masks=cfg.MODEL.MASK_ON)
-    check_classes(cfg, cfg.DATASETS.TEST)
+    check_classes(cfg, [*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.TEST])
+    return classes
 
 
 def _check_unlabeled(cfg: CfgNode) -> None:

@@ -24,8 +24,9 @@ from reviewkd_det.d2.evaluation import FastCOCOEvaluator
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
 from reviewkd_det.d2.runs.trainer import Parts, RunSettings, Trainer
 from reviewkd_det.d2.teacher.build import teacher_state
+from reviewkd_det.d2.teacher.classes import in_student_order, teacher_classes
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
-from reviewkd_det.d2.weights.inherit import inherit
+from reviewkd_det.d2.weights.inherit import inherit, inherited_names
 
 __all__ = [
     "build_evaluator",
@@ -157,8 +158,20 @@ def _precise_batch_norm(cfg: CfgNode, model: nn.Module) -> list[hooks.HookBase]:
 
 def _inherit(cfg: CfgNode, student: nn.Module) -> None:
     """Let a new student take what `MODEL.DISTILL.INHERIT` names."""
-    if parts := cfg.MODEL.DISTILL.INHERIT:
-        inherit(student, teacher_state(cfg), parts)
+    parts, teacher = cfg.MODEL.DISTILL.INHERIT, cfg.MODEL.DISTILL.TEACHER
+    if not parts:
+        return
+    own = student.state_dict()
+    state = in_student_order(
+        teacher_state(cfg),
+        {name: own[name] for name in inherited_names(own, parts)},
+        MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes"),
+        teacher_classes(teacher.CONFIG_FILE, teacher.WEIGHTS, teacher.OPTS),
+        "MODEL.DISTILL.INHERIT",
+        "DATASETS.MAP_CLASSES",
+        map_them=cfg.DATASETS.MAP_CLASSES,
+    )
+    inherit(student, state, parts)
 
 
 def _settings(cfg: CfgNode) -> RunSettings:

@@ -19,6 +19,8 @@ DEFAULTS = {
     "seed": -1,  # of every random choice; -1 draws one
     "best_metric": "bbox/AP",  # result whose highest value makes model_best.pth
     "inherit": [],  # parts of the student that start with the teacher's weights
+    "check_data": "full",  # as DATASETS.CHECK
+    "map_classes": False,  # as DATASETS.MAP_CLASSES
 }
 KINDS = {
     "train.device": str,
@@ -26,6 +28,8 @@ KINDS = {
     "train.output_dir": str,
     "train.seed": int,
     "train.best_metric": str,
+    "train.check_data": str,
+    "train.map_classes": bool,
 }
 
 

@@ -101,9 +101,11 @@ def load_run_config(config_file: str, opts: list[str]) -> CfgNode:
 
 
 def _options(cfg: CfgNode, key: str, name: str) -> dict[str, bool]:
-    """Files whose images alone are used need no labels."""
+    """Files whose images alone are used need no labels, and boxes no masks."""
+    if key != "COCO_FORMAT":
+        return {}
     labeled = name in cfg.DATASETS.TRAIN or name in cfg.DATASETS.TEST
-    return {"needs_annotations": labeled} if key == "COCO_FORMAT" else {}
+    return {"needs_annotations": labeled, "needs_masks": cfg.MODEL.MASK_ON}
 
 
 def read_config(args: argparse.Namespace) -> CfgNode:
@@ -133,8 +135,12 @@ def read_config(args: argparse.Namespace) -> CfgNode:
 
 
 @contextmanager
-def set_up_run(cfg: Any, args: argparse.Namespace, output_dir: str, device: str) -> Iterator[None]:
+def set_up_run(
+    cfg: Any, args: argparse.Namespace, output_dir: str, device: str
+) -> Iterator[dict[str, Any]]:
     """Start logging and save the config; the block builds the run and may still fail.
+
+    The block gets a dictionary; what it puts there, such as `classes`, is kept in `run.json`.
 
     Where it does, the config that the output folder held before is put back; where it does not,
     and --overwrite was given, what another run left there is removed.
@@ -151,8 +157,9 @@ def set_up_run(cfg: Any, args: argparse.Namespace, output_dir: str, device: str)
     if device == "cpu":
         keep_freed_memory()
         logging.getLogger(__name__).info("Running on the CPU")
+    record: dict[str, Any] = {}
     try:
-        yield
+        yield record
     except Exception:
         if before is not None and comm.is_main_process():
             saved.write_bytes(before)
@@ -163,7 +170,8 @@ def set_up_run(cfg: Any, args: argparse.Namespace, output_dir: str, device: str)
         else:
             path.unlink()
     if comm.is_main_process() and not args.eval_only:
-        write_run_record(output_dir, sys.argv, comm.get_world_size(), resume=args.resume)
+        processes = comm.get_world_size()
+        write_run_record(output_dir, sys.argv, processes, resume=args.resume, **record)
 
 
 def find_seed(seed: int, output_dir: str, key: str, *, resume: bool) -> int:
