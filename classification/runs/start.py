@@ -14,7 +14,7 @@ from accelerate.tracking import get_available_trackers
 from fvcore.common.config import CfgNode
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from classification.build import build_data, build_model
+from classification.build import build_data, build_model, check_classes
 from classification.config import load_config
 from classification.reading.preprocess import Preprocess
 from classification.runs.evaluation import evaluate
@@ -56,6 +56,7 @@ def train_main(args: argparse.Namespace) -> int:
     if not (args.resume or args.overwrite):
         run.refuse_another_run()
     data = build_data(cfg, accelerator)
+    check_classes(cfg, data.class_names, resume=args.resume)
     trainer = Trainer(cfg, accelerator, run, data)
     # Nothing is written, and no earlier run removed, before everything has been built.
     if args.overwrite:
@@ -67,7 +68,8 @@ def train_main(args: argparse.Namespace) -> int:
         _keep_log(waiting, run.path / "log.txt")
         text = cfg.dump()
         replace_file(run.path / "config.yaml", lambda part: part.write_text(text, encoding="utf-8"))
-        write_run_record(run.path, sys.argv, accelerator.num_processes, resume=args.resume)
+        processes, classes = accelerator.num_processes, data.class_names
+        write_run_record(run.path, sys.argv, processes, resume=args.resume, classes=classes)
     accelerator.init_trackers("classification", config=_flat(cfg))
     logger.info("%s", data.description)
     logger.info("%s", describe(cfg, trainer.plain, accelerator))

@@ -206,17 +206,20 @@ def _check_image_files(file_names: list[str], json_file: str) -> None:
 
 
 def _log_counts(json_file: str, images: int, counts: Counter[str]) -> None:
+    changes = {
+        'became crowds because of "ignore": 1': counts["ignored"],
+        "kept their box without their segmentation, which has no polygon of 3 points or more or "
+        "is malformed": counts["dropped masks"],
+    }
+    shown = [f"; {count} {what}" for what, count in changes.items() if count]
     logger.log(
-        logging.WARNING if counts["dropped masks"] or counts["ignored"] else logging.INFO,
-        "%s: %d images, %d objects (%d of them crowds, %d boxes without area, %d over the border); "
-        '%d became crowds because of "ignore": 1; %d kept their box without their segmentation, '
-        "which has no polygon of 3 points or more",
+        logging.WARNING if shown else logging.INFO,
+        "%s: %d images, %d objects (%d crowds, %d boxes without area, %d over the border)%s",
         json_file,
         images,
         counts["objects"],
         counts["crowds"],
         counts["without area"],
         counts["over the border"],
-        counts["ignored"],
-        counts["dropped masks"],
+        "".join(shown),
     )

@@ -19,7 +19,7 @@ from reviewkd_det.common.data.image_check import Share, Size, check_images, deco
 from reviewkd_det.d2.data.data_use import DataUse
 from reviewkd_det.d2.data.mapper import find_upright
 
-__all__ = ["find_bad_images", "find_bad_objects", "inspect_image"]
+__all__ = ["cache_files", "find_bad_images", "find_bad_objects", "inspect_image"]
 
 CACHE = ".checked"  # ends the name of the file that keeps what is known of a data set's images
 SHOWN = 4  # files that a sentence names
@@ -48,31 +48,37 @@ def inspect_image(file_name: str, full: bool) -> Size:
     return size
 
 
-def find_bad_images(use: DataUse, records: Mapping[str, Records]) -> str:
+def find_bad_images(
+    use: DataUse, records: Mapping[str, Records], caches: Mapping[str, Sequence[Path]]
+) -> list[str]:
     """Look at every image file of a run's data, as `use.check` says.
 
     Args:
         use: how the run uses its data.
         records: records of the data sets, by name.
+        caches: files that may keep what is known of the images, by name.
 
     Returns:
-        How many images cannot be used and what is wrong with the first; "" where all can.
+        A sentence with how many images cannot be used and what is wrong with the first ones;
+        none where all can.
     """
     flaws: dict[str, str] = {}
     for name, of_set in records.items():
-        flaws |= _unreadable(use, name, of_set) if use.check != "none" else {}
+        flaws |= _unreadable(use, name, of_set, caches[name]) if use.check != "none" else {}
         flaws |= {k: v for k, v in _too_thin(use, name, of_set).items() if k not in flaws}
     if not flaws:
-        return ""
+        return []
     total = len({file for of_set in records.values() for file in _files(of_set)})
     shown = listed([f"'{file}' ({what})" for file, what in flaws.items()], SHOWN)
-    return (
+    return [
         f"every image of the data sets must be usable; got {len(flaws)} of {total} that are not: "
         f"{shown}; correct these files or the JSON file, or take the images out"
-    )
+    ]
 
 
-def _unreadable(use: DataUse, name: str, records: Records) -> dict[str, str]:
+def _unreadable(
+    use: DataUse, name: str, records: Records, caches: Sequence[Path]
+) -> dict[str, str]:
     files = [*_files(records), *_files(records, OTHER_FILES)]
     rank, processes = comm.get_rank(), comm.get_world_size()
     checked = check_images(
@@ -80,7 +86,7 @@ def _unreadable(use: DataUse, name: str, records: Records) -> dict[str, str]:
         inspect_image,
         title=f"'{name}'",
         full=use.check == "full",
-        caches=_caches(use, name),
+        caches=caches,
         share=Share(rank, processes, comm.all_gather),
     )
     flaws = dict(checked.flaws)
@@ -102,7 +108,7 @@ def _files(records: Records, keys: Sequence[str] = ("file_name",)) -> list[str]:
     return [file for file in found if isinstance(file, str) and "://" not in file]
 
 
-def _caches(use: DataUse, name: str) -> list[Path]:
+def cache_files(use: DataUse, name: str) -> list[Path]:
     """Beside the JSON file or in the folder of images, and else in the run's folder."""
     metadata = MetadataCatalog.get(name)
     in_run = Path(use.folder, "data", name.replace(os.sep, "_") + CACHE)
@@ -183,7 +189,7 @@ def find_bad_objects(use: DataUse, records: Mapping[str, Records]) -> list[str]:
                     if breaks(instance):
                         broken[rule].append(f"'{record['file_name']}' at {instance['bbox']}")
     return [
-        f"{rule}; got {len(places)} of {total} objects that do not: {listed(places, SHOWN)}; "
+        f"{rule}; got {len(places)} of {total} objects that break this: {listed(places, SHOWN)}; "
         f"{rules[rule][1]}"
         for rule, places in broken.items()
     ]

@@ -9,7 +9,7 @@ from detectron2.utils import comm
 from reviewkd_det.d2.data.box_format import describe_odd_boxes
 from reviewkd_det.d2.data.class_lists import settle_classes
 from reviewkd_det.d2.data.data_use import DataUse
-from reviewkd_det.d2.data.first_use import find_bad_images, find_bad_objects
+from reviewkd_det.d2.data.first_use import cache_files, find_bad_images, find_bad_objects
 from reviewkd_det.d2.data.image_folder import is_image_folder
 from reviewkd_det.d2.data.overlaps import describe_shared_images, refuse_twins
 from reviewkd_det.d2.data.views import hold, show_own
@@ -51,14 +51,14 @@ def prepare_data(use: DataUse) -> list[str] | None:
             _warn("'%s' should have boxes [x, y, width, height] in pixels: %s", name, odd)
     for line in describe_shared_images(train, test):
         _warn("%s", line)
-    problems = find_bad_objects(use, train)
-    if bad := find_bad_images(use, records):
-        problems.append(bad)
-    if problems:
-        raise ValueError("; and ".join(problems))
+    caches = {name: cache_files(use, name) for name in names}
     for name in names:
         hold(name, records[name])
-    return settle_classes(use, {**train, **test})
+    classes = settle_classes(use, {**train, **test})
+    problems = [*find_bad_objects(use, train), *find_bad_images(use, records, caches)]
+    if problems:
+        raise ValueError("; and ".join(problems))
+    return classes
 
 
 def _refuse_folders(use: DataUse) -> None:

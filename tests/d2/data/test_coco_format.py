@@ -160,7 +160,7 @@ def test_one_line_counts_what_was_loaded(load, caplog):
     with caplog.at_level(logging.INFO):
         load(content)
     (line,) = [record.message for record in caplog.records if "coco_format" in record.name]
-    assert "2 images, 2 objects (1 of them crowds, 1 boxes without area, 1 over the border)" in line
+    assert "2 images, 2 objects (1 crowds, 1 boxes without area, 1 over the border)" in line
 
 
 def test_a_test_split_needs_no_annotations(load):

@@ -212,9 +212,7 @@ def test_a_strip_that_the_resizing_leaves_nothing_of_is_refused_by_name(tmp_path
 def test_a_picture_of_a_folder_that_is_too_large_is_refused_by_name(tmp_path, monkeypatch):
     RGB.save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(
-        ValueError, match=r"readable; got 1 of 1 .*a\.png' \(DecompressionBombError"
-    ):
+    with pytest.raises(ValueError, match=r"got 1 of 1 .*a\.png' \(DecompressionBombError"):
         load_image_folder(str(tmp_path))
 
 
