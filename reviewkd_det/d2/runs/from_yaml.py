@@ -36,6 +36,7 @@ __all__ = [
     "build_train_loader",
     "build_trainer",
     "evaluate_checkpoint",
+    "start_new",
     "train",
 ]
 
@@ -59,7 +60,7 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         train_loader,
         evaluate=lambda trained: evaluate(trained, _test_sets(cfg)),
         hooks=_precise_batch_norm(cfg, model),
-        start_new=lambda student: _inherit(cfg, student),
+        start_new=lambda student: start_new(cfg, student),
     )
     return Trainer(parts, _settings(cfg))
 
@@ -156,7 +157,7 @@ def _precise_batch_norm(cfg: CfgNode, model: nn.Module) -> list[hooks.HookBase]:
     return [hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, model, loader, count)]
 
 
-def _inherit(cfg: CfgNode, student: nn.Module) -> None:
+def start_new(cfg: CfgNode, student: nn.Module) -> None:
     """Let a new student take what `MODEL.DISTILL.INHERIT` names."""
     parts, teacher = cfg.MODEL.DISTILL.INHERIT, cfg.MODEL.DISTILL.TEACHER
     if not parts:
