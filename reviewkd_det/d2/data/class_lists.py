@@ -13,7 +13,7 @@ from reviewkd_det.common.data.classes import map_classes, require_same_classes
 from reviewkd_det.d2.data.data_use import DataUse
 from reviewkd_det.d2.data.views import show_classes, write_evaluation_file
 
-__all__ = ["settle_classes"]
+__all__ = ["order_by_name", "settle_classes"]
 
 logger = logging.getLogger(__name__)
 Records = Sequence[dict[str, Any]]
@@ -66,16 +66,9 @@ def _classes_of(name: str) -> list[str]:
 def _map(use: DataUse, name: str, records: Records, known: list[str], whose: str) -> None:
     """Give one data set the classes of the known list."""
     classes = _classes_of(name)
-    used = {x["category_id"] for record in records for x in record.get("annotations", ())}
-    needed = [index for index in range(len(classes)) if index in used or classes[index] in known]
-    places = map_classes(
-        [classes[index] for index in needed], known, whose=f"'{name}'", onto_whose=whose
-    )
-    order = [-1] * len(classes)
-    for index, place in zip(needed, places, strict=True):
-        order[index] = place
+    order = order_by_name(name, records, known, whose)
     _show(use, name, order, known)
-    unused = [classes[index] for index in range(len(classes)) if index not in needed]
+    unused = [other for other, place in zip(classes, order, strict=True) if place < 0]
     absent = [other for other in known if other not in classes]
     logger.info(
         "Mapped the classes of '%s' by name onto those of %s%s%s",
@@ -84,6 +77,34 @@ def _map(use: DataUse, name: str, records: Records, known: list[str], whose: str
         f"; left out, without an object: {', '.join(unused)}" if unused else "",
         f"; without an object there: {', '.join(absent)}" if absent else "",
     )
+
+
+def order_by_name(name: str, records: Records, known: Sequence[str], whose: str) -> list[int]:
+    """Find a data set's classes in a list, by name.
+
+    Args:
+        name: name of the data set, which is loaded.
+        records: its records.
+        known: class names of the list.
+        whose: whose names these are, for the error sentence.
+
+    Returns:
+        The place in the list of each of its classes; -1 for one that is not there and that no
+        object has.
+
+    Raises:
+        ValueError: objects are of a class that is not in the list.
+    """
+    classes = _classes_of(name)
+    used = {x["category_id"] for record in records for x in record.get("annotations", ())}
+    needed = [index for index in range(len(classes)) if index in used or classes[index] in known]
+    places = map_classes(
+        [classes[index] for index in needed], known, whose=f"'{name}'", onto_whose=whose
+    )
+    order = [-1] * len(classes)
+    for index, place in zip(needed, places, strict=True):
+        order[index] = place
+    return order
 
 
 def _show_ignored_as_crowds(

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,28 +158,10 @@ def find_bad_objects(use: DataUse, records: Mapping[str, Records]) -> list[str]:
     Returns:
         A sentence for each rule that objects break.
     """
-    keys = use.keys
-    rules = {
-        f"every object must have a mask of 3 points or more with {keys.masks} True": (
-            lambda x: use.masks and not x.get("segmentation"),
-            f"add the masks, or set {keys.masks} to False",
-        ),
-        f"{keys.mask_format} must be 'bitmask' for run-length masks": (
-            lambda x: (
-                use.masks
-                and use.mask_format == "polygon"
-                and isinstance(x.get("segmentation"), dict)
-            ),
-            f"set {keys.mask_format} to 'bitmask'",
-        ),
-        f"every object must have keypoints with {keys.keypoints} True": (
-            lambda x: use.keypoints and not x.get("keypoints"),
-            f"add them, or set {keys.keypoints} to False",
-        ),
-    }
+    rules = _rules(use)
     broken: dict[str, list[str]] = defaultdict(list)
     total = 0
-    for of_set in records.values():
+    for of_set in records.values() if rules else ():
         for record in of_set:
             for instance in record.get("annotations", ()):
                 if instance.get("iscrowd", 0):
@@ -193,3 +175,25 @@ def find_bad_objects(use: DataUse, records: Mapping[str, Records]) -> list[str]:
         f"{rules[rule][1]}"
         for rule, places in broken.items()
     ]
+
+
+def _rules(use: DataUse) -> dict[str, tuple[Callable[[dict[str, Any]], bool], str]]:
+    """What objects must have: which ones break the rule, and what to do about it."""
+    keys = use.keys
+    rules: dict[str, tuple[Callable[[dict[str, Any]], bool], str]] = {}
+    if use.masks:
+        rules[f"every object must have a mask of 3 points or more with {keys.masks} True"] = (
+            lambda x: not x.get("segmentation"),
+            f"add the masks, or set {keys.masks} to False",
+        )
+    if use.masks and use.mask_format == "polygon":
+        rules[f"{keys.mask_format} must be 'bitmask' for run-length masks"] = (
+            lambda x: isinstance(x.get("segmentation"), dict),
+            f"set {keys.mask_format} to 'bitmask'",
+        )
+    if use.keypoints:
+        rules[f"every object must have keypoints with {keys.keypoints} True"] = (
+            lambda x: not x.get("keypoints"),
+            f"add them, or set {keys.keypoints} to False",
+        )
+    return rules

@@ -112,10 +112,9 @@ def check_data(cfg: Any, *, training: bool, resume: bool = False) -> list[str] |
     keys = (TRAIN_NAMES, TEST_NAMES) if training else (TEST_NAMES,)
     for key in keys:
         check_known(key, _names(cfg, key), ADVICE)
-    use = read_use(
-        cfg, train=_names(cfg, TRAIN_NAMES) if training else [], test=_names(cfg, TEST_NAMES),
-        training=training, resume=resume,
-    )  # fmt: skip
+    train = _names(cfg, TRAIN_NAMES) if training else []
+    test = _names(cfg, TEST_NAMES) if "evaluator" in cfg.dataloader else []
+    use = read_use(cfg, train=train, test=test, training=training, resume=resume)
     if not use.masks:
         allow_malformed_masks([*use.train, *use.test])
     classes = prepare_data(use)

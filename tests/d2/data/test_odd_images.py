@@ -20,6 +20,7 @@ from reviewkd_det.d2.data import (
     load_image_folder,
     register_coco_format,
 )
+from reviewkd_det.d2.data.first_use import inspect_image
 from reviewkd_det.d2.runs import from_yaml
 from tests.d2 import tiny
 
@@ -134,6 +135,21 @@ def test_an_odd_image_trains_and_is_tested(kind, tmp_path, dataset, detector):
     ending, picture, options = PICTURES[kind]
     picture.save(tmp_path / f"a.{ending}", **options)
     check_step_and_test(dataset(f"a.{ending}"), detector)
+
+
+def test_the_check_before_a_run_sees_what_the_mapper_sees(tmp_path, config):
+    mapper = CheckedDatasetMapper(load_config(config), is_train=False)
+    for index, (ending, picture, options) in enumerate(PICTURES.values()):
+        path = tmp_path / f"{index}.{ending}"
+        picture.save(path, **options)
+        for full in (True, False):
+            width, height = inspect_image(str(path), full)
+            mapper({"file_name": str(path), "width": width, "height": height})  # or it is refused
+    for kind in ("no image", "truncated", "float", "negative"):
+        path = tmp_path / f"{kind}.{'png' if kind in ('no image', 'truncated') else 'tif'}"
+        damage(path, kind)
+        with pytest.raises((OSError, ValueError)):
+            inspect_image(str(path), True)
 
 
 @pytest.mark.parametrize("objects", [0, 1, 300])
