@@ -29,10 +29,10 @@ def refuse_twins(key: str, names: Sequence[str]) -> None:
         if not file or not other_file or _image_root(one) != _image_root(other):
             continue
         if os.path.realpath(file) == os.path.realpath(other_file) or _are_equal(file, other_file):
+            twin = "" if file == other_file else f" (equal to '{other_file}')"
             raise ValueError(
                 f"{key} must name a file once; got '{one}' and '{other}', which are both of "
-                f"'{file}'" + ("" if file == other_file else f" (equal to '{other_file}')") + "; "
-                "leave one out"
+                f"'{file}'{twin}; leave one out"
             )
 
 
