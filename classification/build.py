@@ -1,11 +1,13 @@
 """The data of a run, the student, its teacher and the methods between them, from a config."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from fvcore.common.config import CfgNode
 from torch import nn
 from torch.optim import Optimizer
@@ -19,7 +21,9 @@ from classification.models.weights import load_weights
 from classification.reading.levels import choose_taps, describe_levels
 from classification.reading.preprocess import Preprocess
 from classification.reading.taps import TappedModel
+from reviewkd_det.common.data.classes import require_same_classes
 from reviewkd_det.common.distill.build import build_methods, needs_of
+from reviewkd_det.common.runs.record import saved_classes
 from reviewkd_det.core import FrozenTeacher, Need, Side
 
 __all__ = [
@@ -28,6 +32,7 @@ __all__ = [
     "build_mixing",
     "build_model",
     "build_optimizer",
+    "check_classes",
 ]
 
 logger = logging.getLogger(__name__)
@@ -57,6 +62,8 @@ def build_data(cfg: CfgNode, accelerator: Accelerator) -> Data:
         workers=cfg.DATA.WORKERS,
         erasing=cfg.INPUT.RANDOM_ERASING,
         fill=tuple(round(255 * min(max(mean, 0), 1)) for mean in cfg.INPUT.MEAN),
+        check=cfg.DATA.CHECK,
+        run_folder=cfg.OUTPUT_DIR,
     )
     return build_loaders(
         settings,
@@ -66,6 +73,7 @@ def build_data(cfg: CfgNode, accelerator: Accelerator) -> Data:
         seed=cfg.SEED,
         share=Share(accelerator.process_index, processes),
         device=accelerator.device,
+        gather=lambda mine: gather_object([mine]),
     )
 
 
@@ -107,6 +115,30 @@ def build_optimizer(cfg: CfgNode, classifier: nn.Module, student: nn.Module) -> 
         ],
         lr=solver.LR,
     )
+
+
+def check_classes(cfg: CfgNode, class_names: Sequence[str], *, resume: bool = False) -> None:
+    """Compare the classes of the data with those of the teacher's run and of the run to resume.
+
+    A teacher's matter where methods compare logits, and are known where its weights lie in the
+    folder of its run.
+
+    Args:
+        cfg: config of the run.
+        class_names: classes of the data, in the order of their numbers.
+        resume: whether the run goes on with that of its folder.
+
+    Raises:
+        ValueError: the lists differ in names or order.
+    """
+    runs = [(cfg.OUTPUT_DIR, "OUTPUT_DIR", "give it its own data, or another folder")] * resume
+    if Need.LOGITS in needs_of(plan_config(cfg)) and cfg.TEACHER.WEIGHTS:
+        folder = str(Path(cfg.TEACHER.WEIGHTS).parent)
+        runs.append((folder, "TEACHER.WEIGHTS", "take a teacher of these classes, in this order"))
+    for folder, key, fix in runs:
+        if (saved := saved_classes(folder)) is not None:
+            run = f"the run in '{folder}' ({key})"
+            require_same_classes(class_names, saved, whose="the data", known_whose=run, fix=fix)
 
 
 def build_model(name: str, weights: str, num_classes: int, key: str) -> nn.Module:

@@ -43,6 +43,9 @@ def get_config() -> CfgNode:
     # "device" keeps all images there and augments whole batches, "workers" reads each image when
     # it is needed, "auto" chooses.
     cfg.DATA.LOADER = "auto"
+    # How image files are looked at before a run: "full" decodes each once, which is remembered in
+    # DATA.ROOT; "files" reads headers alone; "none" leaves what is wrong to the training.
+    cfg.DATA.CHECK = "full"
     # Processes that read images, per process that trains.
     cfg.DATA.WORKERS = 2
 

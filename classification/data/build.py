@@ -1,7 +1,8 @@
 """Build the loaders of a run from its settings."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,6 +14,7 @@ from classification.data.augment import (
     build_train_transform,
 )
 from classification.data.batches import ALONE, EpochBatches, Share
+from classification.data.check import check_source
 from classification.data.device_loader import DeviceLoader
 from classification.data.sources import Source, Split, load_source
 from classification.data.worker_loader import WorkerLoader
@@ -41,6 +43,8 @@ class DataSettings:
         workers: worker processes of `workers`, for each of the two splits.
         erasing: probability that a rectangle of a training image is painted over.
         fill: colour of that rectangle, of uint8 images.
+        check: how image files are looked at before the run, as `check_source` takes it.
+        run_folder: folder of the run; "" for none.
     """
 
     name: str
@@ -53,6 +57,8 @@ class DataSettings:
     workers: int
     erasing: float = 0.0
     fill: tuple[int, ...] = (0, 0, 0)
+    check: str = "full"
+    run_folder: str = ""
 
 
 class Data(NamedTuple):
@@ -73,8 +79,9 @@ def build_loaders(
     seed: int = 0,
     share: Share = ALONE,
     device: torch.device | str = "cpu",
+    gather: Callable[[Any], Sequence[Any]] = lambda mine: [mine],
 ) -> Data:
-    """Load the data and build both loaders.
+    """Load the data, look at its image files, and build both loaders.
 
     Args:
         settings: the data.
@@ -84,14 +91,25 @@ def build_loaders(
         seed: seed of the order and the augmentation.
         share: this process.
         device: device that takes the batches.
+        gather: function that returns what every process has, in a list.
 
     Raises:
         KeyError: If a name is unknown.
         FileNotFoundError: If files are missing.
-        ValueError: If a setting is out of range or does not fit the data or another setting.
+        ValueError: If a setting is out of range or does not fit the data or another setting, or
+            image files cannot be read.
     """
     kind = _choose_loader(settings)
     source = load_source(settings.name, settings.root, train_images=settings.train_images)
+    check_source(
+        source,
+        settings.root,
+        settings.check,
+        folder=settings.run_folder,
+        rank=share.rank,
+        processes=share.world_size,
+        gather=gather,
+    )
     train_batches = EpochBatches(
         len(source.train),
         batch_size,

@@ -3,7 +3,9 @@
 import os
 from typing import NamedTuple
 
-from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from reviewkd_det.common.data.folders import find_files
 
 __all__ = ["ListedImages", "list_image_folder"]
 
@@ -66,22 +68,23 @@ def _check_same_classes(train: str, in_train: list[str], test: str, in_test: lis
 
 
 def _list_images(folder: str, class_names: list[str]) -> ListedImages:
-    positions = {name: position for position, name in enumerate(class_names)}
-    samples = make_dataset(folder, positions, is_valid_file=_is_image, allow_empty=True)
-    labels = [label for _, label in samples]
-    empty = sorted(set(positions.values()) - set(labels))
-    if empty:
+    paths: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(class_names):
+        of_class = sorted(find_files(os.path.join(folder, name), _is_image), key=os.path.split)
+        paths += of_class
+        labels += [label] * len(of_class)
+    if empty := sorted({*range(len(class_names))} - {*labels}):
         raise ValueError(
             f"every class folder of {folder!r} must hold an image; got none in "
             f"{_name_first([class_names[label] for label in empty])}; "
             f"endings are {' '.join(IMG_EXTENSIONS)}"
         )
-    return ListedImages([path for path, _ in samples], labels)
+    return ListedImages(paths, labels)
 
 
-def _is_image(path: str) -> bool:
-    name = os.path.basename(path)
-    return name.lower().endswith(IMG_EXTENSIONS) and not name.startswith(".")
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMG_EXTENSIONS)
 
 
 def _name_first(names: list[str]) -> str:

@@ -13,7 +13,7 @@ from accelerate.tracking import get_available_trackers
 from fvcore.common.config import CfgNode
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from classification.build import build_data, build_model
+from classification.build import build_data, build_model, check_classes
 from classification.config import load_config
 from classification.reading.preprocess import Preprocess
 from classification.runs.evaluation import evaluate
@@ -59,6 +59,7 @@ def train_main(args: argparse.Namespace) -> int:
     if not (args.resume or args.overwrite):
         run.refuse_another_run()
     data = build_data(cfg, accelerator)
+    check_classes(cfg, data.class_names, resume=args.resume)
     trainer = Trainer(cfg, accelerator, run, data)
     # Nothing is written, and no earlier run removed, before everything has been built.
     with lock_folder(run.path, needed=accelerator.is_main_process):
@@ -73,7 +74,8 @@ def train_main(args: argparse.Namespace) -> int:
             text = cfg.dump()
             path = run.path / "config.yaml"
             replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
-            write_run_record(run.path, sys.argv, accelerator.num_processes, resume=args.resume)
+            processes, classes = accelerator.num_processes, data.class_names
+            write_run_record(run.path, sys.argv, processes, resume=args.resume, classes=classes)
         trainer.tracking.start(resumed=trainer.goes_on)
         logger.info("%s", data.description)
         logger.info("%s", describe(cfg, trainer.plain, accelerator))

@@ -20,14 +20,15 @@ def train(args: argparse.Namespace) -> None:
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
     cfg = read_config(args)
+    training = not args.eval_only
     with lock_folder(cfg.OUTPUT_DIR, needed=is_first_to_train(args)):
-        with set_up_run(cfg, args, cfg.OUTPUT_DIR, cfg.MODEL.DEVICE):
-            check_run(cfg, training=not args.eval_only)
-            check_data(cfg, training=not args.eval_only)
-            if not args.eval_only:
+        with set_up_run(cfg, args, cfg.OUTPUT_DIR, cfg.MODEL.DEVICE) as record:
+            check_run(cfg, training=training)
+            record["classes"] = check_data(cfg, training=training, resume=args.resume)
+            if training:
                 trainer = from_yaml.build_trainer(cfg)
                 trainer.resume_or_load(resume=args.resume)
-        if args.eval_only:
+        if not training:
             from_yaml.evaluate_checkpoint(cfg)
             return
         log_description(trainer.model, cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE)

@@ -19,13 +19,14 @@ def train(args: argparse.Namespace) -> None:
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
     cfg = read_lazy_config(args)
+    training = not args.eval_only
     with lock_folder(cfg.train.output_dir, needed=is_first_to_train(args)):
-        with set_up_run(cfg, args, cfg.train.output_dir, cfg.train.device):
-            from_python.check_data(cfg, training=not args.eval_only)
-            if not args.eval_only:
+        with set_up_run(cfg, args, cfg.train.output_dir, cfg.train.device) as record:
+            record["classes"] = from_python.check_data(cfg, training=training, resume=args.resume)
+            if training:
                 trainer = from_python.build_trainer(cfg)
                 trainer.resume_or_load(resume=args.resume)
-        if args.eval_only:
+        if not training:
             from_python.evaluate_checkpoint(cfg)
             return
         log_description(trainer.model, (cfg.model.get("teacher") or {}).get("config_file", ""))

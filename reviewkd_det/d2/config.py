@@ -91,6 +91,12 @@ def add_run_config(cfg: CfgNode) -> None:
     cfg.DATASETS.YOLO_FORMAT = []
     # Folders of images for DATASETS.UNLABELED: [[name, folder], ...].
     cfg.DATASETS.IMAGE_FOLDERS = []
+    # How images are looked at before a run: "full" decodes each once, which is remembered beside
+    # the JSON file; "files" reads headers alone; "none" leaves what is wrong to the training.
+    cfg.DATASETS.CHECK = "full"
+    # Map classes by name where data sets, teacher or the run to resume have them in another order;
+    # the first of DATASETS.TRAIN gives the order. Otherwise a difference is refused.
+    cfg.DATASETS.MAP_CLASSES = False
     # Evaluate with faster-coco-eval: the same AP as pycocotools' in less time.
     cfg.TEST.FAST_COCO_EVAL = False
     # The result whose highest value, at the evaluations of TEST.EVAL_PERIOD, makes model_best.pth;

@@ -11,6 +11,7 @@ from reviewkd_det.pictures.scenes import (
     class_names,
     dataset_records,
     image_records,
+    map_as_trained,
     read_scenes,
 )
 
@@ -48,6 +49,8 @@ def draw_pictures(
     """
     runs = [load_run(name, folder) for name, folder in folders.items()]
     dataset = dataset or next(iter(runs[0].cfg.DATASETS.TEST), "")
+    if runs[0].cfg.DATASETS.MAP_CLASSES:
+        map_as_trained(dataset, next(iter(folders.values())))
     records = image_records(images) or dataset_records(dataset)
     scenes = read_scenes(records, count)
     classes = class_names(dataset)

@@ -10,9 +10,19 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import annotations_to_instances
 from detectron2.structures import Instances
 
+from reviewkd_det.common.runs.record import saved_classes
 from reviewkd_det.d2.data import CheckedDatasetMapper, load_image_folder
+from reviewkd_det.d2.data.class_lists import order_by_name
+from reviewkd_det.d2.data.views import show_classes
 
-__all__ = ["Scene", "class_names", "dataset_records", "image_records", "read_scenes"]
+__all__ = [
+    "Scene",
+    "class_names",
+    "dataset_records",
+    "image_records",
+    "map_as_trained",
+    "read_scenes",
+]
 
 
 class Scene(NamedTuple):
@@ -60,6 +70,22 @@ def class_names(dataset: str) -> list[str] | None:
         except FileNotFoundError:
             return None
     return MetadataCatalog.get(dataset).get("thing_classes")
+
+
+def map_as_trained(dataset: str, folder: Path) -> None:
+    """Give a data set the classes that a run has kept, by name.
+
+    Args:
+        dataset: name of a registered data set.
+        folder: folder of the run.
+
+    Raises:
+        ValueError: objects are of a class that the run does not have.
+    """
+    known = saved_classes(folder)
+    if known is not None and known != class_names(dataset):
+        order = order_by_name(dataset, DatasetCatalog.get(dataset), known, f"the run in '{folder}'")
+        show_classes(dataset, order, known, None)
 
 
 def read_scenes(records: Sequence[dict], count: int) -> list[Scene]:

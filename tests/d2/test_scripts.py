@@ -336,6 +336,7 @@ def test_the_traceback_is_shown_when_asked_for(tmp_path, request, monkeypatch):
 def test_an_image_that_breaks_in_training_is_named(tmp_path, request, monkeypatch, capsys, workers):
     config = prepare(tmp_path, request)
     edit(config, lambda t: t["DATALOADER"].update(NUM_WORKERS=workers))
+    edit(config, lambda t: t["DATASETS"].update(CHECK="none"))
     for path in (tmp_path / "images").iterdir():
         path.write_bytes(path.read_bytes()[:200])
     assert call(monkeypatch, "train_net.py", "--config-file", config) == 1

@@ -37,7 +37,7 @@ def test_a_folder_without_images_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"image folder must exist; got 'nowhere'"):
         load_image_folder("nowhere")
     (tmp_path / "broken.png").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"must be readable; got '.*broken.png'"):
+    with pytest.raises(ValueError, match=r"readable; got 1 of 1 .*broken.png' \(not an image"):
         load_image_folder(str(tmp_path))
 
 

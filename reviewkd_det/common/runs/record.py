@@ -1,15 +1,16 @@
-"""What started a run, kept in its folder: the command, the processes, the versions, the time."""
+"""What a run keeps of its start: the command, the processes, the versions, the classes."""
 
 import json
 from collections.abc import Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from reviewkd_det.common.runs.files import replace_file
 from reviewkd_det.common.runs.run_command import run_command
 
-__all__ = ["RECORD", "write_run_record"]
+__all__ = ["RECORD", "saved_classes", "write_run_record"]
 
 RECORD = "run.json"
 # Whose versions are kept, where they are installed.
@@ -17,27 +18,56 @@ PACKAGES = ("reviewkd_det", "torch", "torchvision", "numpy", "accelerate", "timm
 
 
 def write_run_record(
-    folder: str | Path, argv: Sequence[str], processes: int, *, resume: bool = False
+    folder: str | Path,
+    argv: Sequence[str],
+    processes: int,
+    *,
+    resume: bool = False,
+    classes: Sequence[str] | None = None,
 ) -> None:
-    """Write `run.json`; a resumed run keeps that of its first start.
+    """Write `run.json`; a resumed run keeps that of its first start, where it names the classes.
 
     Args:
         folder: folder of the run.
         argv: `sys.argv` of the process that starts it.
         processes: number of processes that train it.
         resume: whether the run goes on with what the folder holds.
+        classes: names of the model's classes, in the order of their numbers; None for unknown.
     """
     path = Path(folder, RECORD)
-    if resume and path.is_file():
+    before = _read(path) if resume else {}
+    if before and (classes is None or "classes" in before):
         return
-    record = {
+    record = before or {
         "command": run_command(argv, processes),
         "processes": processes,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": _versions(),
     }
+    if classes is not None:
+        record["classes"] = list(classes)
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def saved_classes(folder: str | Path) -> list[str] | None:
+    """The class names that a run has kept, in the order of their numbers; None where it has none.
+
+    Args:
+        folder: folder of the run.
+    """
+    classes = _read(Path(folder, RECORD)).get("classes")
+    if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
+        return classes
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _versions() -> dict[str, str]:

@@ -14,7 +14,9 @@ from reviewkd_det.d2.data.keypoint_checks import (
     check_keypoints,
     check_sigmas,
 )
+from reviewkd_det.d2.data.prepare import prepare_data
 from reviewkd_det.d2.data.semantic import check_semantic
+from reviewkd_det.d2.data.yaml_use import read_use
 from reviewkd_det.d2.evaluation import fast_coco_eval
 from reviewkd_det.d2.evaluators import check_packages, results_of
 
@@ -31,13 +33,21 @@ CLASS_KEYS = {
 }
 
 
-def check_data(cfg: CfgNode, *, training: bool) -> None:
-    """Check before anything is built that the data sets are known and can be evaluated.
+def check_data(cfg: CfgNode, *, training: bool, resume: bool = False) -> list[str] | None:
+    """Check before anything is built that the data sets are known, whole and can be evaluated.
+
+    Args:
+        cfg: config of the run.
+        training: whether the run trains, and does not only evaluate.
+        resume: whether it goes on with the run of its folder.
+
+    Returns:
+        The class names in the order of the model's class numbers; None where none are known.
 
     Raises:
         ImportError: TEST.FAST_COCO_EVAL needs a package that is not installed.
         KeyError: a data set has no such name.
-        ValueError: none is named, or a file cannot be evaluated.
+        ValueError: none is named, a file cannot be evaluated, or see `prepare_data`.
     """
     wanted = {"DATASETS.TEST": cfg.DATASETS.TEST}
     if training:
@@ -54,13 +64,15 @@ def check_data(cfg: CfgNode, *, training: bool) -> None:
     if cfg.TEST.FAST_COCO_EVAL:
         fast_coco_eval()
     results = {name: results_of(cfg, name) for name in cfg.DATASETS.TEST}
+    classes = prepare_data(read_use(cfg, training=training, resume=resume))
     for name in cfg.DATASETS.TEST:
         check_evaluable(name, with_masks=cfg.MODEL.MASK_ON)
-    check_classes(cfg, cfg.DATASETS.TEST)
+    check_classes(cfg, [*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.TEST])
     check_semantic(cfg, [name for name in results if "sem_seg" in results[name]])
     _check_keypoints(cfg, results)
     if training:
         check_semantic(cfg, cfg.DATASETS.TRAIN, most=200)
+    return classes
 
 
 def _check_keypoints(cfg: CfgNode, results: dict[str, dict[str, str]]) -> None:

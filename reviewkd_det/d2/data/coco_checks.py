@@ -115,7 +115,7 @@ _PLURAL = {"image_id": "images", "category_id": "categories"}
 
 
 def check_annotation(annotation: dict, image: dict, json_file: str) -> None:
-    """The values of one object: box, flags, segmentation, keypoints."""
+    """The values of one object: box, flags, keypoints."""
     bbox = annotation["bbox"]
     if not are_finite(bbox) or len(bbox) != 4:
         _refuse("bbox", annotation, json_file, "4 finite numbers [x, y, width, height]")
@@ -123,17 +123,18 @@ def check_annotation(annotation: dict, image: dict, json_file: str) -> None:
         _refuse("bbox", annotation, json_file, "[x, y, width, height], the last two not negative")
     if annotation.get("iscrowd", 0) not in (0, 1):
         _refuse("iscrowd", annotation, json_file, "0 or 1")
-    if annotation.get("ignore", 0) != 0:
-        _refuse("ignore", annotation, json_file, "0, because Detectron2 has no ignored objects")
-    segmentation = annotation.get("segmentation")
-    if segmentation:
-        _check_segmentation(segmentation, annotation, image, json_file)
+    if annotation.get("ignore", 0) not in (0, 1):
+        _refuse("ignore", annotation, json_file, "0 or 1")
     keypoints = annotation.get("keypoints")
     if keypoints and not (are_finite(keypoints) and len(keypoints) % 3 == 0):
         _refuse("keypoints", annotation, json_file, "finite numbers in triples (x, y, visibility)")
 
 
-def _check_segmentation(segmentation: Any, annotation: dict, image: dict, json_file: str) -> None:
+def check_segmentation(annotation: dict, image: dict, json_file: str) -> None:
+    """The mask of one object, where it has one."""
+    segmentation = annotation.get("segmentation")
+    if not segmentation:
+        return
     if type(segmentation) is list:
         for polygon in segmentation:
             # pycocotools walks along every edge, so an endless one takes all memory.

@@ -21,6 +21,7 @@ from reviewkd_det.d2.data.coco_checks import (
     check_entries,
     check_image,
     check_links,
+    check_segmentation,
     read_coco_file,
 )
 from reviewkd_det.d2.data.keypoints import set_keypoints
@@ -32,20 +33,26 @@ _BORDER_TOLERANCE_PX = 0.01  # COCO rounds coordinates to hundredths
 
 
 def load_coco_format(
-    json_file: str, image_root: str, dataset_name: str, *, needs_annotations: bool = True
+    json_file: str,
+    image_root: str,
+    dataset_name: str,
+    *,
+    needs_annotations: bool = True,
+    needs_masks: bool = True,
 ) -> list[dict]:
     """Read a COCO-format file into Detectron2's list of image dictionaries.
 
     Category ids are mapped, in ascending order, to 0, 1, ...; the map and the class names are
-    written to the data set's metadata. An object whose polygons all have fewer than 3 points is
-    left out; boxes without area or over the image border are kept, because Detectron2's mapper
-    clips and filters them.
+    written to the data set's metadata. An object whose polygons all have fewer than 3 points keeps
+    its box and loses its segmentation; one with "ignore": 1 becomes a crowd. Boxes without area or
+    over the image border are kept, because Detectron2's mapper clips and filters them.
 
     Args:
         json_file: Path of the annotation file.
         image_root: Folder that the `file_name` of each image is relative to.
         dataset_name: Name whose metadata is filled in.
         needs_annotations: Whether a file without "annotations" and "categories" is refused.
+        needs_masks: Whether a malformed segmentation is refused; otherwise it is dropped.
 
     Returns:
         One dictionary per image, with or without objects, sorted by image id.
@@ -61,6 +68,9 @@ def load_coco_format(
         category_ids = _set_classes(content["categories"], json_file, dataset_name)
     objects = _objects_by_image(content["annotations"], images, category_ids, json_file)
     counts: Counter[str] = Counter()
+    for image_id, annotations in objects.items():
+        for annotation in annotations:
+            _check_mask(annotation, images[image_id], json_file, counts, needs_masks)
     records = [
         {
             "file_name": os.path.join(image_root, image["file_name"]),
@@ -128,17 +138,32 @@ def _objects_by_image(
     return objects
 
 
+def _check_mask(
+    annotation: dict, image: dict, json_file: str, counts: Counter[str], needed: bool
+) -> None:
+    try:
+        check_segmentation(annotation, image, json_file)
+    except ValueError:
+        if needed:
+            raise
+        counts["dropped masks"] += 1
+        annotation["segmentation"] = None
+
+
 def _convert_objects(
     annotations: Iterable[dict], image: dict, category_ids: dict[int, int], counts: Counter[str]
 ) -> list[dict]:
     converted = []
     for annotation in annotations:
         instance = {key: annotation[key] for key in _KEPT_KEYS if key in annotation}
-        if annotation.get("segmentation"):
-            instance["segmentation"] = _convert_segmentation(annotation["segmentation"])
-            if not instance["segmentation"]:
-                counts["skipped"] += 1
-                continue
+        if segmentation := annotation.get("segmentation"):
+            if converted_mask := convert_segmentation(segmentation):
+                instance["segmentation"] = converted_mask
+            else:
+                counts["dropped masks"] += 1
+        if annotation.get("ignore", 0) and not annotation.get("iscrowd", 0):
+            instance |= {"iscrowd": 1, "ignore": 1}  # as the evaluation's file does not say
+            counts["ignored"] += 1
         if annotation.get("keypoints"):
             # COCO gives keypoints as pixel indices: pixel 0 has its centre at 0.5.
             instance["keypoints"] = [
@@ -152,7 +177,8 @@ def _convert_objects(
     return converted
 
 
-def _convert_segmentation(segmentation: Any) -> Any:
+def convert_segmentation(segmentation: Any) -> Any:
+    """A checked segmentation as Detectron2 takes it; an empty list where nothing of it is left."""
     if isinstance(segmentation, list):
         return [polygon for polygon in segmentation if len(polygon) % 2 == 0 and len(polygon) >= 6]
     if isinstance(segmentation["counts"], list):
@@ -182,15 +208,20 @@ def _check_image_files(file_names: list[str], json_file: str) -> None:
 
 
 def _log_counts(json_file: str, images: int, counts: Counter[str]) -> None:
+    changes = {
+        'became crowds because of "ignore": 1': counts["ignored"],
+        "kept their box without their segmentation, which has no polygon of 3 points or more or "
+        "is malformed": counts["dropped masks"],
+    }
+    shown = [f"; {count} {what}" for what, count in changes.items() if count]
     logger.log(
-        logging.WARNING if counts["skipped"] else logging.INFO,
-        "%s: %d images, %d objects (%d of them crowds, %d boxes without area, %d over the border), "
-        "%d objects left out because no polygon has 3 points or more",
+        logging.WARNING if shown else logging.INFO,
+        "%s: %d images, %d objects (%d crowds, %d boxes without area, %d over the border)%s",
         json_file,
         images,
         counts["objects"],
         counts["crowds"],
         counts["without area"],
         counts["over the border"],
-        counts["skipped"],
+        "".join(shown),
     )

@@ -1,15 +1,18 @@
 """Any folder of images as a data set without labels."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from reviewkd_det.d2.data.mapper import find_upright, naming
+from reviewkd_det.common import listed
+from reviewkd_det.common.data.folders import find_files
+from reviewkd_det.common.data.image_check import describe_flaw
+from reviewkd_det.d2.data.mapper import find_upright
 
-__all__ = ["load_image_folder", "register_image_folder"]
+__all__ = ["is_image_folder", "load_image_folder", "register_image_folder"]
 
 _registered: dict[str, str] = {}
 
@@ -19,7 +22,7 @@ def register_image_folder(name: str, folder: str) -> None:
 
     Args:
         name: The name for `DATASETS.UNLABELED`.
-        folder: Folder that is searched for images, its subfolders too.
+        folder: Folder that is searched for images, its subfolders and linked folders too.
 
     Raises:
         ValueError: If the name is taken.
@@ -32,7 +35,13 @@ def register_image_folder(name: str, folder: str) -> None:
             f"data set name must be new; got {name!r} for the folder {folder!r}; choose another"
         )
     DatasetCatalog.register(name, partial(load_image_folder, folder))
+    MetadataCatalog.get(name).set(image_root=folder)
     _registered[name] = folder
+
+
+def is_image_folder(name: str) -> bool:
+    """Whether a name is of a folder of images, which has no labels."""
+    return name in _registered
 
 
 def load_image_folder(folder: str) -> list[dict]:
@@ -40,22 +49,28 @@ def load_image_folder(folder: str) -> list[dict]:
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If it holds no image, or one that cannot be read.
+        ValueError: If it holds no image, or some that cannot be read.
     """
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"image folder must exist; got {folder!r}")
     endings = {e for e, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    paths = sorted(
-        path
-        for path in Path(folder).rglob("*")
-        if path.suffix.lower() in endings and not path.name.startswith(".")
-    )
+    paths = find_files(folder, lambda name: os.path.splitext(name)[1].lower() in endings)
     if not paths:
         raise ValueError(f"image folder must hold an image; got {folder!r} without any")
-    return [_describe(str(path), index) for index, path in enumerate(paths)]
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        found = list(pool.map(_describe, paths, range(len(paths))))
+    if bad := [what for what in found if isinstance(what, str)]:
+        raise ValueError(
+            f"every image file below {folder!r} must be readable; got {len(bad)} of {len(paths)} "
+            f"that are not: {listed(bad, 4)}; take them out"
+        )
+    return [record for record in found if isinstance(record, dict)]
 
 
-def _describe(file_name: str, image_id: int) -> dict:
-    with naming(file_name):
+def _describe(file_name: str, image_id: int) -> dict | str:
+    """An image's record, or what is wrong with it."""
+    try:
         _, (width, height) = find_upright(file_name)
+    except Exception as error:  # Pillow raises many types
+        return f"{file_name!r} ({describe_flaw(error)})"
     return {"file_name": file_name, "image_id": image_id, "height": height, "width": width}

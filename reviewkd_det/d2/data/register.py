@@ -1,37 +1,52 @@
 """Names for COCO-format data in Detectron2's catalogs, and the check that one can be evaluated."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from reprlib import repr as short
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from reviewkd_det.d2.compat import builtin_coco_names, registered_coco_names, use_for_panoptic
 from reviewkd_det.d2.data.coco_checks import are_finite, read_coco_file
-from reviewkd_det.d2.data.coco_format import load_coco_format
+from reviewkd_det.d2.data.coco_format import convert_segmentation, load_coco_format
+from reviewkd_det.d2.data.views import show_own
 
 _registered: dict[str, tuple[str, str]] = {}  # name: (json file, image root)
 
 
 def register_coco_format(
-    name: str, json_file: str, image_root: str, *, needs_annotations: bool = True
+    name: str,
+    json_file: str,
+    image_root: str,
+    *,
+    needs_annotations: bool = True,
+    needs_masks: bool = True,
 ) -> None:
     """Make a COCO-format file known to Detectron2 under a new name; it is read on first use.
 
-    Registering a name again with the same paths does nothing.
+    Registering a name again with the same paths changes what it needs, and nothing else.
 
     Args:
         name: The name for `DATASETS.TRAIN` and `DATASETS.TEST`.
         json_file: Path of the annotation file.
         image_root: Folder that the `file_name` of each image is relative to.
         needs_annotations: Whether the file must have labels; see `load_coco_format`.
+        needs_masks: Whether a malformed segmentation is refused; otherwise it is dropped.
 
     Raises:
         ValueError: If the name is taken, by other paths or by Detectron2 itself.
     """
     paths = (os.fspath(json_file), os.fspath(image_root))
+    load = partial(
+        load_coco_format,
+        *paths,
+        name,
+        needs_annotations=needs_annotations,
+        needs_masks=needs_masks,
+    )
     if name in DatasetCatalog:
         if name not in _registered:
             raise ValueError(
@@ -43,11 +58,20 @@ def register_coco_format(
                 f"dataset {name!r} must keep its JSON file and image folder {_registered[name]}; "
                 f"got {paths}; choose another name"
             )
+        show_own(name)
+        DatasetCatalog[name] = load
         return
-    load = partial(load_coco_format, *paths, name, needs_annotations=needs_annotations)
     DatasetCatalog.register(name, load)
     MetadataCatalog.get(name).set(json_file=paths[0], image_root=paths[1], evaluator_type="coco")
     _registered[name] = paths
+
+
+def allow_malformed_masks(names: Iterable[str]) -> None:
+    """Let data sets of `register_coco_format` be read without the masks that nobody trains."""
+    for name in names:
+        if name in _registered:
+            show_own(name)
+            DatasetCatalog[name] = partial(DatasetCatalog[name], needs_masks=False)
 
 
 def use_for_builtin_coco() -> None:
@@ -58,6 +82,7 @@ def use_for_builtin_coco() -> None:
     """
     use_for_panoptic(load_coco_format)
     for name in builtin_coco_names():
+        show_own(name)
         DatasetCatalog[name] = partial(_load_builtin, name)
     for name in registered_coco_names():
         data = MetadataCatalog.get(name)
@@ -142,8 +167,17 @@ def _lack_for_evaluation(annotation: dict, with_masks: bool) -> tuple[str, str, 
         return "area", "a finite number", "write the area of the mask, or of the box without one"
     if "iscrowd" not in annotation:
         return "iscrowd", "0 or 1", "write 0 for a single object"
-    if with_masks and not annotation.get("segmentation"):
+    if with_masks and not _is_mask(annotation.get("segmentation")):
         return "segmentation", "a mask", "add it, or set MODEL.MASK_ON to False"
     if annotation["id"] < 1:
         return "id", "1 or more", "number the annotations from 1"
     return None
+
+
+def _is_mask(segmentation: Any) -> bool:
+    """Whether pycocotools reads it as a mask; four numbers are a box to it, not a polygon."""
+    if not segmentation:
+        return False
+    if isinstance(segmentation, list):
+        return len(convert_segmentation(segmentation)) == len(segmentation)
+    return True

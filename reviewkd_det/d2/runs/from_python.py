@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from detectron2.config import instantiate
-from detectron2.data import build_detection_train_loader
+from detectron2.data import MetadataCatalog, build_detection_train_loader
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from detectron2.solver import LRMultiplier
 from detectron2.utils import comm
@@ -21,6 +21,8 @@ from reviewkd_det.common.runs.trackers import flat_config
 from reviewkd_det.d2.data import check_evaluable
 from reviewkd_det.d2.data.checks import check_class_count, check_known
 from reviewkd_det.d2.data.own_loader import OwnLoader
+from reviewkd_det.d2.data.prepare import prepare_data
+from reviewkd_det.d2.data.register import allow_malformed_masks
 from reviewkd_det.d2.data.training import build_stream_loader
 from reviewkd_det.d2.evaluation import FastCOCOEvaluator, counted_detections
 from reviewkd_det.d2.runs.batch_statistics import TrainImages, check_batch_statistics
@@ -29,10 +31,17 @@ from reviewkd_det.d2.runs.ema import average_of
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
 from reviewkd_det.d2.runs.options import check_options
 from reviewkd_det.d2.runs.preflight import check_schedule
+from reviewkd_det.d2.runs.python_use import read_use
 from reviewkd_det.d2.runs.trainer import Parts, RunSettings, Trainer, TrainLoader
+from reviewkd_det.d2.teacher.classes import (
+    in_student_order,
+    match_classes,
+    teacher_classes,
+    uses_logits,
+)
 from reviewkd_det.d2.teacher.source import read_teacher
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
-from reviewkd_det.d2.weights.inherit import inherit
+from reviewkd_det.d2.weights.inherit import inherit, inherited_names
 
 __all__ = ["build_train_loader", "build_trainer", "check_data", "evaluate_checkpoint"]
 
@@ -44,6 +53,7 @@ STREAMED = {  # what of Detectron2's arguments a stream of batches takes
 # Where Detectron2's detectors have the number of their detections of an image.
 DETECTIONS = ("roi_heads.box_predictor.test_topk_per_image", "max_detections_per_image")
 OPTIONS = ("accumulation_steps", "ema_decay", "patience", "eval_period")
+MAP_KEY = "train.map_classes"
 ADVICE = "register your own with reviewkd_det.d2.data.register_coco_format"
 
 
@@ -110,21 +120,60 @@ def build_train_loader(train: Any, accumulation_steps: int = 1) -> TrainLoader:
     return OwnLoader(instantiate(train))
 
 
-def check_data(cfg: Any, *, training: bool) -> None:
+def check_data(cfg: Any, *, training: bool, resume: bool = False) -> list[str] | None:
     """Check what the config tells of its data before anything is built.
+
+    Args:
+        cfg: config with `dataloader`, `model` and `train`; where the classes of a teacher are
+            mapped, its `class_order` is set.
+        training: whether the run trains, and does not only evaluate.
+        resume: whether it goes on with the run of its folder.
+
+    Returns:
+        The class names in the order of the model's class numbers; None where none are known.
 
     Raises:
         KeyError: a data set has no such name.
-        ValueError: a file cannot be evaluated, or has other classes than the model.
+        ValueError: a file cannot be evaluated, has other classes than the model, or see
+            `prepare_data`.
     """
-    for key in (TRAIN_NAMES, TEST_NAMES) if training else (TEST_NAMES,):
+    keys = (TRAIN_NAMES, TEST_NAMES) if training else (TEST_NAMES,)
+    for key in keys:
         check_known(key, _names(cfg, key), ADVICE)
+    train = _names(cfg, TRAIN_NAMES) if training else []
+    test = _names(cfg, TEST_NAMES) if "evaluator" in cfg.dataloader else []
+    use = read_use(cfg, train=train, test=test, training=training, resume=resume)
+    if not use.masks:
+        allow_malformed_masks([*use.train, *use.test])
+    classes = prepare_data(use)
+    if training and classes:
+        _match_teacher(cfg, classes)
     if "evaluator" not in cfg.dataloader:
-        return
+        return classes
     with_masks = OmegaConf.select(_student(cfg), "roi_heads.mask_head") is not None
     for name in _names(cfg, TEST_NAMES):
         check_evaluable(name, with_masks=with_masks)
-    _check_classes(cfg, TEST_NAMES)
+    for key in keys:
+        _check_classes(cfg, key)
+    return classes
+
+
+def _match_teacher(cfg: Any, classes: list[str]) -> None:
+    """Compare the teacher's classes with the student's where methods compare logits."""
+    teacher: Any = cfg.model.get("teacher") or {}
+    if "config_file" in teacher and uses_logits(cfg.model.get("methods") or ()):
+        what = f"model.methods {', '.join(cfg.model.methods)}"
+        order = match_classes(
+            classes, _teacher_classes(cfg), what, MAP_KEY, map_them=cfg.train.map_classes
+        )
+        if order:
+            teacher.class_order = order
+
+
+def _teacher_classes(cfg: Any) -> list[str] | None:
+    teacher = cfg.model.teacher
+    opts = list(teacher.get("opts") or ())
+    return teacher_classes(teacher.config_file, teacher.get("weights", ""), opts)
 
 
 def evaluate_checkpoint(cfg: Any) -> dict[str, Any]:
@@ -211,7 +260,17 @@ def _inherit(cfg: Any, student: nn.Module) -> None:
     source = read_teacher(teacher.config_file, teacher.get("weights", ""), opts)
     # A resumed run, which builds no teacher, draws the same as this one.
     with torch.random.fork_rng(devices=[]):
-        state = source.load_state()
+        state: Any = source.load_state()
+    own, names = student.state_dict(), _names(cfg, TRAIN_NAMES)
+    state = in_student_order(
+        state,
+        {name: own[name] for name in inherited_names(own, cfg.train.inherit)},
+        MetadataCatalog.get(names[0]).get("thing_classes") if names else None,
+        _teacher_classes(cfg),
+        "train.inherit",
+        MAP_KEY,
+        map_them=cfg.train.map_classes,
+    )
     inherit(student, state, cfg.train.inherit, "train.inherit")
 
 

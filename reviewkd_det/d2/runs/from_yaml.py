@@ -30,8 +30,9 @@ from reviewkd_det.d2.runs.evaluation import evaluate, write_json
 from reviewkd_det.d2.runs.options import check_options
 from reviewkd_det.d2.runs.trainer import Parts, RunSettings, Trainer
 from reviewkd_det.d2.teacher.build import teacher_state
+from reviewkd_det.d2.teacher.classes import in_student_order, teacher_classes
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
-from reviewkd_det.d2.weights.inherit import inherit
+from reviewkd_det.d2.weights.inherit import inherit, inherited_names
 
 __all__ = [
     "build_evaluator",
@@ -41,6 +42,7 @@ __all__ = [
     "build_train_loader",
     "build_trainer",
     "evaluate_checkpoint",
+    "start_new",
     "train",
 ]
 
@@ -77,7 +79,7 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         evaluate=lambda trained: evaluate(trained, _test_sets(cfg)),
         evaluate_end=lambda trained: evaluate_augmented(cfg, trained, _test_sets),
         hooks=_precise_batch_norm(cfg, model if average is None else average.module),
-        start_new=lambda student: _inherit(cfg, student),
+        start_new=lambda student: start_new(cfg, student),
         average=average,
     )
     return Trainer(parts, settings)
@@ -179,10 +181,22 @@ def _precise_batch_norm(cfg: CfgNode, model: nn.Module) -> list[hooks.HookBase]:
     return [hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, model, loader, count)]
 
 
-def _inherit(cfg: CfgNode, student: nn.Module) -> None:
+def start_new(cfg: CfgNode, student: nn.Module) -> None:
     """Let a new student take what `MODEL.DISTILL.INHERIT` names."""
-    if parts := cfg.MODEL.DISTILL.INHERIT:
-        inherit(student, teacher_state(cfg), parts)
+    parts, teacher = cfg.MODEL.DISTILL.INHERIT, cfg.MODEL.DISTILL.TEACHER
+    if not parts:
+        return
+    own = student.state_dict()
+    state = in_student_order(
+        teacher_state(cfg),
+        {name: own[name] for name in inherited_names(own, parts)},
+        MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes"),
+        teacher_classes(teacher.CONFIG_FILE, teacher.WEIGHTS, teacher.OPTS),
+        "MODEL.DISTILL.INHERIT",
+        "DATASETS.MAP_CLASSES",
+        map_them=cfg.DATASETS.MAP_CLASSES,
+    )
+    inherit(student, state, parts)
 
 
 def _train_images(cfg: CfgNode) -> TrainImages:

@@ -29,6 +29,8 @@ DEFAULTS = {
     "patience": 0,  # evaluations without a better best_metric after which training ends; 0: none
     "trackers": [],  # where the metrics go as well: "wandb", "mlflow"
     "tracker_project": "",  # their project or experiment
+    "check_data": "full",  # as DATASETS.CHECK
+    "map_classes": False,  # as DATASETS.MAP_CLASSES
 }
 KINDS = {
     "train.device": str,
@@ -41,6 +43,8 @@ KINDS = {
     "train.ema_decay": Real,
     "train.patience": int,
     "train.tracker_project": str,
+    "train.check_data": str,
+    "train.map_classes": bool,
 }
 
 

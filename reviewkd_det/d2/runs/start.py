@@ -123,12 +123,13 @@ def load_run_config(config_file: str, opts: list[str], *, any_device: bool = Fal
 
 
 def _options(cfg: CfgNode, key: str, name: str) -> dict[str, Any]:
-    """Files whose images alone are used need no labels; those of other formats are converted."""
+    """Files whose images alone are used need no labels, and boxes no masks."""
     if key == "IMAGE_FOLDERS":
         return {}
     labeled = name in cfg.DATASETS.TRAIN or name in cfg.DATASETS.TEST
-    folder = {} if key == "COCO_FORMAT" else {"output_dir": cfg.OUTPUT_DIR}
-    return {"needs_annotations": labeled, **folder}
+    if key == "COCO_FORMAT":
+        return {"needs_annotations": labeled, "needs_masks": cfg.MODEL.MASK_ON}
+    return {"needs_annotations": labeled, "output_dir": cfg.OUTPUT_DIR}  # of what is converted
 
 
 def read_config(args: argparse.Namespace) -> CfgNode:
@@ -166,8 +167,12 @@ def read_config(args: argparse.Namespace) -> CfgNode:
 
 
 @contextmanager
-def set_up_run(cfg: Any, args: argparse.Namespace, output_dir: str, device: str) -> Iterator[None]:
+def set_up_run(
+    cfg: Any, args: argparse.Namespace, output_dir: str, device: str
+) -> Iterator[dict[str, Any]]:
     """Start logging and save the config; the block builds the run and may still fail.
+
+    The block gets a dictionary; what it puts there, such as `classes`, is kept in `run.json`.
 
     Where it does, the config that the output folder held before is put back; where it does not,
     and --overwrite was given, what another run left there is removed.
@@ -187,8 +192,9 @@ def set_up_run(cfg: Any, args: argparse.Namespace, output_dir: str, device: str)
     if device == "cpu":
         keep_freed_memory()
         logging.getLogger(__name__).info("Running on the CPU")
+    record: dict[str, Any] = {}
     try:
-        yield
+        yield record
     except Exception:
         if before is not None and comm.is_main_process():
             saved.write_bytes(before)
@@ -199,7 +205,8 @@ def set_up_run(cfg: Any, args: argparse.Namespace, output_dir: str, device: str)
         else:
             path.unlink()
     if comm.is_main_process() and not args.eval_only:
-        write_run_record(output_dir, sys.argv, comm.get_world_size(), resume=args.resume)
+        processes = comm.get_world_size()
+        write_run_record(output_dir, sys.argv, processes, resume=args.resume, **record)
 
 
 def is_first_to_train(args: argparse.Namespace) -> bool:

@@ -49,7 +49,19 @@ class BoxHead(nn.Module):
         self.in_features: Sequence[str] = roi_heads.box_in_features
         self.box_pooler = roi_heads.box_pooler
         self.box_head = roi_heads.box_head
-        self.box_predictor = roi_heads.box_predictor
+        self.box_predictor: Any = roi_heads.box_predictor
+
+    def take_classes(self, order: Sequence[int]) -> None:
+        """Give the class logits in another order, background last.
+
+        Args:
+            order: number, among this head's classes, of each class of the new order.
+        """
+        scores = self.box_predictor.cls_score
+        rows = [*order, self.classes - 1]
+        scores.weight = nn.Parameter(scores.weight.detach()[rows])
+        scores.bias = nn.Parameter(scores.bias.detach()[rows])
+        scores.out_features = self.classes = len(rows)
 
     def forward(self, levels: Mapping[str, Tensor], boxes: Sequence[Any]) -> Tensor:
         """Compute the class logits of the boxes, (R, K + 1)."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from reviewkd_det.core import FrozenTeacher, Need
 from reviewkd_det.d2.teacher.backbone import PRECISIONS, TeacherBackbone
 from reviewkd_det.d2.teacher.box_head import BoxHead
+from reviewkd_det.d2.teacher.classes import logits_order
 from reviewkd_det.d2.teacher.folding import fold_batch_norms
 from reviewkd_det.d2.teacher.source import WEIGHTS_KEY, read_teacher
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
@@ -28,6 +29,8 @@ class TeacherLoader:
         student_format: channel order of the student's images, RGB or BGR.
         precision: precision of the teacher's backbone, float32, bfloat16 or float16.
         compile_backbone: whether its backbone runs through torch.compile, where it can be.
+        class_order: the teacher's class number for each of the student's; empty where they are
+            the same.
 
     Raises:
         ValueError: the precision is unknown.
@@ -39,6 +42,7 @@ class TeacherLoader:
     student_format: str = "BGR"
     precision: str = "float32"
     compile_backbone: bool = False
+    class_order: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -58,6 +62,7 @@ class TeacherLoader:
             student_format=cfg.INPUT.FORMAT,
             precision=settings.PRECISION,
             compile_backbone=settings.COMPILE,
+            class_order=logits_order(cfg),
         )
 
     def __call__(self, needs: Need = Need.LEVELS) -> FrozenTeacher:
@@ -82,6 +87,8 @@ class TeacherLoader:
             nn.ModuleDict(parts), key=WEIGHTS_KEY, prefix="teacher."
         )
         checkpointer.load(source.weights)
+        if self.class_order and "roi_heads" in parts:
+            parts["roi_heads"].take_classes(self.class_order)
         fold_batch_norms(parts["backbone"].eval())
         teacher = TeacherBackbone(
             parts["backbone"],

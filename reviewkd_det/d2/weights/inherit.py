@@ -1,13 +1,13 @@
 """Starting where the teacher ends: parts of the student initialised with the teacher's weights."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["inherit"]
+__all__ = ["inherit", "inherited_names"]
 
 
 @torch.no_grad()
@@ -30,11 +30,7 @@ def inherit(
     """
     state = student.state_dict()
     for part in parts:
-        wanted = [
-            name
-            for name in state
-            if fnmatchcase(name, f"{part}.*") and not name.endswith("num_batches_tracked")
-        ]
+        wanted = inherited_names(state, [part])
         if not wanted:
             raise ValueError(f"{key} must name parts of the student; got '{part}'")
         fitting = [
@@ -58,6 +54,16 @@ def inherit(
             part,
             f"; left out: {', '.join(left)}" if left else "",
         )
+
+
+def inherited_names(names: Iterable[str], parts: Sequence[str]) -> list[str]:
+    """Those names of a student's state dict that belong to the parts."""
+    return [
+        name
+        for name in names
+        if any(fnmatchcase(name, f"{part}.*") for part in parts)
+        and not name.endswith("num_batches_tracked")
+    ]
 
 
 def _compared(name: str, state: Mapping[str, Tensor], teacher_state: Mapping[str, Tensor]) -> str:

@@ -120,14 +120,33 @@ def test_compressed_run_lengths_are_kept(load):
     assert records[0]["annotations"][1]["segmentation"] == segmentation
 
 
-def test_short_polygons_are_left_out_and_so_are_objects_with_no_other(load, caplog):
+def test_short_polygons_are_left_out_and_an_object_with_no_other_keeps_its_box(load, caplog):
     long = [1, 2, 4, 2, 4, 4]
     content = changed("annotations", 0, segmentation=[[1, 2, 3, 4], long])
     assert load(content)[0]["annotations"][0]["segmentation"] == [long]
-    content = changed("annotations", 0, segmentation=[[1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7]])
+    for degenerate in ([[]], [[1, 2, 3, 4]], [[1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7]]):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            instance = load(changed("annotations", 0, segmentation=degenerate))[0]["annotations"][0]
+        assert instance["bbox"] == [1, 2, 3.5, 2]
+        assert "segmentation" not in instance
+        assert "1 kept their box without their segmentation" in caplog.text
+
+
+def test_a_malformed_mask_is_dropped_where_no_mask_is_needed(load):
+    for malformed in ([1, 2, 3, 4], "none", {"counts": [30]}, [[1, 2, None]]):
+        content = changed("annotations", 0, segmentation=malformed)
+        with pytest.raises(ValueError, match="'segmentation' of annotation 1"):
+            load(content)
+        instance = load(content, needs_masks=False)[0]["annotations"][0]
+        assert "segmentation" not in instance
+
+
+def test_an_ignored_object_becomes_a_crowd(load, caplog):
     with caplog.at_level(logging.WARNING):
-        assert len(load(content)[0]["annotations"]) == 1
-    assert "1 objects left out because no polygon has 3 points" in caplog.text
+        instances = load(changed("annotations", 0, ignore=1))[0]["annotations"]
+    assert [instance["iscrowd"] for instance in instances] == [1, 1]
+    assert '1 became crowds because of "ignore": 1' in caplog.text
 
 
 def test_objects_without_segmentation_are_kept(load):
@@ -141,7 +160,7 @@ def test_one_line_counts_what_was_loaded(load, caplog):
     with caplog.at_level(logging.INFO):
         load(content)
     (line,) = [record.message for record in caplog.records if "coco_format" in record.name]
-    assert "2 images, 2 objects (1 of them crowds, 1 boxes without area, 1 over the border)" in line
+    assert "2 images, 2 objects (1 crowds, 1 boxes without area, 1 over the border)" in line
 
 
 def test_a_test_split_needs_no_annotations(load):
@@ -199,7 +218,7 @@ def test_a_broken_structure_is_named(load, content, message):
         ("bbox", None, "4 finite numbers .*; got None"),
         ("bbox", [1, 2, -3, 3], r"the last two not negative; got \[1, 2, -3, 3\]"),
         ("iscrowd", 2, "0 or 1; got 2"),
-        ("ignore", 1, "0, because Detectron2 has no ignored objects; got 1"),
+        ("ignore", 2, "0 or 1; got 2"),
         ("segmentation", [[1, 2, "3"]], r"a list of polygons, .*; got \[1, 2, '3'\]"),
         ("segmentation", [1, 2, 3, 4, 5, 6], "a list of polygons, .*; got 1"),
         ("segmentation", [[1, 1, 9, 1, 9, -1e7]], r"numbers up to 65535; got \[1, 1, 9, 1, 9, -1"),

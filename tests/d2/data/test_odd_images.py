@@ -20,6 +20,7 @@ from reviewkd_det.d2.data import (
     load_image_folder,
     register_coco_format,
 )
+from reviewkd_det.d2.data.first_use import inspect_image
 from reviewkd_det.d2.runs import from_yaml
 from tests.d2 import tiny
 
@@ -136,6 +137,21 @@ def test_an_odd_image_trains_and_is_tested(kind, tmp_path, dataset, detector):
     check_step_and_test(dataset(f"a.{ending}"), detector)
 
 
+def test_the_check_before_a_run_sees_what_the_mapper_sees(tmp_path, config):
+    mapper = CheckedDatasetMapper(load_config(config), is_train=False)
+    for index, (ending, picture, options) in enumerate(PICTURES.values()):
+        path = tmp_path / f"{index}.{ending}"
+        picture.save(path, **options)
+        for full in (True, False):
+            width, height = inspect_image(str(path), full)
+            mapper({"file_name": str(path), "width": width, "height": height})  # or it is refused
+    for kind in ("no image", "truncated", "float", "negative"):
+        path = tmp_path / f"{kind}.{'png' if kind in ('no image', 'truncated') else 'tif'}"
+        damage(path, kind)
+        with pytest.raises((OSError, ValueError)):
+            inspect_image(str(path), True)
+
+
 @pytest.mark.parametrize("objects", [0, 1, 300])
 def test_any_number_of_objects_trains_and_is_tested(objects, tmp_path, dataset, detector):
     RGB.save(tmp_path / "a.png")
@@ -212,7 +228,7 @@ def test_a_strip_that_the_resizing_leaves_nothing_of_is_refused_by_name(tmp_path
 def test_a_picture_of_a_folder_that_is_too_large_is_refused_by_name(tmp_path, monkeypatch):
     RGB.save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ValueError, match=r"readable; got '.*a\.png': DecompressionBombError"):
+    with pytest.raises(ValueError, match=r"got 1 of 1 .*a\.png' \(DecompressionBombError"):
         load_image_folder(str(tmp_path))
 
 

@@ -1,0 +1,98 @@
+"""How a YAML config uses its data, and which classes that data has."""
+
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.detection_utils import build_augmentation
+
+from reviewkd_det.common.runs.record import saved_classes
+from reviewkd_det.d2.data.coco_checks import read_coco_file
+from reviewkd_det.d2.data.data_use import DataUse
+
+__all__ = ["known_classes", "read_use", "training_classes"]
+
+CLASSLESS = ("ProposalNetwork",)
+
+
+def read_use(cfg: CfgNode, *, training: bool, resume: bool) -> DataUse:
+    """How a run of this config uses its data.
+
+    Args:
+        cfg: config of the run.
+        training: whether the run trains, and does not only evaluate.
+        resume: whether it goes on with the run of its folder.
+    """
+    known, whose = None, ""
+    if training and resume:
+        known, whose = saved_classes(cfg.OUTPUT_DIR), f"the run in '{cfg.OUTPUT_DIR}'"
+    elif not training:
+        known, whose = known_classes(cfg)
+    return DataUse(
+        train=cfg.DATASETS.TRAIN if training else (),
+        test=cfg.DATASETS.TEST,
+        unlabeled=cfg.DATASETS.UNLABELED if training and cfg.MODEL.DISTILL.METHODS else (),
+        folder=cfg.OUTPUT_DIR,
+        check=cfg.DATASETS.CHECK,
+        map_classes=cfg.DATASETS.MAP_CLASSES,
+        has_classes=_architecture(cfg) not in CLASSLESS,
+        masks=cfg.MODEL.MASK_ON,
+        mask_format=cfg.INPUT.MASK_FORMAT,
+        keypoints=cfg.MODEL.KEYPOINT_ON,
+        train_resizes=build_augmentation(cfg, True),
+        test_resizes=build_augmentation(cfg, False),
+        known_classes=known,
+        known_whose=whose,
+    )
+
+
+def known_classes(cfg: CfgNode) -> tuple[list[str] | None, str]:
+    """The class names of the weights that a config evaluates, and whose they are.
+
+    They are those of the weights' run, or else of the config's first training set.
+    """
+    weights = cfg.MODEL.WEIGHTS
+    if weights and (classes := saved_classes(Path(weights).parent)):
+        return classes, f"'{weights}'"
+    if classes := training_classes(cfg):
+        return classes, f"'{cfg.DATASETS.TRAIN[0]}' in DATASETS.TRAIN"
+    return None, ""
+
+
+def training_classes(cfg: CfgNode) -> list[str] | None:
+    """The class names of a config's first training set, without loading its images.
+
+    Returns:
+        The names; None where they are not known, or are not as many as the detector has, as where
+        a config of own data inherits `DATASETS.TRAIN` from a recipe.
+    """
+    if not cfg.DATASETS.TRAIN:
+        return None
+    name, count = cfg.DATASETS.TRAIN[0], _class_count(cfg)
+    files = {entry[0]: entry[1] for entry in cfg.DATASETS.COCO_FORMAT}
+    classes: list[str] | None = None
+    if name in files:
+        classes = _names_in(files[name])
+    elif name in DatasetCatalog:
+        classes = MetadataCatalog.get(name).get("thing_classes")
+    return list(classes) if classes and count in (None, len(classes)) else None
+
+
+def _names_in(json_file: str) -> list[str] | None:
+    try:
+        categories = read_coco_file(json_file, needs_annotations=False)["categories"]
+        return [x["name"] for x in sorted(categories, key=lambda x: x["id"])]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # moved or changed since; the run that reads it says what is wrong
+
+
+def _architecture(cfg: CfgNode) -> str:
+    name: str = cfg.MODEL.META_ARCHITECTURE
+    return cfg.MODEL.DISTILL.STUDENT_META_ARCHITECTURE if name == "DistilledDetector" else name
+
+
+def _class_count(cfg: CfgNode) -> int | None:
+    """How many classes a detector tells apart; None for one of another kind."""
+    section = {"RetinaNet": "RETINANET", "FCOS": "FCOS"}.get(_architecture(cfg), "ROI_HEADS")
+    count = cfg.MODEL.get(section, {}).get("NUM_CLASSES")
+    return count if isinstance(count, int) else None
