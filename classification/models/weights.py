@@ -2,39 +2,61 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from reviewkd_det.common import listed, replace_file
+from reviewkd_det.common.weights.choice import FoundWeights, Wanted, find_weights
 from reviewkd_det.common.weights.reading import read_checkpoint
 
-__all__ = ["load_weights", "save_weights"]
+__all__ = ["FileOfWeights", "count_classes", "load_weights", "save_weights"]
 
-# Where training scripts keep the weights, and what wrappers put before their names.
-ENTRIES = ("model", "state_dict", "net")
-PREFIXES = ("module.", "_orig_mod.")
 SHOWN = 3  # names in an error sentence
 
 
-def load_weights(model: nn.Module, path: str | Path, key: str) -> None:
+class FileOfWeights(NamedTuple):
+    """A checkpoint file of a classifier.
+
+    Args:
+        path: file of a state dict, plain or wrapped as training programs do.
+        key: config key that names the file, for error sentences.
+        role: whose weights are taken where the file tells them apart: "student" or "teacher".
+        entry: entry or prefix of the file that is taken; "" finds it.
+    """
+
+    path: str | Path
+    key: str
+    role: str = "student"
+    entry: str = ""
+
+
+def load_weights(model: nn.Module, file: FileOfWeights) -> None:
     """Load a checkpoint into a classifier; every weight must be there and fit.
 
     Args:
         model: classifier, changed in place.
-        path: file of a state dict, or of a dict that holds one as `model`, `state_dict` or `net`.
-        key: config key that names the file, for error sentences.
+        file: the checkpoint.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: it is no checkpoint, or its names, shapes or number of classes differ.
     """
-    found = _state_dict(read_checkpoint(path, key))
-    if not found:
-        raise ValueError(f"{key} must hold weights by name; got '{path}' with none")
-    _check(model, found, path, key)
-    model.load_state_dict(found)
+    found = _find(model, file)
+    _check(model, found, file)
+    model.load_state_dict(_tensors(found))
+
+
+def count_classes(model: nn.Module, file: FileOfWeights) -> int:
+    """Count the classes of a checkpoint, which may be others than the network's.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: it is no checkpoint.
+    """
+    (*_, last), found = _head(model), _find(model, file).part.state
+    return len(found[last] if last in found else model.state_dict()[last])
 
 
 def save_weights(state_dict: Mapping[str, Tensor], path: Path) -> None:
@@ -43,22 +65,24 @@ def save_weights(state_dict: Mapping[str, Tensor], path: Path) -> None:
     replace_file(path, lambda part: torch.save(plain, part))
 
 
-def _state_dict(content: Any) -> dict[str, Tensor]:
-    while isinstance(content, Mapping) and (
-        entry := next((name for name in ENTRIES if isinstance(content.get(name), Mapping)), None)
-    ):
-        content = content[entry]
-    if not isinstance(content, Mapping):
-        return {}
-    found = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    for prefix in PREFIXES * 2:  # wrapped in either order
-        if all(name.startswith(prefix) for name in found):
-            found = {name.removeprefix(prefix): value for name, value in found.items()}
-    return found
+def _find(model: nn.Module, file: FileOfWeights) -> FoundWeights:
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    wanted = Wanted(shapes, file.role, file.key, file.entry)
+    return find_weights(read_checkpoint(file.path, file.key), wanted, str(file.path))
 
 
-def _check(model: nn.Module, found: Mapping[str, Tensor], path: str | Path, key: str) -> None:
-    wanted = model.state_dict()
+def _tensors(found: FoundWeights) -> dict[str, Tensor]:
+    return {name: torch.as_tensor(value) for name, value in found.part.state.items()}
+
+
+def _head(model: nn.Module) -> tuple[str, str]:
+    """The names of the classifier's bias and weight."""
+    *_, last = (name for name in model.state_dict() if name.endswith("weight"))
+    return f"{last.removesuffix('weight')}bias", last
+
+
+def _check(model: nn.Module, weights: FoundWeights, file: FileOfWeights) -> None:
+    wanted, found, (path, key) = model.state_dict(), weights.part.state, file[:2]
     sizes = {
         name: (tuple(value.shape), tuple(found[name].shape))
         for name, value in wanted.items()
@@ -75,16 +99,18 @@ def _check(model: nn.Module, found: Mapping[str, Tensor], path: str | Path, key:
             for what, names in (("lacks", missing), ("has besides", extra))
             if names
         ]
-        raise ValueError(f"{key} must hold the weights of {kind}; '{path}' {'; it '.join(parts)}")
-    *_, last = (name for name in wanted if name.endswith("weight"))
-    head = {last, f"{last.removesuffix('weight')}bias"}
+        raise ValueError(
+            f"{key} must hold the weights of {kind}; '{path}' {'; it '.join(parts)}; "
+            f"taken was {weights.part.label} of {weights.inventory}"
+        )
     ours, theirs = next(iter(sizes.values()), ((), ()))
-    if set(sizes) <= head and len(ours) == len(theirs) and ours[:1] != theirs[:1]:
+    if set(sizes) <= {*_head(model)} and len(ours) == len(theirs) and ours[:1] != theirs[:1]:
         raise ValueError(
             f"{key} must be for {ours[0]} classes, as the data has; got '{path}' for {theirs[0]}"
         )
     if sizes:
         wrong = [f"{name} {got} instead of {want}" for name, (want, got) in sizes.items()]
         raise ValueError(
-            f"{key} must hold the weights of {kind}; '{path}' has {listed(wrong, SHOWN)}"
+            f"{key} must hold the weights of {kind}; '{path}' has {listed(wrong, SHOWN)}; "
+            f"taken was {weights.part.label} of {weights.inventory}"
         )

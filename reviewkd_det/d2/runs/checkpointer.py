@@ -44,11 +44,20 @@ class StudentCheckpointer(VerifiedCheckpointer):
         model: module to fill.
         save_dir: output folder of the run; "" never saves.
         key: config key that names the initial weights, for error sentences.
+        entry: entry or prefix of their file that is taken; "" finds the student's.
         checkpointables: other objects with `state_dict` saved beside the model.
     """
 
-    def __init__(self, model: Any, save_dir: str = "", *, key: str, **checkpointables: Any) -> None:
-        super().__init__(model, save_dir, key=key, **checkpointables)
+    def __init__(
+        self,
+        model: Any,
+        save_dir: str = "",
+        *,
+        key: str,
+        entry: str = "",
+        **checkpointables: Any,
+    ) -> None:
+        super().__init__(model, save_dir, key=key, entry=entry, **checkpointables)
         self.files = checkpoints_of(save_dir)
         self.resumed = ""  # the checkpoint that the run goes on from
 
@@ -85,6 +94,7 @@ class StudentCheckpointer(VerifiedCheckpointer):
         """
         whole = self.files.last_whole() if resume and self.save_dir else None
         self.resumed = "" if whole is None else str(whole)
+        self.entry = "" if self.resumed else self.entry
         return super().resume_or_load(path, resume=bool(self.resumed))
 
     def _check_methods(self, saved: Mapping[str, Any]) -> None:
@@ -122,7 +132,7 @@ class StudentCheckpointer(VerifiedCheckpointer):
         if not wanted - absent:
             raise ValueError(
                 f"{self.key} must hold weights of the student; got a file with none of them, its "
-                f"first names are {listed(incompatible.unexpected_keys)}"
+                f"first names are {listed(incompatible.unexpected_keys)}; {self._describe_file()}"
             )
         totals = Counter(map(_part_of, wanted))
         loaded = Counter(map(_part_of, wanted - absent))

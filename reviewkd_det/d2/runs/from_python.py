@@ -109,7 +109,8 @@ def evaluate_checkpoint(cfg: Any) -> dict[str, Any]:
         ValueError: the checkpoint cannot be read or lacks weights.
     """
     model = instantiate(_student(cfg)).to(cfg.train.device)
-    VerifiedCheckpointer(model, key="train.init_checkpoint").load(cfg.train.init_checkpoint)
+    key, entry = "train.init_checkpoint", cfg.train.init_checkpoint_entry
+    VerifiedCheckpointer(model, key=key, entry=entry).load(cfg.train.init_checkpoint)
     if "evaluator" not in cfg.dataloader:
         return {}
     results = evaluate(model, _test_sets(cfg))
@@ -154,7 +155,9 @@ def _inherit(cfg: Any, student: nn.Module) -> None:
             f"got {list(cfg.train.inherit)}"
         )
     opts = list(teacher.get("opts") or ())
-    source = read_teacher(teacher.config_file, teacher.get("weights", ""), opts)
+    source = read_teacher(
+        teacher.config_file, teacher.get("weights", ""), opts, teacher.get("weights_entry", "")
+    )
     # A resumed run, which builds no teacher, draws the same as this one.
     with torch.random.fork_rng(devices=[]):
         state = source.load_state()
@@ -167,6 +170,7 @@ def _settings(train: Any) -> RunSettings:
         train.max_iter,
         train.init_checkpoint,
         "train.init_checkpoint",
+        train.init_checkpoint_entry,
         mixed_precision=train.amp.enabled,
         checkpoint_period=train.checkpointer.period,
         checkpoints_to_keep=train.checkpointer.get("max_to_keep") or 0,

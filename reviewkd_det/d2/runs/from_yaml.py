@@ -77,7 +77,8 @@ def evaluate_checkpoint(cfg: CfgNode) -> dict[str, Any]:
         ValueError: the checkpoint cannot be read or lacks weights.
     """
     model = build_model(cfg)
-    VerifiedCheckpointer(model, key="MODEL.WEIGHTS").load(cfg.MODEL.WEIGHTS)
+    entry = cfg.MODEL.WEIGHTS_ENTRY
+    VerifiedCheckpointer(model, key="MODEL.WEIGHTS", entry=entry).load(cfg.MODEL.WEIGHTS)
     results = evaluate(model, _test_sets(cfg))
     if comm.is_main_process():
         verify_results(cfg, results)
@@ -167,6 +168,7 @@ def _settings(cfg: CfgNode) -> RunSettings:
         cfg.SOLVER.MAX_ITER,
         cfg.MODEL.WEIGHTS,
         "MODEL.WEIGHTS",
+        cfg.MODEL.WEIGHTS_ENTRY,
         mixed_precision=cfg.SOLVER.AMP.ENABLED,
         checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
         checkpoints_to_keep=cfg.SOLVER.CHECKPOINTS_TO_KEEP,

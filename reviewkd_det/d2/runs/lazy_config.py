@@ -18,6 +18,7 @@ SECTIONS = ("model", "optimizer", "lr_multiplier", "dataloader", "train")
 DEFAULTS = {
     "seed": -1,  # of every random choice; -1 draws one
     "best_metric": "bbox/AP",  # result whose highest value makes model_best.pth
+    "init_checkpoint_entry": "",  # entry or prefix of that file; "" finds the student's
     "inherit": [],  # parts of the student that start with the teacher's weights
 }
 KINDS = {
@@ -52,6 +53,7 @@ def read_lazy_config(args: argparse.Namespace) -> Any:
     if args.eval_only:
         if args.resume:
             train.init_checkpoint = find_last_checkpoint(train.output_dir)
+            train.init_checkpoint_entry = ""  # that of the file that the run began with
         train.output_dir = str(Path(train.output_dir, "evaluation"))
     elif not (args.resume or args.overwrite):
         refuse_another_run(train.output_dir)

@@ -124,6 +124,7 @@ def read_config(args: argparse.Namespace) -> CfgNode:
         cfg.MODEL.DISTILL.METHODS = ()
         if args.resume:
             cfg.MODEL.WEIGHTS = find_last_checkpoint(cfg.OUTPUT_DIR)
+            cfg.MODEL.WEIGHTS_ENTRY = ""  # that of the file that the run began with
         cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, "evaluation"))
     elif not (args.resume or args.overwrite):
         refuse_another_run(cfg.OUTPUT_DIR)

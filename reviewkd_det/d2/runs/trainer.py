@@ -74,6 +74,7 @@ class RunSettings:
         max_iter: iterations of the run.
         weights: checkpoint of initial weights; "" trains from scratch.
         weights_key: config key that names it.
+        weights_entry: entry or prefix of that file; "" finds the student's.
         mixed_precision: whether PyTorch's automatic mixed precision is used.
         checkpoint_period: iterations between two checkpoints.
         checkpoints_to_keep: number of the newest checkpoints that stay; 0 keeps all.
@@ -86,6 +87,7 @@ class RunSettings:
     max_iter: int
     weights: str
     weights_key: str
+    weights_entry: str = ""
     mixed_precision: bool = False
     checkpoint_period: int = 5000
     checkpoints_to_keep: int = 0
@@ -122,6 +124,7 @@ class Trainer(TrainerBase):
             parts.model,
             settings.output_dir,
             key=settings.weights_key,
+            entry=settings.weights_entry,
             trainer=weakref.proxy(self),
             **({"methods": methods} if methods else {}),
         )

@@ -1,14 +1,14 @@
 """Where a teacher comes from: a Detectron2 config, YAML or Python, and a checkpoint."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling import build_backbone, build_model, build_roi_heads
 from omegaconf import OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
 from reviewkd_det.d2.config import find_teacher_config, load_config, plain_config
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
@@ -30,21 +30,31 @@ class TeacherSource:
     build_detector: Callable[[], Any]
     build_backbone: Callable[[], Any]
     build_roi_heads: Callable[[Any], Any]  # from the backbone
+    weights_entry: str = ""
+
+    def load_weights(self, parts: nn.Module) -> None:
+        """Load the teacher's weights into it, or into some of its parts; each must be there."""
+        VerifiedCheckpointer(
+            parts, key=WEIGHTS_KEY, role="teacher", entry=self.weights_entry
+        ).load(self.weights)
 
     def load_state(self) -> dict[str, Tensor]:
         """The state dict of the whole teacher, verified."""
         detector = self.build_detector()
-        VerifiedCheckpointer(detector, key=WEIGHTS_KEY, prefix="teacher.").load(self.weights)
+        self.load_weights(detector)
         return detector.state_dict()
 
 
-def read_teacher(config_file: str, weights: str = "", opts: Sequence[str] = ()) -> TeacherSource:
+def read_teacher(
+    config_file: str, weights: str = "", opts: Sequence[str] = (), weights_entry: str = ""
+) -> TeacherSource:
     """Read a teacher's config.
 
     Args:
         config_file: a path or a model-zoo name; a `.py` file is a LazyConfig with a `model`.
         weights: the checkpoint; "" takes the config's own.
         opts: KEY VALUE pairs for YAML, `path.key=value` for a LazyConfig.
+        weights_entry: entry or prefix of the checkpoint that is taken; "" finds it.
 
     Raises:
         FileNotFoundError: nothing has that name.
@@ -57,11 +67,12 @@ def read_teacher(config_file: str, weights: str = "", opts: Sequence[str] = ()) 
             f"{WEIGHTS_KEY} must name the teacher's checkpoint; got '', and its config "
             f"'{config_file}' names none either"
         )
-    return source
+    return replace(source, weights_entry=weights_entry or source.weights_entry)
 
 
 def _read_yaml(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
-    cfg = plain_config(load_config(path, opts, OPTS_KEY))
+    full = load_config(path, opts, OPTS_KEY)
+    cfg = plain_config(full)
     cfg.MODEL.DEVICE = "cpu"
     return TeacherSource(
         weights=weights or cfg.MODEL.WEIGHTS,
@@ -71,6 +82,7 @@ def _read_yaml(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
         build_detector=lambda: build_model(cfg),
         build_backbone=lambda: build_backbone(cfg),
         build_roi_heads=lambda backbone: build_roi_heads(cfg, backbone.output_shape()),
+        weights_entry="" if weights else full.MODEL.WEIGHTS_ENTRY,
     )
 
 
@@ -96,4 +108,5 @@ def _read_python(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource
         build_detector=lambda: detector,
         build_backbone=lambda: detector.backbone,
         build_roi_heads=lambda backbone: getattr(detector, "roi_heads", None),
+        weights_entry="" if weights else cfg.get("train", {}).get("init_checkpoint_entry", ""),
     )
