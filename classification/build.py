@@ -11,7 +11,8 @@ from classification.config_checks import plan_config
 from classification.data import Data, DataSettings, Share, build_loaders
 from classification.distilled import DistilledClassifier
 from classification.models import create_model
-from classification.models.weights import load_weights
+from classification.models.libraries import classes_of_weights
+from classification.models.weights import count_classes, fill, read_weights
 from classification.reading.levels import choose_taps, describe_levels
 from classification.reading.preprocess import Preprocess
 from classification.reading.taps import TappedModel
@@ -57,14 +58,25 @@ def build_data(cfg: CfgNode, accelerator: Accelerator) -> Data:
     )
 
 
-def build_model(name: str, weights: str, num_classes: int, key: str) -> nn.Module:
+def build_model(
+    name: str,
+    weights: str,
+    num_classes: int,
+    key: str,
+    *,
+    entry: str = "",
+    any_classes: bool = False,
+) -> nn.Module:
     """Build a network with its first weights.
 
     Args:
         name: name of the network, as `create_model` takes it.
         weights: a checkpoint file, which has a suffix, or as `create_model` takes it.
         num_classes: number of classes of the data.
-        key: MODEL or TEACHER, for error sentences.
+        key: MODEL or TEACHER, whose weights are taken of a file with both, and for sentences.
+        entry: entry or prefix of the file that is taken; "" finds it.
+        any_classes: whether the weights may be of another number of classes, which the network
+            then has.
 
     Raises:
         FileNotFoundError: the checkpoint file does not exist.
@@ -72,10 +84,60 @@ def build_model(name: str, weights: str, num_classes: int, key: str) -> nn.Modul
         ValueError: the weights do not fit.
     """
     is_file = bool(Path(weights).suffix) or Path(weights).is_file()
-    model = create_model(name, num_classes=num_classes, weights="" if is_file else weights)
-    if is_file:
-        load_weights(model, weights, f"{key}.WEIGHTS")
+    if not is_file:
+        theirs = classes_of_weights(name, weights) if any_classes else None
+        return create_model(name, num_classes=theirs or num_classes, weights=weights)
+    model = create_model(name, num_classes=num_classes)
+    role = "teacher" if key == "TEACHER" else "student"
+    read = read_weights(model, weights, f"{key}.WEIGHTS", role=role, entry=entry)
+    theirs = count_classes(model, read) if any_classes else num_classes
+    if theirs != num_classes:
+        model = create_model(name, num_classes=theirs)
+    fill(model, read)
     return model
+
+
+def build_teacher(cfg: CfgNode, num_classes: int, needs: Need) -> tuple[nn.Module, int]:
+    """Build the teacher with its trained weights.
+
+    Args:
+        cfg: config of the run.
+        num_classes: number of classes of the data.
+        needs: what the methods need of it; without logits its classes may be others.
+
+    Returns:
+        The network, and how many classes it tells apart.
+
+    Raises:
+        ValueError: no weights are named, or they do not fit.
+    """
+    name, weights = cfg.TEACHER.NAME, cfg.TEACHER.WEIGHTS
+    if not weights:
+        raise ValueError(f"TEACHER.WEIGHTS must name the trained weights of {name}; got ''")
+    any_classes = Need.LOGITS not in needs
+    theirs = classes_of_weights(name, weights)
+    if not any_classes and theirs not in (None, num_classes):
+        raise ValueError(
+            f"TEACHER.WEIGHTS must be for {num_classes} classes, as the data has; got {weights} of "
+            f"{name} for {theirs}; methods on levels alone, such as ReviewKD, take it"
+        )
+    teacher = build_model(
+        name,
+        weights,
+        num_classes,
+        "TEACHER",
+        entry=cfg.TEACHER.WEIGHTS_ENTRY,
+        any_classes=any_classes,
+    )
+    classes = count_classes(teacher) if any_classes else num_classes
+    if classes != num_classes:
+        logger.info(
+            "The teacher tells %d classes apart, the data has %d: only its levels are used, and it "
+            "is not tested",
+            classes,
+            num_classes,
+        )
+    return teacher, classes
 
 
 def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifier, nn.Module]:
@@ -92,16 +154,14 @@ def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifie
         KeyError: a network's name is unknown.
         ValueError: weights, taps or methods do not fit.
     """
-    student = build_model(cfg.MODEL.NAME, cfg.MODEL.WEIGHTS, num_classes, "MODEL")
+    student = build_model(
+        cfg.MODEL.NAME, cfg.MODEL.WEIGHTS, num_classes, "MODEL", entry=cfg.MODEL.WEIGHTS_ENTRY
+    )
     preprocess = Preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
     plans = plan_config(cfg)
     if not plans:
         return DistilledClassifier(TappedModel(student), preprocess), student
-    if not cfg.TEACHER.WEIGHTS:
-        raise ValueError(
-            f"TEACHER.WEIGHTS must name the trained weights of {cfg.TEACHER.NAME}; got ''"
-        )
-    teacher = build_model(cfg.TEACHER.NAME, cfg.TEACHER.WEIGHTS, num_classes, "TEACHER")
+    teacher, teacher_classes = build_teacher(cfg, num_classes, needs_of(plans))
     with_levels = Need.LEVELS in needs_of(plans)
     names = choose_taps(cfg, student, teacher) if with_levels else ((), ())
     tapped_student, tapped_teacher = (
@@ -109,8 +169,8 @@ def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifie
         for model, taps, side in zip((student, teacher), names, ("STUDENT", "TEACHER"), strict=True)
     )
     sides = [
-        Side(tapped.find_levels(cfg.INPUT.SIZE) if with_levels else (), num_classes)
-        for tapped in (tapped_student, tapped_teacher)
+        Side(tapped.find_levels(cfg.INPUT.SIZE) if with_levels else (), classes)
+        for tapped, classes in ((tapped_student, num_classes), (tapped_teacher, teacher_classes))
     ]
     if with_levels:
         logger.info("Levels compared: %s", describe_levels(*(side.levels for side in sides)))
@@ -123,5 +183,6 @@ def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifie
         teacher_preprocess=None if same else Preprocess(mean, std),
         methods=build_methods(plans, *sides),
         cross_entropy_weight=cfg.DISTILL.CROSS_ENTROPY_WEIGHT,
+        teacher_knows_classes=teacher_classes == num_classes,
     )
     return classifier, student

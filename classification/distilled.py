@@ -29,6 +29,7 @@ class DistilledClassifier(nn.Module):
         teacher_preprocess: what makes the teacher's input; None where it is the student's.
         methods: the methods by name; their steps are epochs.
         cross_entropy_weight: factor of the loss on the labels.
+        teacher_knows_classes: whether the teacher's logits are of the student's classes.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class DistilledClassifier(nn.Module):
         teacher_preprocess: nn.Module | None = None,
         methods: Mapping[str, Weighted] | None = None,
         cross_entropy_weight: float = 1.0,
+        teacher_knows_classes: bool = True,
     ) -> None:
         super().__init__()
         self.student = student
@@ -49,6 +51,7 @@ class DistilledClassifier(nn.Module):
         self.weighted = dict(methods or {})
         self.methods = nn.ModuleDict({name: x.method for name, x in self.weighted.items()})
         self.cross_entropy_weight = cross_entropy_weight
+        self.teacher_knows_classes = teacher is not None and teacher_knows_classes
         self._terms: Callable[[Tensor, Tensor], dict[str, Tensor]] = self.compute_terms
 
     def compile_losses(self, mode: str) -> None:

@@ -11,52 +11,68 @@ from reviewkd_det.common import listed, replace_file
 from reviewkd_det.common.weights.choice import FoundWeights, Wanted, find_weights
 from reviewkd_det.common.weights.reading import read_checkpoint
 
-__all__ = ["FileOfWeights", "count_classes", "load_weights", "save_weights"]
+__all__ = ["ReadWeights", "count_classes", "fill", "load_weights", "read_weights", "save_weights"]
 
 SHOWN = 3  # names in an error sentence
 
 
-class FileOfWeights(NamedTuple):
-    """A checkpoint file of a classifier.
+class ReadWeights(NamedTuple):
+    """Weights of a checkpoint file, not yet compared with a classifier's.
 
     Args:
+        found: the part of the file that was taken.
+        path: the file.
+        key: config key that names the file, for error sentences.
+    """
+
+    found: FoundWeights
+    path: str
+    key: str
+
+
+def read_weights(
+    model: nn.Module, path: str | Path, key: str, *, role: str = "student", entry: str = ""
+) -> ReadWeights:
+    """Read a checkpoint and find a classifier's weights in it.
+
+    Args:
+        model: classifier that will take them.
         path: file of a state dict, plain or wrapped as training programs do.
         key: config key that names the file, for error sentences.
         role: whose weights are taken where the file tells them apart: "student" or "teacher".
         entry: entry or prefix of the file that is taken; "" finds it.
-    """
-
-    path: str | Path
-    key: str
-    role: str = "student"
-    entry: str = ""
-
-
-def load_weights(model: nn.Module, file: FileOfWeights) -> None:
-    """Load a checkpoint into a classifier; every weight must be there and fit.
-
-    Args:
-        model: classifier, changed in place.
-        file: the checkpoint.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: it is no checkpoint, or its names, shapes or number of classes differ.
+        ValueError: it is no checkpoint, or does not say which weights are meant.
     """
-    found = _find(model, file)
-    _check(model, found, file)
-    model.load_state_dict(_tensors(found))
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    wanted = Wanted(shapes, role, key, entry)
+    return ReadWeights(find_weights(read_checkpoint(path, key), wanted, str(path)), str(path), key)
 
 
-def count_classes(model: nn.Module, file: FileOfWeights) -> int:
-    """Count the classes of a checkpoint, which may be others than the network's.
+def fill(model: nn.Module, weights: ReadWeights) -> None:
+    """Load read weights into a classifier; every weight must be there and fit.
 
     Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: it is no checkpoint.
+        ValueError: names, shapes or the number of classes differ; the classifier stays as it was.
     """
-    (*_, last), found = _head(model), _find(model, file).part.state
-    return len(found[last] if last in found else model.state_dict()[last])
+    _check(model, weights)
+    state = weights.found.part.state
+    model.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()})
+
+
+def load_weights(
+    model: nn.Module, path: str | Path, key: str, *, role: str = "student", entry: str = ""
+) -> None:
+    """Load a checkpoint into a classifier: `read_weights`, then `fill`."""
+    fill(model, read_weights(model, path, key, role=role, entry=entry))
+
+
+def count_classes(model: nn.Module, weights: ReadWeights | None = None) -> int:
+    """The number of classes of a classifier, or of weights that are read for its kind."""
+    name, own = _head(model)[0], model.state_dict()
+    return len((weights.found.part.state if weights else own).get(name, own[name]))
 
 
 def save_weights(state_dict: Mapping[str, Tensor], path: Path) -> None:
@@ -65,24 +81,15 @@ def save_weights(state_dict: Mapping[str, Tensor], path: Path) -> None:
     replace_file(path, lambda part: torch.save(plain, part))
 
 
-def _find(model: nn.Module, file: FileOfWeights) -> FoundWeights:
-    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    wanted = Wanted(shapes, file.role, file.key, file.entry)
-    return find_weights(read_checkpoint(file.path, file.key), wanted, str(file.path))
-
-
-def _tensors(found: FoundWeights) -> dict[str, Tensor]:
-    return {name: torch.as_tensor(value) for name, value in found.part.state.items()}
-
-
 def _head(model: nn.Module) -> tuple[str, str]:
-    """The names of the classifier's bias and weight."""
+    """The names of the classifier's last weight and bias."""
     *_, last = (name for name in model.state_dict() if name.endswith("weight"))
-    return f"{last.removesuffix('weight')}bias", last
+    return last, f"{last.removesuffix('weight')}bias"
 
 
-def _check(model: nn.Module, weights: FoundWeights, file: FileOfWeights) -> None:
-    wanted, found, (path, key) = model.state_dict(), weights.part.state, file[:2]
+def _check(model: nn.Module, weights: ReadWeights) -> None:
+    (part, inventory), path, key = weights
+    wanted, found = model.state_dict(), part.state
     sizes = {
         name: (tuple(value.shape), tuple(found[name].shape))
         for name, value in wanted.items()
@@ -101,7 +108,7 @@ def _check(model: nn.Module, weights: FoundWeights, file: FileOfWeights) -> None
         ]
         raise ValueError(
             f"{key} must hold the weights of {kind}; '{path}' {'; it '.join(parts)}; "
-            f"taken was {weights.part.label} of {weights.inventory}"
+            f"taken was {part.label} of {inventory}"
         )
     ours, theirs = next(iter(sizes.values()), ((), ()))
     if set(sizes) <= {*_head(model)} and len(ours) == len(theirs) and ours[:1] != theirs[:1]:
@@ -112,5 +119,5 @@ def _check(model: nn.Module, weights: FoundWeights, file: FileOfWeights) -> None
         wrong = [f"{name} {got} instead of {want}" for name, (want, got) in sizes.items()]
         raise ValueError(
             f"{key} must hold the weights of {kind}; '{path}' has {listed(wrong, SHOWN)}; "
-            f"taken was {weights.part.label} of {weights.inventory}"
+            f"taken was {part.label} of {inventory}"
         )

@@ -91,7 +91,7 @@ class Trainer:
             OSError: a file cannot be written; the last state is kept.
         """
         cfg, done, parts = self.cfg, self.progress["epoch"], self.cfg.SOLVER.ACCUMULATION_STEPS
-        if self.plain.teacher is not None and self.progress["teacher"] is None:
+        if self.plain.teacher_knows_classes and self.progress["teacher"] is None:
             self.progress["teacher"] = evaluate_teacher(
                 self.plain.classify_as_teacher, self.data, self.accelerator, cfg.TEACHER.NAME
             )
