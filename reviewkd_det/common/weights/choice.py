@@ -50,6 +50,12 @@ class FoundWeights(NamedTuple):
     part: Part
     inventory: str
 
+    @property
+    def description(self) -> str:
+        """The file's names and what was taken, for a refusal."""
+        taken = f"; taken: {self.part.label}" if self.part.path else ""
+        return f"names in the file: {self.inventory}{taken}"
+
 
 def entry_key(key: str) -> str:
     """The config key that chooses a part of the file that another key names."""

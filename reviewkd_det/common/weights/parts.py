@@ -17,8 +17,25 @@ __all__ = ["Part", "describe_parts", "list_entries", "list_parts"]
 
 STUDENT, TEACHER = "student", "teacher"
 # Words of the names that wrappers have, and of those that mean an average over training.
-WRAPPERS = {"module", "modules", "model", "models", "net", "network", "orig", "mod", "fsdp",
-            "wrapped", "checkpoint", "detector", "state", "dict", "weights", STUDENT, TEACHER}
+WRAPPERS = {
+    "module",
+    "modules",
+    "model",
+    "models",
+    "net",
+    "network",
+    "orig",
+    "mod",
+    "fsdp",
+    "wrapped",
+    "checkpoint",
+    "detector",
+    "state",
+    "dict",
+    "weights",
+    STUDENT,
+    TEACHER,
+}
 AVERAGES = {"ema", "swa", "averaged", "avg", "shadow"}
 # Inside a name too, where only a part of a network was wrapped.
 INNER = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module"}

@@ -1,13 +1,19 @@
 """What a run saves, and what it begins with or goes on from."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from reviewkd_det.common import listed, replace_file
 from reviewkd_det.common.runs.checkpoints import Checkpoints, find_flaw
+from reviewkd_det.d2.weights.cautions import (
+    ConfigKeys,
+    Images,
+    warn_of_frozen,
+    warn_of_images,
+)
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 
 __all__ = ["BEST", "FINAL", "StudentCheckpointer", "checkpoints_of", "last_checkpoint"]
@@ -59,6 +65,7 @@ class StudentCheckpointer(VerifiedCheckpointer):
     ) -> None:
         super().__init__(model, save_dir, key=key, entry=entry, **checkpointables)
         self.files = checkpoints_of(save_dir)
+        self.absent = set(self.model.state_dict())  # names of weights that no file has given
         self.resumed = ""  # the checkpoint that the run goes on from
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -97,6 +104,20 @@ class StudentCheckpointer(VerifiedCheckpointer):
         self.entry = "" if self.resumed else self.entry
         return super().resume_or_load(path, resume=bool(self.resumed))
 
+    def warn_of_start(self, images: Images, keys: ConfigKeys, given: Collection[str]) -> None:
+        """Warn of initial weights that do not go with the images or with what is never trained.
+
+        Args:
+            images: how the config makes the student's images.
+            keys: names of the config's keys.
+            given: names of weights that the student has got since it was loaded.
+        """
+        source = f"{self.key} '{self.loaded}'"
+        if self.found is not None:
+            state = self.found.part.state
+            warn_of_images(source, self.author, state, self.model, images, keys)
+        warn_of_frozen(source, self.absent - set(given), self.model, keys.freezing)
+
     def _check_methods(self, saved: Mapping[str, Any]) -> None:
         methods = self.checkpointables.get("methods")
         wanted = set(methods.state_dict()) if methods is not None else set()
@@ -128,7 +149,10 @@ class StudentCheckpointer(VerifiedCheckpointer):
         if self.resumed:
             return super()._log_incompatible_keys(incompatible)
         wanted = {k for k in self.model.state_dict() if not k.endswith("num_batches_tracked")}
-        absent = {*incompatible.missing_keys, *(k for k, _, _ in incompatible.incorrect_shapes)}
+        self.absent = absent = {
+            *incompatible.missing_keys,
+            *(k for k, _, _ in incompatible.incorrect_shapes),
+        }
         if not wanted - absent:
             raise ValueError(
                 f"{self.key} must hold weights of the student; got a file with none of them, its "

@@ -23,6 +23,7 @@ from reviewkd_det.d2.data.training import build_stream_loader
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
 from reviewkd_det.d2.runs.trainer import Parts, RunSettings, Trainer, TrainLoader
 from reviewkd_det.d2.teacher.source import read_teacher
+from reviewkd_det.d2.weights.cautions import ConfigKeys, Images
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 from reviewkd_det.d2.weights.inherit import inherit
 
@@ -32,6 +33,13 @@ TRAIN_NAMES, TEST_NAMES = "dataloader.train.dataset.names", "dataloader.test.dat
 STREAMED = {  # what of Detectron2's arguments a stream of batches takes
     "dataset", "mapper", "sampler", "total_batch_size", "aspect_ratio_grouping", "num_workers",
 }  # fmt: skip
+KEYS = ConfigKeys(
+    "dataloader.train.mapper.image_format",
+    "pixel_mean of model",
+    "pixel_std of model",
+    "stride_in_1x1 of model.backbone",
+    "see freeze_at and norm of model.backbone",
+)
 ADVICE = "register your own with reviewkd_det.d2.data.register_coco_format"
 
 
@@ -63,7 +71,7 @@ def build_trainer(cfg: Any) -> Trainer:
         start_new=lambda student: _inherit(cfg, student),
         ddp=cfg.train.ddp,
     )
-    return Trainer(parts, _settings(cfg.train))
+    return Trainer(parts, _settings(cfg, getattr(model, "student", model)))
 
 
 def build_train_loader(train: Any) -> TrainLoader:
@@ -144,11 +152,11 @@ def _test_sets(cfg: Any) -> Iterator[tuple[str, Any, DatasetEvaluator]]:
     yield name, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
 
 
-def _inherit(cfg: Any, student: nn.Module) -> None:
+def _inherit(cfg: Any, student: nn.Module) -> set[str]:
     """Let a new student take what `train.inherit` names."""
     teacher: Any = cfg.model.get("teacher") or {}
     if not cfg.train.inherit:
-        return
+        return set()
     if "config_file" not in teacher:
         raise ValueError(
             "train.inherit must be empty without a model.teacher that has a config_file; "
@@ -161,16 +169,29 @@ def _inherit(cfg: Any, student: nn.Module) -> None:
     # A resumed run, which builds no teacher, draws the same as this one.
     with torch.random.fork_rng(devices=[]):
         state = source.load_state()
-    inherit(student, state, cfg.train.inherit, "train.inherit")
+    return inherit(student, state, cfg.train.inherit, "train.inherit")
 
 
-def _settings(train: Any) -> RunSettings:
+def _images(cfg: Any, student: Any) -> Images:
+    """How the config makes images, as far as it is Detectron2's."""
+    mean, std = (getattr(student, name, None) for name in ("pixel_mean", "pixel_std"))
+    return Images(
+        OmegaConf.select(cfg, KEYS.format),
+        mean.flatten().tolist() if isinstance(mean, torch.Tensor) else None,
+        std.flatten().tolist() if isinstance(std, torch.Tensor) else None,
+    )
+
+
+def _settings(cfg: Any, student: nn.Module) -> RunSettings:
+    train = cfg.train
     return RunSettings(
         train.output_dir,
         train.max_iter,
         train.init_checkpoint,
         "train.init_checkpoint",
         train.init_checkpoint_entry,
+        _images(cfg, student),
+        KEYS,
         mixed_precision=train.amp.enabled,
         checkpoint_period=train.checkpointer.period,
         checkpoints_to_keep=train.checkpointer.get("max_to_keep") or 0,

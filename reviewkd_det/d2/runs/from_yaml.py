@@ -24,6 +24,7 @@ from reviewkd_det.d2.evaluation import FastCOCOEvaluator
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
 from reviewkd_det.d2.runs.trainer import Parts, RunSettings, Trainer
 from reviewkd_det.d2.teacher.build import teacher_state
+from reviewkd_det.d2.weights.cautions import ConfigKeys, Images
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 from reviewkd_det.d2.weights.inherit import inherit
 
@@ -156,19 +157,23 @@ def _precise_batch_norm(cfg: CfgNode, model: nn.Module) -> list[hooks.HookBase]:
     return [hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, model, loader, count)]
 
 
-def _inherit(cfg: CfgNode, student: nn.Module) -> None:
+def _inherit(cfg: CfgNode, student: nn.Module) -> set[str]:
     """Let a new student take what `MODEL.DISTILL.INHERIT` names."""
-    if parts := cfg.MODEL.DISTILL.INHERIT:
-        inherit(student, teacher_state(cfg), parts)
+    parts = cfg.MODEL.DISTILL.INHERIT
+    return inherit(student, teacher_state(cfg), parts) if parts else set()
 
 
 def _settings(cfg: CfgNode) -> RunSettings:
+    freezing = [("MODEL.BACKBONE.FREEZE_AT", cfg.MODEL.BACKBONE.FREEZE_AT)]
+    freezing.append(("MODEL.RESNETS.NORM", cfg.MODEL.RESNETS.NORM))
     return RunSettings(
         cfg.OUTPUT_DIR,
         cfg.SOLVER.MAX_ITER,
         cfg.MODEL.WEIGHTS,
         "MODEL.WEIGHTS",
         cfg.MODEL.WEIGHTS_ENTRY,
+        Images(cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD),
+        ConfigKeys(freezing=", ".join(f"{key} is {value}" for key, value in freezing)),
         mixed_precision=cfg.SOLVER.AMP.ENABLED,
         checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
         checkpoints_to_keep=cfg.SOLVER.CHECKPOINTS_TO_KEEP,

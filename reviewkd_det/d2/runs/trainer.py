@@ -3,7 +3,7 @@
 import logging
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from reviewkd_det.d2.runs.evaluation import write_json
 from reviewkd_det.d2.runs.hooks import BestCheckpoint, SaveState
 from reviewkd_det.d2.runs.launch import data_parallel, unwrapped
 from reviewkd_det.d2.runs.not_finite import describe_failures
+from reviewkd_det.d2.weights.cautions import ConfigKeys, Images
 
 __all__ = ["Parts", "RunSettings", "Trainer"]
 
@@ -51,7 +52,8 @@ class Parts:
         train_loader: training batches.
         evaluate: function that returns a model's results; None never evaluates.
         hooks: hooks that follow the step of the scheduler.
-        start_new: function that prepares the model of a new run, its initial weights loaded.
+        start_new: function that prepares the model of a new run, its initial weights loaded, and
+            returns the names of the weights that it has set.
         ddp: options of `DistributedDataParallel`.
     """
 
@@ -61,7 +63,7 @@ class Parts:
     train_loader: TrainLoader
     evaluate: Callable[[nn.Module], dict[str, Any]] | None = None
     hooks: Sequence[HookBase] = ()
-    start_new: Callable[[nn.Module], None] | None = None
+    start_new: Callable[[nn.Module], Collection[str]] | None = None
     ddp: Mapping[str, Any] | None = None
 
 
@@ -75,6 +77,8 @@ class RunSettings:
         weights: checkpoint of initial weights; "" trains from scratch.
         weights_key: config key that names it.
         weights_entry: entry or prefix of that file; "" finds the student's.
+        images: how the config makes the student's images.
+        keys: names of the config's keys of that.
         mixed_precision: whether PyTorch's automatic mixed precision is used.
         checkpoint_period: iterations between two checkpoints.
         checkpoints_to_keep: number of the newest checkpoints that stay; 0 keeps all.
@@ -87,7 +91,9 @@ class RunSettings:
     max_iter: int
     weights: str
     weights_key: str
-    weights_entry: str = ""
+    weights_entry: str
+    images: Images
+    keys: ConfigKeys
     mixed_precision: bool = False
     checkpoint_period: int = 5000
     checkpoints_to_keep: int = 0
@@ -154,8 +160,10 @@ class Trainer(TrainerBase):
         loaded = self.checkpointer.resume_or_load(self.settings.weights, resume=resume)
         if self.checkpointer.resumed:
             self.start_iter = self.iter + 1
-        elif self.parts.start_new is not None:
-            self.parts.start_new(self.checkpointer.model)
+        else:
+            start_new, student = self.parts.start_new, self.checkpointer.model
+            inherited = start_new(student) if start_new is not None else ()
+            self.checkpointer.warn_of_start(self.settings.images, self.settings.keys, inherited)
         self.data_loader.skip(self.start_iter)
         if self.checkpointer.resumed:
             restore_random_state(loaded.get("random_states", []), comm.get_rank())

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from reviewkd_det.d2.config import find_teacher_config, load_config, plain_config
+from reviewkd_det.d2.weights.cautions import ConfigKeys, Images, warn_of_images
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 
 __all__ = ["WEIGHTS_KEY", "TeacherSource", "read_teacher"]
@@ -34,9 +35,18 @@ class TeacherSource:
 
     def load_weights(self, parts: nn.Module) -> None:
         """Load the teacher's weights into it, or into some of its parts; each must be there."""
-        VerifiedCheckpointer(
-            parts, key=WEIGHTS_KEY, role="teacher", entry=self.weights_entry
-        ).load(self.weights)
+        entry = self.weights_entry
+        checkpointer = VerifiedCheckpointer(parts, key=WEIGHTS_KEY, role="teacher", entry=entry)
+        checkpointer.load(self.weights)
+        assert checkpointer.found is not None
+        warn_of_images(
+            f"{WEIGHTS_KEY} '{self.weights}'",
+            checkpointer.author,
+            checkpointer.found.part.state,
+            parts,
+            Images(self.input_format, self.pixel_mean, self.pixel_std),
+            ConfigKeys(*(f"the teacher's {key}" for key in ConfigKeys())),
+        )
 
     def load_state(self) -> dict[str, Tensor]:
         """The state dict of the whole teacher, verified."""

@@ -55,6 +55,7 @@ class VerifiedCheckpointer(DetectionCheckpointer):
         # The weights of a `DistilledDetector` are its student's.
         self.model: Any = getattr(self.model, "student", self.model)
         self.key, self.role, self.entry = key, role, entry
+        self.loaded = ""  # the path, as it was given
         self.found: FoundWeights | None = None  # what was loaded
         self.author = ""  # who made the file, as far as it says
 
@@ -66,6 +67,7 @@ class VerifiedCheckpointer(DetectionCheckpointer):
             ValueError: no file is named, it cannot be read, or weights are missing or of another
                 shape.
         """
+        self.loaded = path
         if not path:
             return self._load_nothing()
         try:
@@ -141,7 +143,7 @@ class VerifiedCheckpointer(DetectionCheckpointer):
 
     def _describe_file(self) -> str:
         assert self.found is not None
-        return f"taken was {self.found.part.label} of {self.found.inventory}"
+        return self.found.description
 
 
 def _is_caffe2(blobs: Mapping[str, Any]) -> bool:
