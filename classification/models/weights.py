@@ -88,8 +88,8 @@ def _head(model: nn.Module) -> tuple[str, str]:
 
 
 def _check(model: nn.Module, weights: ReadWeights) -> None:
-    described, path, key = weights.found.description, weights.path, weights.key
-    wanted, found = model.state_dict(), weights.found.part.state
+    read, path, key = weights
+    wanted, found = model.state_dict(), read.part.state
     sizes = {
         name: (tuple(value.shape), tuple(found[name].shape))
         for name, value in wanted.items()
@@ -107,7 +107,7 @@ def _check(model: nn.Module, weights: ReadWeights) -> None:
             if names
         ]
         raise ValueError(
-            f"{key} must hold the weights of {kind}; '{path}' {'; it '.join(parts)}; {described}"
+            f"{key} must hold the weights of {kind}; '{path}' {'; it '.join(parts)}{read.names}"
         )
     ours, theirs = next(iter(sizes.values()), ((), ()))
     if set(sizes) <= {*_head(model)} and len(ours) == len(theirs) and ours[:1] != theirs[:1]:
@@ -117,6 +117,5 @@ def _check(model: nn.Module, weights: ReadWeights) -> None:
     if sizes:
         wrong = [f"{name} {got} instead of {want}" for name, (want, got) in sizes.items()]
         raise ValueError(
-            f"{key} must hold the weights of {kind}; '{path}' has {listed(wrong, SHOWN)}; "
-            f"{described}"
+            f"{key} must hold the weights of {kind}; '{path}' has {listed(wrong, SHOWN)}{read.taken}"
         )

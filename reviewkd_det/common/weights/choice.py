@@ -51,10 +51,14 @@ class FoundWeights(NamedTuple):
     inventory: str
 
     @property
-    def description(self) -> str:
-        """The file's names and what was taken, for a refusal."""
-        taken = f"; taken: {self.part.label}" if self.part.path else ""
-        return f"names in the file: {self.inventory}{taken}"
+    def taken(self) -> str:
+        """What was taken, at the end of a sentence; "" where there is nothing but that."""
+        return f"; taken: {self.part.label}" if self.part.path else ""
+
+    @property
+    def names(self) -> str:
+        """The file's names and what was taken, at the end of a sentence."""
+        return f"; names in the file: {self.inventory}{self.taken}"
 
 
 def entry_key(key: str) -> str:

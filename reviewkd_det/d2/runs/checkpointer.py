@@ -156,10 +156,11 @@ class StudentCheckpointer(VerifiedCheckpointer):
         if not wanted - absent:
             raise ValueError(
                 f"{self.key} must hold weights of the student; got a file with none of them, its "
-                f"first names are {listed(incompatible.unexpected_keys)}; {self._describe_file()}"
+                f"first names are {listed(incompatible.unexpected_keys)}{self.found_names}"
             )
         totals = Counter(map(_part_of, wanted))
         loaded = Counter(map(_part_of, wanted - absent))
+        self._warn_of_unused(incompatible.unexpected_keys)
         self.logger.info(
             "Initial weights found: %s",
             ", ".join(f"{name} {loaded[name]} of {totals[name]}" for name in sorted(totals)),

@@ -83,7 +83,7 @@ def warn_of_images(
     images = images._replace(stride_in_1x1=_stride_in_1x1(model))
     differing = [
         f"{getattr(keys, field)} is {_shown(ours)}, and they were trained with {_shown(theirs)}"
-        for field, ours, theirs in zip(Images._fields, images, trained, strict=True)
+        for (field, ours), theirs in zip(images._asdict().items(), trained, strict=True)
         if ours is not None and theirs is not None and _differs(field, ours, theirs)
     ]
     if differing:
@@ -126,7 +126,7 @@ def _trained_with(author: str, state: Mapping[str, Any]) -> Images:
         found = Images("BGR", RGB_MEAN[::-1])
     for field in ("mean", "std"):
         if f"pixel_{field}" in state:
-            found = found._replace(**{field: state[f"pixel_{field}"].flatten().tolist()})  # type: ignore[arg-type]
+            found = found._replace(**{field: state[f"pixel_{field}"].flatten().tolist()})
     return found
 
 

@@ -1,6 +1,6 @@
 """Checkpoints that are verified when they are read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -127,23 +127,37 @@ class VerifiedCheckpointer(DetectionCheckpointer):
             raise ValueError(f"only ?matching_heuristics=True may follow a file; got {query}")
         return {**content, **heuristics}
 
+    @property
+    def found_names(self) -> str:
+        """The names of the file that was read, at the end of a sentence."""
+        return "" if self.found is None else self.found.names
+
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         if incompatible.incorrect_shapes:
             shapes = [f"{k} {file} for {model}" for k, file, model in incompatible.incorrect_shapes]
+            taken = "" if self.found is None else self.found.taken
             raise ValueError(
-                f"{self.key} must hold weights of the model's shapes; got {listed(shapes)}; "
-                f"{self._describe_file()}"
+                f"{self.key} must hold weights of the model's shapes; got {listed(shapes)}{taken}"
             )
         missing = [k for k in incompatible.missing_keys if not k.endswith("num_batches_tracked")]
         if missing:
             raise ValueError(
                 f"{self.key} must hold every weight of the model; "
-                f"missing {len(missing)}: {listed(missing)}; {self._describe_file()}"
+                f"missing {len(missing)}: {listed(missing)}{self.found_names}"
             )
+        self._warn_of_unused(incompatible.unexpected_keys)
 
-    def _describe_file(self) -> str:
-        assert self.found is not None
-        return self.found.description
+    def _warn_of_unused(self, names: Sequence[str]) -> None:
+        """Warn of weights under the names of the model's own parts that it has not."""
+        parts = {name for name, _ in self.model.named_children()}
+        unused = [name for name in names if name.partition(".")[0] in parts]
+        if unused:
+            self.logger.warning(
+                "%s holds %d weights that the model does not have: %s",
+                self.key,
+                len(unused),
+                listed(unused),
+            )
 
 
 def _is_caffe2(blobs: Mapping[str, Any]) -> bool:
