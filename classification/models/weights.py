@@ -117,5 +117,6 @@ def _check(model: nn.Module, weights: ReadWeights) -> None:
     if sizes:
         wrong = [f"{name} {got} instead of {want}" for name, (want, got) in sizes.items()]
         raise ValueError(
-            f"{key} must hold the weights of {kind}; '{path}' has {listed(wrong, SHOWN)}{read.taken}"
+            f"{key} must hold the weights of {kind}; '{path}' has "
+            f"{listed(wrong, SHOWN)}{read.taken}"
         )

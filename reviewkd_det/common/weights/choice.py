@@ -6,7 +6,7 @@
 3. What fits the network at all, before what does not.
 4. Plain weights before averaged ones.
 5. What fits most: by name and shape, then by name.
-6. The usual entry, in the order of `USUAL`; then the larger part, and the shorter names.
+6. The usual entry, in the order of `USUAL`; then what has the fewest names besides.
 """
 
 import logging
@@ -94,9 +94,10 @@ def find_weights(content: Any, wanted: Wanted, path: str) -> FoundWeights:
     likely = [part for part in parts if _fitting(part, wanted) or 4 * len(part.state) >= largest]
     allowed = likely if named else [x for x in likely if x.role in ("", wanted.role)]
     if not allowed:
+        other = ".".join(max(likely, key=lambda part: _rank(part, wanted)).path)
         raise ValueError(
             f"{wanted.key} must hold weights of the {wanted.role}; got '{path}' with "
-            f"{inventory}; {entry_key(wanted.key)} takes a part of another name"
+            f"{inventory}; {entry_key(wanted.key)} {other} takes these"
         )
     ranked = sorted(allowed, key=lambda part: _rank(part, wanted), reverse=True)
     _refuse_equals(ranked, wanted, path)
@@ -126,7 +127,7 @@ def _rank(part: Part, wanted: Wanted) -> tuple[Any, ...]:
         fits,
         names,
         -usual,
-        len(part.state),
+        names - len(part.state) if names else len(part.state),
         len(part.prefix),
     )
 
@@ -137,7 +138,7 @@ def _refuse_equals(ranked: list[Part], wanted: Wanted, path: str) -> None:
     equal = [
         part
         for part in others
-        if _rank(part, wanted)[:6] == rank[:6] and _fitting(part, wanted) != arrays
+        if _rank(part, wanted)[:7] == rank[:7] and _fitting(part, wanted) != arrays
     ]
     if arrays and equal:
         labels = " and ".join(part.label for part in (best, *equal))
@@ -156,7 +157,7 @@ def _log(
         entry: {name: value for name, value in state.items() if id(value) not in taken}
         for entry, state in entries.items()
     }
-    words = [describe_parts({entry: state}) for entry, state in left.items() if state]
+    words = [describe_parts({k: state}, briefly=True) for k, state in left.items() if state]
     tops = {entry.partition(".")[0] for entry in entries}
     if "" not in tops:
         words += [str(key) for key in content if key not in tops]

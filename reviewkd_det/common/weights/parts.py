@@ -110,12 +110,20 @@ def list_parts(
     return parts
 
 
-def describe_parts(entries: Mapping[str, Mapping[str, Any]], most: int = 8) -> str:
-    """Every entry with its prefixes, and how many names each has, the most first."""
-    found = []
+def describe_parts(entries: Mapping[str, Mapping[str, Any]], *, briefly: bool = False) -> str:
+    """Every entry with its prefixes, and how many names each has, the most first.
+
+    Args:
+        entries: arrays by name, from `list_entries`.
+        briefly: whether only the number of names stands for what is not wrapped.
+    """
+    found, most = [], 8
     for entry, state in entries.items():
         wrapped = Counter(_prefix(_chain(name)) for name in state)
-        if set(wrapped) == {""}:  # nothing is wrapped: the parts of the network
+        if set(wrapped) == {""} and briefly:
+            found.append(f"{entry or 'no prefix'} {len(state)}")
+            continue
+        if set(wrapped) == {""}:  # the parts of the network
             wrapped = Counter(name.partition(".")[0] + "." * ("." in name) for name in state)
         counts = wrapped.most_common()
         more = [f"{len(counts) - most} more"] if len(counts) > most else []
