@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from fvcore.common.config import CfgNode
 from torch import nn
@@ -12,7 +13,7 @@ from classification.data import Data, DataSettings, Share, build_loaders
 from classification.distilled import DistilledClassifier
 from classification.models import create_model
 from classification.models.libraries import classes_of_weights
-from classification.models.weights import count_classes, fill, read_weights
+from classification.models.weights import classes_of_file, load_weights
 from classification.reading.levels import choose_taps, describe_levels
 from classification.reading.preprocess import Preprocess
 from classification.reading.taps import TappedModel
@@ -59,13 +60,7 @@ def build_data(cfg: CfgNode, accelerator: Accelerator) -> Data:
 
 
 def build_model(
-    name: str,
-    weights: str,
-    num_classes: int,
-    key: str,
-    *,
-    entry: str = "",
-    any_classes: bool = False,
+    name: str, weights: str, num_classes: int, key: str, *, entry: str = ""
 ) -> nn.Module:
     """Build a network with its first weights.
 
@@ -75,25 +70,18 @@ def build_model(
         num_classes: number of classes of the data.
         key: MODEL or TEACHER, whose weights are taken of a file with both, and for sentences.
         entry: entry or prefix of the file that is taken; "" finds it.
-        any_classes: whether the weights may be of another number of classes, which the network
-            then has.
 
     Raises:
         FileNotFoundError: the checkpoint file does not exist.
         KeyError: the name is unknown.
         ValueError: the weights do not fit.
     """
-    is_file = bool(Path(weights).suffix) or Path(weights).is_file()
-    if not is_file:
-        theirs = classes_of_weights(name, weights) if any_classes else None
-        return create_model(name, num_classes=theirs or num_classes, weights=weights)
-    model = create_model(name, num_classes=num_classes)
-    role = "teacher" if key == "TEACHER" else "student"
-    read = read_weights(model, weights, f"{key}.WEIGHTS", role=role, entry=entry)
-    theirs = count_classes(model, read) if any_classes else num_classes
-    if theirs != num_classes:
-        model = create_model(name, num_classes=theirs)
-    fill(model, read)
+    model = create_model(
+        name, num_classes=num_classes, weights="" if _is_file(weights) else weights
+    )
+    if _is_file(weights):
+        role = "teacher" if key == "TEACHER" else "student"
+        load_weights(model, weights, f"{key}.WEIGHTS", role=role, entry=entry)
     return model
 
 
@@ -111,25 +99,20 @@ def build_teacher(cfg: CfgNode, num_classes: int, needs: Need) -> tuple[nn.Modul
     Raises:
         ValueError: no weights are named, or they do not fit.
     """
-    name, weights = cfg.TEACHER.NAME, cfg.TEACHER.WEIGHTS
-    if not weights:
-        raise ValueError(f"TEACHER.WEIGHTS must name the trained weights of {name}; got ''")
-    any_classes = Need.LOGITS not in needs
-    theirs = classes_of_weights(name, weights)
-    if not any_classes and theirs not in (None, num_classes):
+    settings = cfg.TEACHER
+    if not settings.WEIGHTS:
         raise ValueError(
-            f"TEACHER.WEIGHTS must be for {num_classes} classes, as the data has; got {weights} of "
-            f"{name} for {theirs}; methods on levels alone, such as ReviewKD, take it"
+            f"TEACHER.WEIGHTS must name the trained weights of {settings.NAME}; got ''"
         )
-    teacher = build_model(
-        name,
-        weights,
-        num_classes,
-        "TEACHER",
-        entry=cfg.TEACHER.WEIGHTS_ENTRY,
-        any_classes=any_classes,
-    )
-    classes = count_classes(teacher) if any_classes else num_classes
+    with_logits = Need.LOGITS in needs
+    classes = num_classes
+    if not (with_logits and _is_file(settings.WEIGHTS)):  # which is compared when it is loaded
+        classes = _classes_of_teacher(settings, num_classes) or num_classes
+    if classes != num_classes and with_logits:
+        raise ValueError(
+            f"TEACHER.WEIGHTS must be for {num_classes} classes, as the data has; "
+            f"got '{settings.WEIGHTS}' for {classes}; methods on levels alone take it"
+        )
     if classes != num_classes:
         logger.info(
             "The teacher tells %d classes apart, the data has %d: only its levels are used, and it "
@@ -137,7 +120,24 @@ def build_teacher(cfg: CfgNode, num_classes: int, needs: Need) -> tuple[nn.Modul
             classes,
             num_classes,
         )
-    return teacher, classes
+    entry = settings.WEIGHTS_ENTRY
+    return build_model(settings.NAME, settings.WEIGHTS, classes, "TEACHER", entry=entry), classes
+
+
+def _is_file(weights: str) -> bool:
+    return bool(Path(weights).suffix) or Path(weights).is_file()
+
+
+def _classes_of_teacher(settings: CfgNode, num_classes: int) -> int | None:
+    """How many classes the teacher's weights are for; None where that is not known."""
+    name, weights = settings.NAME, settings.WEIGHTS
+    if not _is_file(weights):
+        return classes_of_weights(name, weights)
+    with torch.random.fork_rng(devices=[]):  # methods begin as without this one
+        model = create_model(name, num_classes=num_classes)
+    return classes_of_file(
+        model, weights, "TEACHER.WEIGHTS", num_classes, role="teacher", entry=settings.WEIGHTS_ENTRY
+    )
 
 
 def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifier, nn.Module]:

@@ -1,6 +1,7 @@
 """Classification networks of torchvision and, where it is installed, timm."""
 
 import difflib
+import importlib.util
 import logging
 from pickle import UnpicklingError
 from typing import Any
@@ -96,11 +97,14 @@ def classes_of_weights(name: str, weights: str) -> int | None:
         known = torchvision.models.get_model_weights(own_name)
         if weights in known.__members__:
             return len(known[weights].meta["categories"])
-    if library == "timm":
+    if library == "timm" and importlib.util.find_spec("timm"):
         from timm.models import get_pretrained_cfg
 
         full_name = own_name if weights == "DEFAULT" else f"{own_name}.{weights}"
-        config = get_pretrained_cfg(full_name)
+        try:
+            config = get_pretrained_cfg(full_name)
+        except RuntimeError:  # no such weights
+            return None
         return None if config is None else config.num_classes
     return None
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,32 +10,18 @@ from reviewkd_det.common import listed, replace_file
 from reviewkd_det.common.weights.choice import FoundWeights, Wanted, find_weights
 from reviewkd_det.common.weights.reading import read_checkpoint
 
-__all__ = ["ReadWeights", "count_classes", "fill", "load_weights", "read_weights", "save_weights"]
+__all__ = ["classes_of_file", "load_weights", "save_weights"]
 
 SHOWN = 3  # names in an error sentence
 
 
-class ReadWeights(NamedTuple):
-    """Weights of a checkpoint file, not yet compared with a classifier's.
-
-    Args:
-        found: the part of the file that was taken.
-        path: the file.
-        key: config key that names the file, for error sentences.
-    """
-
-    found: FoundWeights
-    path: str
-    key: str
-
-
-def read_weights(
+def load_weights(
     model: nn.Module, path: str | Path, key: str, *, role: str = "student", entry: str = ""
-) -> ReadWeights:
-    """Read a checkpoint and find a classifier's weights in it.
+) -> None:
+    """Load a checkpoint into a classifier; every weight must be there and fit.
 
     Args:
-        model: classifier that will take them.
+        model: classifier, changed in place.
         path: file of a state dict, plain or wrapped as training programs do.
         key: config key that names the file, for error sentences.
         role: whose weights are taken where the file tells them apart: "student" or "teacher".
@@ -44,35 +29,39 @@ def read_weights(
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: it is no checkpoint, or does not say which weights are meant.
+        ValueError: it is no checkpoint, or its names, shapes or number of classes differ.
     """
-    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    wanted = Wanted(shapes, role, key, entry)
-    return ReadWeights(find_weights(read_checkpoint(path, key), wanted, str(path)), str(path), key)
-
-
-def fill(model: nn.Module, weights: ReadWeights) -> None:
-    """Load read weights into a classifier; every weight must be there and fit.
-
-    Raises:
-        ValueError: names, shapes or the number of classes differ; the classifier stays as it was.
-    """
-    _check(model, weights)
-    state = weights.found.part.state
+    found = find_weights(read_checkpoint(path, key), _wanted(model, role, key, entry), str(path))
+    _check(model, found, path, key)
+    state = found.part.state
     model.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()})
 
 
-def load_weights(
-    model: nn.Module, path: str | Path, key: str, *, role: str = "student", entry: str = ""
-) -> None:
-    """Load a checkpoint into a classifier: `read_weights`, then `fill`."""
-    fill(model, read_weights(model, path, key, role=role, entry=entry))
+def classes_of_file(
+    model: nn.Module, path: str | Path, key: str, classes: int, *, role: str, entry: str = ""
+) -> int:
+    """How many classes a checkpoint is for, where nothing but the classifier differs.
 
+    Args:
+        model: classifier of the file's kind, with or without values.
+        path: file of a state dict, as for `load_weights`.
+        key: config key that names the file, for error sentences.
+        classes: number of classes of `model`, and the answer where more differs.
+        role: "student" or "teacher".
+        entry: entry or prefix of the file that is taken; "" finds it.
 
-def count_classes(model: nn.Module, weights: ReadWeights | None = None) -> int:
-    """The number of classes of a classifier, or of weights that are read for its kind."""
-    name, own = _head(model)[0], model.state_dict()
-    return len((weights.found.part.state if weights else own).get(name, own[name]))
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: it is no checkpoint.
+    """
+    wanted = _wanted(model, role, key, entry)
+    part = find_weights(read_checkpoint(path, key), wanted, str(path), log=False).part
+    shapes = {name: tuple(value.shape) for name, value in part.state.items()}
+    differing = {name for name in shapes if shapes[name] != wanted.shapes.get(name)}
+    weight, bias = _head(model)
+    if not differing or differing - {weight, bias} or wanted.shapes[weight][0] != classes:
+        return classes
+    return int(shapes[weight][0]) if weight in shapes else classes
 
 
 def save_weights(state_dict: Mapping[str, Tensor], path: Path) -> None:
@@ -81,14 +70,18 @@ def save_weights(state_dict: Mapping[str, Tensor], path: Path) -> None:
     replace_file(path, lambda part: torch.save(plain, part))
 
 
+def _wanted(model: nn.Module, role: str, key: str, entry: str) -> Wanted:
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    return Wanted(shapes, role, key, entry)
+
+
 def _head(model: nn.Module) -> tuple[str, str]:
     """The names of the classifier's last weight and bias."""
     *_, last = (name for name in model.state_dict() if name.endswith("weight"))
     return last, f"{last.removesuffix('weight')}bias"
 
 
-def _check(model: nn.Module, weights: ReadWeights) -> None:
-    read, path, key = weights
+def _check(model: nn.Module, read: FoundWeights, path: str | Path, key: str) -> None:
     wanted, found = model.state_dict(), read.part.state
     sizes = {
         name: (tuple(value.shape), tuple(found[name].shape))

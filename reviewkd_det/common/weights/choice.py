@@ -66,13 +66,14 @@ def entry_key(key: str) -> str:
     return f"{key}_{'ENTRY' if key.isupper() else 'entry'}"
 
 
-def find_weights(content: Any, wanted: Wanted, path: str) -> FoundWeights:
+def find_weights(content: Any, wanted: Wanted, path: str, *, log: bool = True) -> FoundWeights:
     """Find the weights of a network in a file's content, and log what was taken of more.
 
     Args:
         content: what was read from the file.
         wanted: what is looked for.
         path: the file, for sentences.
+        log: whether to log that.
 
     Raises:
         ValueError: the file holds no arrays by name, not what the user names, the weights of the
@@ -103,7 +104,8 @@ def find_weights(content: Any, wanted: Wanted, path: str) -> FoundWeights:
     _refuse_equals(ranked, wanted, path)
     part = ranked[0]
     refuse_foreign(part.state, wanted.shapes, wanted.key, path)
-    _log(part, content, entries, wanted, path)
+    if log:
+        _log(part, content, entries, wanted, path)
     return FoundWeights(part, inventory)
 
 
