@@ -13,7 +13,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from reviewkd_det.common.weights.foreign import refuse_foreign
+from reviewkd_det.common.weights.foreign import foreign_format
 from reviewkd_det.common.weights.parts import Part, describe_parts, list_entries, list_parts
 
 __all__ = ["FoundWeights", "Wanted", "entry_key", "find_weights"]
@@ -77,7 +77,8 @@ def find_weights(content: Any, wanted: Wanted, path: str, *, log: bool = True) -
 
     Raises:
         ValueError: the file holds no arrays by name, not what the user names, the weights of the
-            other role alone, or several networks that are meant equally well.
+            other role alone, several networks that are meant equally well, or a detector of another
+            library.
     """
     entries = list_entries(content)
     if not entries:
@@ -102,11 +103,15 @@ def find_weights(content: Any, wanted: Wanted, path: str, *, log: bool = True) -
         )
     ranked = sorted(allowed, key=lambda part: _rank(part, wanted), reverse=True)
     _refuse_equals(ranked, wanted, path)
-    part = ranked[0]
-    refuse_foreign(part.state, wanted.shapes, wanted.key, path)
+    found = FoundWeights(ranked[0], inventory)
+    if format_ := foreign_format(found.part.state, wanted.shapes):
+        raise ValueError(
+            f"{wanted.key} must hold weights under the network's own names; got '{path}', which is "
+            f"of {format_} and is not converted{found.names}"
+        )
     if log:
-        _log(part, content, entries, wanted, path)
-    return FoundWeights(part, inventory)
+        _log(found.part, content, entries, wanted, path)
+    return found
 
 
 def _fitting(part: Part, wanted: Wanted) -> set[int]:

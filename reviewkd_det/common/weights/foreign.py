@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection
 
-__all__ = ["refuse_foreign"]
+__all__ = ["foreign_format"]
 
 # Whose they are, and patterns of which each fits a name.
 FORMATS = {
@@ -14,26 +14,19 @@ FORMATS = {
 }
 
 
-def refuse_foreign(names: Collection[str], wanted: Collection[str], key: str, path: str) -> None:
-    """Refuse a detector of another library, of which a few names may be the network's as well.
+def foreign_format(names: Collection[str], wanted: Collection[str]) -> str:
+    """Whose detector weights are of, with the names that tell; "" where most are the network's.
 
     Args:
-        names: names of the weights.
+        names: names of the weights, a few of which may be the network's as well.
         wanted: names of the network's weights.
-        key: config key that names the file, for the error sentence.
-        path: the file, for the error sentence.
-
-    Raises:
-        ValueError: the weights are of another library, and most are not the network's.
     """
     own = set(wanted)
     strange = [name for name in names if name not in own]
     if 2 * len(strange) < len(names):
-        return
+        return ""
     for format_, patterns in FORMATS.items():
         found = [next(filter(re.compile(x).match, strange), "") for x in patterns]
         if all(found):
-            raise ValueError(
-                f"{key} must hold weights under the network's own names; got '{path}', which is "
-                f"of {format_} ({', '.join(found)}); they are not converted"
-            )
+            return f"{format_} ({', '.join(found)})"
+    return ""
