@@ -21,6 +21,7 @@ __all__ = ["FoundWeights", "Wanted", "entry_key", "find_weights"]
 logger = logging.getLogger(__name__)
 USUAL = ("model", "state_dict", "model_state_dict", "model_state", "net", "module", "weights",
          "network", "params", "student", "teacher")  # fmt: skip
+FEWEST = 8  # names of a network that does not fit; an adapter has fewer
 
 
 class Wanted(NamedTuple):
@@ -92,8 +93,7 @@ def find_weights(content: Any, wanted: Wanted, path: str, *, log: bool = True) -
             f"got '{wanted.entry}'; it has {inventory}"
         )
     largest = max(len(part.state) for part in parts)
-    # A few names, such as those of an adapter, are no network.
-    likely = [part for part in parts if _fitting(part, wanted) or 4 * len(part.state) >= largest]
+    likely = [x for x in parts if _fitting(x, wanted) or len(x.state) >= min(largest, FEWEST)]
     allowed = likely if named else [x for x in likely if x.role in ("", wanted.role)]
     if not allowed:
         other = ".".join(max(likely, key=lambda part: _rank(part, wanted)).path)
@@ -126,9 +126,11 @@ def _fitting(part: Part, wanted: Wanted) -> set[int]:
 def _rank(part: Part, wanted: Wanted) -> tuple[Any, ...]:
     fits, names = len(_fitting(part, wanted)), len(wanted.shapes.keys() & part.state.keys())
     tokens = part.entry.split(".") if part.entry else []
+    # A student's average is not the student; a teacher often is one.
+    is_own = part.role == wanted.role and not (part.role == "student" and part.is_average)
     usual = next((USUAL.index(token) for token in tokens if token in USUAL), len(USUAL))
     return (
-        part.role == wanted.role,
+        is_own,
         names > 0,
         not part.is_average,
         fits,

@@ -91,6 +91,19 @@ def test_averaged_weights_are_taken_where_they_are_alone_or_named(plain, average
     assert taken({average: network(3.0, "module.")}) == AVERAGE
 
 
+def test_a_teacher_is_taken_though_it_is_an_average_and_a_student_is_not():
+    for theirs in ("teacher_ema", "ema_teacher"):
+        content = {theirs: network(2.0), "student_ema": network(3.0), "model": network(1.0)}
+        assert (taken(content), taken(content, "teacher")) == (STUDENT, TEACHER)
+
+
+def test_a_small_student_of_other_names_beside_a_large_teacher_is_found():
+    student = {f"student.conv{i}.weight": torch.ones(1) for i in range(9)}
+    teacher = {f"teacher.block{i}.weight": torch.zeros(1) for i in range(99)}
+    assert len(find(student | teacher).state) == 9
+    assert len(find(student | teacher, "teacher").state) == 99
+
+
 def test_names_of_the_networks_own_that_look_like_a_wrappers_stay():
     shapes = {"model.0.weight": (2,), "module.teacher.weight": (3,)}
     state = {name: torch.ones(shape) for name, shape in shapes.items()}
@@ -100,7 +113,7 @@ def test_names_of_the_networks_own_that_look_like_a_wrappers_stay():
 
 
 def test_names_of_another_library_lose_what_wrappers_put_before_them():
-    state = {"conv1.weight": torch.ones(1), "layer1.0.conv1.weight": torch.ones(1)}
+    state = {f"layer{i}.0.conv1.weight": torch.ones(1) for i in range(8)}
     wrapped = {f"module.student.{name}": value for name, value in state.items()}
     assert find({"state_dict": wrapped | network(2.0, "module.teacher.")}).state == state
 
