@@ -17,7 +17,8 @@ from classification.data import Data, DataSettings, Share, build_loaders
 from classification.data.mixing import Mixing
 from classification.distilled import DistilledClassifier
 from classification.models import create_model
-from classification.models.weights import load_weights
+from classification.models.libraries import classes_of_weights
+from classification.models.weights import classes_of_file, load_weights
 from classification.reading.levels import choose_taps, describe_levels
 from classification.reading.preprocess import Preprocess
 from classification.reading.taps import TappedModel
@@ -141,25 +142,85 @@ def check_classes(cfg: CfgNode, class_names: Sequence[str], *, resume: bool = Fa
             require_same_classes(class_names, saved, whose="the data", known_whose=run, fix=fix)
 
 
-def build_model(name: str, weights: str, num_classes: int, key: str) -> nn.Module:
+def build_model(
+    name: str, weights: str, num_classes: int, key: str, *, entry: str = ""
+) -> nn.Module:
     """Build a network with its first weights.
 
     Args:
         name: name of the network, as `create_model` takes it.
         weights: a checkpoint file, which has a suffix, or as `create_model` takes it.
         num_classes: number of classes of the data.
-        key: MODEL or TEACHER, for error sentences.
+        key: MODEL or TEACHER, whose weights are taken of a file with both, and for sentences.
+        entry: entry or prefix of the file that is taken; "" finds it.
 
     Raises:
         FileNotFoundError: the checkpoint file does not exist.
         KeyError: the name is unknown.
         ValueError: the weights do not fit.
     """
-    is_file = bool(Path(weights).suffix) or Path(weights).is_file()
-    model = create_model(name, num_classes=num_classes, weights="" if is_file else weights)
-    if is_file:
-        load_weights(model, weights, f"{key}.WEIGHTS")
+    model = create_model(
+        name, num_classes=num_classes, weights="" if _is_file(weights) else weights
+    )
+    if _is_file(weights):
+        role = "teacher" if key == "TEACHER" else "student"
+        load_weights(model, weights, f"{key}.WEIGHTS", role=role, entry=entry)
     return model
+
+
+def build_teacher(cfg: CfgNode, num_classes: int, needs: Need) -> tuple[nn.Module, int]:
+    """Build the teacher with its trained weights.
+
+    Args:
+        cfg: config of the run.
+        num_classes: number of classes of the data.
+        needs: what the methods need of it; without logits its classes may be others.
+
+    Returns:
+        The network, and how many classes it tells apart.
+
+    Raises:
+        ValueError: no weights are named, or they do not fit.
+    """
+    settings = cfg.TEACHER
+    if not settings.WEIGHTS:
+        raise ValueError(
+            f"TEACHER.WEIGHTS must name the trained weights of {settings.NAME}; got ''"
+        )
+    with_logits = Need.LOGITS in needs
+    classes = num_classes
+    if not (with_logits and _is_file(settings.WEIGHTS)):  # which is compared when it is loaded
+        classes = _classes_of_teacher(settings, num_classes) or num_classes
+    if classes != num_classes and with_logits:
+        raise ValueError(
+            f"TEACHER.WEIGHTS must be for {num_classes} classes, as the data has; "
+            f"got '{settings.WEIGHTS}' for {classes}; methods on levels alone take it"
+        )
+    if classes != num_classes:
+        logger.info(
+            "The teacher tells %d classes apart, the data has %d: only its levels are used, and it "
+            "is not tested",
+            classes,
+            num_classes,
+        )
+    entry = settings.WEIGHTS_ENTRY
+    return build_model(settings.NAME, settings.WEIGHTS, classes, "TEACHER", entry=entry), classes
+
+
+def _is_file(weights: str) -> bool:
+    return bool(Path(weights).suffix) or Path(weights).is_file()
+
+
+def _classes_of_teacher(settings: CfgNode, num_classes: int) -> int | None:
+    """How many classes the teacher's weights are for; None where that is not known."""
+    name, weights = settings.NAME, settings.WEIGHTS
+    if not _is_file(weights):
+        return classes_of_weights(name, weights)
+    with torch.random.fork_rng(devices=[]):  # methods begin as without this one
+        model = create_model(name, num_classes=num_classes)
+    return classes_of_file(
+        model, weights, "TEACHER.WEIGHTS", num_classes, role="teacher", entry=settings.WEIGHTS_ENTRY
+    )
 
 
 def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifier, nn.Module]:
@@ -176,18 +237,16 @@ def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifie
         KeyError: a network's name is unknown.
         ValueError: weights, taps or methods do not fit.
     """
-    student = build_model(cfg.MODEL.NAME, cfg.MODEL.WEIGHTS, num_classes, "MODEL")
+    student = build_model(
+        cfg.MODEL.NAME, cfg.MODEL.WEIGHTS, num_classes, "MODEL", entry=cfg.MODEL.WEIGHTS_ENTRY
+    )
     preprocess = Preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
     plans = plan_config(cfg)
     if not plans:
         smoothing = cfg.SOLVER.LABEL_SMOOTHING
         plain = DistilledClassifier(TappedModel(student), preprocess, label_smoothing=smoothing)
         return plain, student
-    if not cfg.TEACHER.WEIGHTS:
-        raise ValueError(
-            f"TEACHER.WEIGHTS must name the trained weights of {cfg.TEACHER.NAME}; got ''"
-        )
-    teacher = build_model(cfg.TEACHER.NAME, cfg.TEACHER.WEIGHTS, num_classes, "TEACHER")
+    teacher, teacher_classes = build_teacher(cfg, num_classes, needs_of(plans))
     with_levels = Need.LEVELS in needs_of(plans)
     names = choose_taps(cfg, student, teacher) if with_levels else ((), ())
     tapped_student, tapped_teacher = (
@@ -195,8 +254,8 @@ def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifie
         for model, taps, side in zip((student, teacher), names, ("STUDENT", "TEACHER"), strict=True)
     )
     sides = [
-        Side(tapped.find_levels(cfg.INPUT.SIZE) if with_levels else (), num_classes)
-        for tapped in (tapped_student, tapped_teacher)
+        Side(tapped.find_levels(cfg.INPUT.SIZE) if with_levels else (), classes)
+        for tapped, classes in ((tapped_student, num_classes), (tapped_teacher, teacher_classes))
     ]
     if with_levels:
         logger.info("Levels compared: %s", describe_levels(*(side.levels for side in sides)))
@@ -210,5 +269,6 @@ def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifie
         methods=build_methods(plans, *sides),
         cross_entropy_weight=cfg.DISTILL.CROSS_ENTROPY_WEIGHT,
         label_smoothing=cfg.SOLVER.LABEL_SMOOTHING,
+        teacher_knows_classes=teacher_classes == num_classes,
     )
     return classifier, student

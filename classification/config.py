@@ -72,11 +72,16 @@ def get_config() -> CfgNode:
     # Its first weights: "" (random), a checkpoint file, or for torchvision and timm the name of
     # weights of theirs, such as "DEFAULT".
     cfg.MODEL.WEIGHTS = ""
+    # Which entry or prefix of that file, such as "model_ema"; "" finds the student's.
+    cfg.MODEL.WEIGHTS_ENTRY = ""
 
     cfg.TEACHER = CfgNode()
     # The same for the teacher, which DISTILL.METHODS need.
     cfg.TEACHER.NAME = ""
     cfg.TEACHER.WEIGHTS = ""
+    # Which entry or prefix of that file, such as "ema_state_dict" or "teacher"; "" finds the
+    # teacher's.
+    cfg.TEACHER.WEIGHTS_ENTRY = ""
     # As INPUT.MEAN and INPUT.STD, where the teacher was trained with others; () takes those.
     cfg.TEACHER.MEAN = ()
     cfg.TEACHER.STD = ()

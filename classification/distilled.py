@@ -30,6 +30,7 @@ class DistilledClassifier(nn.Module):
         methods: the methods by name; their steps are epochs.
         cross_entropy_weight: factor of the loss on the labels.
         label_smoothing: part of each label that is shared by all classes.
+        teacher_knows_classes: whether the teacher's logits are of the student's classes.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class DistilledClassifier(nn.Module):
         methods: Mapping[str, Weighted] | None = None,
         cross_entropy_weight: float = 1.0,
         label_smoothing: float = 0.0,
+        teacher_knows_classes: bool = True,
     ) -> None:
         super().__init__()
         self.student = student
@@ -52,6 +54,7 @@ class DistilledClassifier(nn.Module):
         self.methods = nn.ModuleDict({name: x.method for name, x in self.weighted.items()})
         self.cross_entropy_weight = cross_entropy_weight
         self.label_smoothing = label_smoothing
+        self.teacher_knows_classes = teacher is not None and teacher_knows_classes
         self._terms: Callable[[Tensor, Tensor], dict[str, Tensor]] = self.compute_terms
 
     def compile_losses(self, mode: str) -> None:

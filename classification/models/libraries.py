@@ -1,6 +1,7 @@
 """Classification networks of torchvision and, where it is installed, timm."""
 
 import difflib
+import importlib.util
 import logging
 from pickle import UnpicklingError
 from typing import Any
@@ -10,7 +11,13 @@ from torch import Tensor, nn
 
 from reviewkd_det.common.weights.plain_pickle import refusal_reason
 
-__all__ = ["create_timm_model", "create_torchvision_model", "load_body", "torchvision_names"]
+__all__ = [
+    "classes_of_weights",
+    "create_timm_model",
+    "create_torchvision_model",
+    "load_body",
+    "torchvision_names",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +83,30 @@ def create_torchvision_model(name: str, *, num_classes: int, weights: str = "") 
         del state[key]
     load_body(model, state, source=f"torchvision/{name} {weights}")
     return model
+
+
+def classes_of_weights(name: str, weights: str) -> int | None:
+    """The number of classes of a library's weights; None where it has none of that name.
+
+    Args:
+        name: `torchvision/NAME` or `timm/NAME`.
+        weights: name of weights, as the library's builder takes it.
+    """
+    library, _, own_name = name.rpartition("/")
+    if library == "torchvision" and own_name in torchvision_names():
+        known = torchvision.models.get_model_weights(own_name)
+        if weights in known.__members__:
+            return len(known[weights].meta["categories"])
+    if library == "timm" and importlib.util.find_spec("timm"):
+        from timm.models import get_pretrained_cfg
+
+        full_name = own_name if weights == "DEFAULT" else f"{own_name}.{weights}"
+        try:
+            config = get_pretrained_cfg(full_name)
+        except RuntimeError:  # no such weights
+            return None
+        return None if config is None else config.num_classes
+    return None
 
 
 def load_body(model: nn.Module, state: dict[str, Tensor], *, source: str) -> None:

@@ -2,39 +2,66 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from reviewkd_det.common import listed, replace_file
+from reviewkd_det.common.weights.choice import FoundWeights, Wanted, find_weights
 from reviewkd_det.common.weights.reading import read_checkpoint
 
-__all__ = ["load_weights", "save_weights"]
+__all__ = ["classes_of_file", "load_weights", "save_weights"]
 
-# Where training scripts keep the weights, and what wrappers put before their names.
-ENTRIES = ("model", "state_dict", "net")
-PREFIXES = ("module.", "_orig_mod.")
 SHOWN = 3  # names in an error sentence
 
 
-def load_weights(model: nn.Module, path: str | Path, key: str) -> None:
+def load_weights(
+    model: nn.Module, path: str | Path, key: str, *, role: str = "student", entry: str = ""
+) -> None:
     """Load a checkpoint into a classifier; every weight must be there and fit.
 
     Args:
         model: classifier, changed in place.
-        path: file of a state dict, or of a dict that holds one as `model`, `state_dict` or `net`.
+        path: file of a state dict, plain or wrapped as training programs do.
         key: config key that names the file, for error sentences.
+        role: whose weights are taken where the file tells them apart: "student" or "teacher".
+        entry: entry or prefix of the file that is taken; "" finds it.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: it is no checkpoint, or its names, shapes or number of classes differ.
     """
-    found = _state_dict(read_checkpoint(path, key))
-    if not found:
-        raise ValueError(f"{key} must hold weights by name; got '{path}' with none")
+    found = find_weights(read_checkpoint(path, key), _wanted(model, role, key, entry), str(path))
     _check(model, found, path, key)
-    model.load_state_dict(found)
+    state = found.part.state
+    model.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()})
+
+
+def classes_of_file(
+    model: nn.Module, path: str | Path, key: str, classes: int, *, role: str, entry: str = ""
+) -> int:
+    """How many classes a checkpoint is for, where nothing but the classifier differs.
+
+    Args:
+        model: classifier of the file's kind, with or without values.
+        path: file of a state dict, as for `load_weights`.
+        key: config key that names the file, for error sentences.
+        classes: number of classes of `model`, and the answer where more differs.
+        role: "student" or "teacher".
+        entry: entry or prefix of the file that is taken; "" finds it.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: it is no checkpoint.
+    """
+    wanted = _wanted(model, role, key, entry)
+    part = find_weights(read_checkpoint(path, key), wanted, str(path), log=False).part
+    shapes = {name: tuple(value.shape) for name, value in part.state.items()}
+    differing = {name for name in shapes if shapes[name] != wanted.shapes.get(name)}
+    weight, bias = _head(model)
+    if not differing or differing - {weight, bias} or wanted.shapes[weight][0] != classes:
+        return classes
+    return int(shapes[weight][0]) if weight in shapes else classes
 
 
 def save_weights(state_dict: Mapping[str, Tensor], path: Path) -> None:
@@ -43,22 +70,19 @@ def save_weights(state_dict: Mapping[str, Tensor], path: Path) -> None:
     replace_file(path, lambda part: torch.save(plain, part))
 
 
-def _state_dict(content: Any) -> dict[str, Tensor]:
-    while isinstance(content, Mapping) and (
-        entry := next((name for name in ENTRIES if isinstance(content.get(name), Mapping)), None)
-    ):
-        content = content[entry]
-    if not isinstance(content, Mapping):
-        return {}
-    found = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    for prefix in PREFIXES * 2:  # wrapped in either order
-        if all(name.startswith(prefix) for name in found):
-            found = {name.removeprefix(prefix): value for name, value in found.items()}
-    return found
+def _wanted(model: nn.Module, role: str, key: str, entry: str) -> Wanted:
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    return Wanted(shapes, role, key, entry)
 
 
-def _check(model: nn.Module, found: Mapping[str, Tensor], path: str | Path, key: str) -> None:
-    wanted = model.state_dict()
+def _head(model: nn.Module) -> tuple[str, str]:
+    """The names of the classifier's last weight and bias."""
+    *_, last = (name for name in model.state_dict() if name.endswith("weight"))
+    return last, f"{last.removesuffix('weight')}bias"
+
+
+def _check(model: nn.Module, read: FoundWeights, path: str | Path, key: str) -> None:
+    wanted, found = model.state_dict(), read.part.state
     sizes = {
         name: (tuple(value.shape), tuple(found[name].shape))
         for name, value in wanted.items()
@@ -75,16 +99,17 @@ def _check(model: nn.Module, found: Mapping[str, Tensor], path: str | Path, key:
             for what, names in (("lacks", missing), ("has besides", extra))
             if names
         ]
-        raise ValueError(f"{key} must hold the weights of {kind}; '{path}' {'; it '.join(parts)}")
-    *_, last = (name for name in wanted if name.endswith("weight"))
-    head = {last, f"{last.removesuffix('weight')}bias"}
+        raise ValueError(
+            f"{key} must hold the weights of {kind}; '{path}' {'; it '.join(parts)}{read.names}"
+        )
     ours, theirs = next(iter(sizes.values()), ((), ()))
-    if set(sizes) <= head and len(ours) == len(theirs) and ours[:1] != theirs[:1]:
+    if set(sizes) <= {*_head(model)} and len(ours) == len(theirs) and ours[:1] != theirs[:1]:
         raise ValueError(
             f"{key} must be for {ours[0]} classes, as the data has; got '{path}' for {theirs[0]}"
         )
     if sizes:
         wrong = [f"{name} {got} instead of {want}" for name, (want, got) in sizes.items()]
         raise ValueError(
-            f"{key} must hold the weights of {kind}; '{path}' has {listed(wrong, SHOWN)}"
+            f"{key} must hold the weights of {kind}; '{path}' has "
+            f"{listed(wrong, SHOWN)}{read.taken}"
         )

@@ -116,7 +116,9 @@ class _TracedNodes:
         return False
 
     def _convolves(self, name: str) -> bool:
-        return isinstance(self._module(name), nn.Conv2d) or self.nodes[name].target is F.conv2d
+        module = self._module(name)  # one that is run as a whole may hold several
+        inside = module is not None and any(isinstance(x, nn.Conv2d) for x in module.modules())
+        return inside or self.nodes[name].target is F.conv2d
 
     def _module(self, name: str) -> nn.Module | None:
         node = self.nodes[name]

@@ -1,6 +1,8 @@
 """Tracing a classifier: its nodes by name, and a module that runs its graph."""
 
 import math
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,17 +14,25 @@ __all__ = ["build_traced", "find_node", "kept", "trace"]
 
 
 def trace(model: nn.Module) -> tuple[dict[str, fx.Node], dict[str, fx.Node]]:
-    """All nodes by name, in the order of execution, in training and in evaluation."""
+    """All nodes by name, in the order of execution, in training and in evaluation.
+
+    Where parts of timm's networks cannot be traced, those that timm lists as such are run as a
+    whole: each is one node.
+
+    Raises:
+        ValueError: the model cannot be traced all the same.
+    """
     was_training = model.training
     # A layer may count its calls, as timm's batch normalisation does: tracing must not count.
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    traced = []
     try:
-        for mode in (True, False):
-            # Torchvision's blocks of convolution, norm and activation are looked into.
-            tracer = NodePathTracer(autowrap_modules=(math, torchvision.ops))
-            tracer.trace(model.train(mode))
-            traced.append({name: node for node, name in tracer.node_to_qualname.items()})
+        try:
+            return _trace_both(model)
+        except Exception:
+            modules, functions = _not_traceable()
+            if not modules:
+                raise
+            return _trace_both(model, modules, functions)
     except Exception as error:  # whatever a model's own code raises on a traced value
         raise ValueError(
             f"model must be traceable by torch.fx to be tapped; got {type(model).__name__}: {error}"
@@ -31,7 +41,33 @@ def trace(model: nn.Module) -> tuple[dict[str, fx.Node], dict[str, fx.Node]]:
         model.train(was_training)
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
+
+
+def _trace_both(
+    model: nn.Module,
+    leaves: Sequence[type[nn.Module]] = (),
+    functions: Sequence[Callable[..., Any]] = (),
+) -> tuple[dict[str, fx.Node], dict[str, fx.Node]]:
+    traced = []
+    for mode in (True, False):
+        # Torchvision's blocks of convolution, norm and activation are looked into.
+        tracer = NodePathTracer(
+            autowrap_modules=(math, torchvision.ops),
+            autowrap_functions=tuple(functions),
+            leaf_modules=list(leaves),
+        )
+        tracer.trace(model.train(mode))
+        traced.append({name: node for node, name in tracer.node_to_qualname.items()})
     return traced[0], traced[1]
+
+
+def _not_traceable() -> tuple[list[type[nn.Module]], list[Callable[..., Any]]]:
+    """What timm registers as not traceable, but for batch norms, which are looked into."""
+    timm = sys.modules.get("timm.models")
+    if timm is None:
+        return [], []
+    modules = [x for x in timm.get_notrace_modules() if not issubclass(x, nn.BatchNorm2d)]
+    return modules, timm.get_notrace_functions()
 
 
 class _Traced(DualGraphModule):

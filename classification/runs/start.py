@@ -111,7 +111,8 @@ def evaluate_main(args: argparse.Namespace) -> None:
     accelerator = _start(cfg)
     _open_log(accelerator)
     data = build_data(cfg, accelerator)
-    model = build_model(cfg.MODEL.NAME, weights, len(data.class_names), "MODEL")
+    entry = cfg.MODEL.WEIGHTS_ENTRY if args.weights else ""  # the run's own file has one network
+    model = build_model(cfg.MODEL.NAME, weights, len(data.class_names), "MODEL", entry=entry)
     preprocess = Preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
     classify = torch.nn.Sequential(preprocess, model).to(accelerator.device).eval()
     accuracy = evaluate(classify, data.test, accelerator)

@@ -103,7 +103,7 @@ class Trainer:
                 self.run.path, done, cfg.SOLVER.EPOCHS,
             )  # fmt: skip
             return self.run.read_summary()
-        if self.plain.teacher is not None and self.progress["teacher"] is None:
+        if self.plain.teacher_knows_classes and self.progress["teacher"] is None:
             self.progress["teacher"] = evaluate_teacher(
                 self.plain.classify_as_teacher, self.data, self.accelerator, cfg.TEACHER.NAME
             )

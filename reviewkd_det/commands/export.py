@@ -45,13 +45,14 @@ def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool =
     plain.MODEL.DEVICE = "cpu"
     model = build_model(plain)
     if "MODEL.WEIGHTS" not in opts:
-        cfg.MODEL.WEIGHTS = last_checkpoint(cfg.OUTPUT_DIR)
+        cfg.MODEL.WEIGHTS, cfg.MODEL.WEIGHTS_ENTRY = last_checkpoint(cfg.OUTPUT_DIR), ""
         if not cfg.MODEL.WEIGHTS:
             raise FileNotFoundError(
                 f"OUTPUT_DIR must hold a checkpoint; got '{cfg.OUTPUT_DIR}'; or name one with "
                 "MODEL.WEIGHTS FILE"
             )
-    VerifiedCheckpointer(model, key="MODEL.WEIGHTS").load(cfg.MODEL.WEIGHTS)
+    entry = cfg.MODEL.WEIGHTS_ENTRY
+    VerifiedCheckpointer(model, key="MODEL.WEIGHTS", entry=entry).load(cfg.MODEL.WEIGHTS)
 
     output.mkdir(parents=True, exist_ok=True)
     torch.save({"model": model.state_dict()}, weights_file)

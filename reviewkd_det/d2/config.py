@@ -54,6 +54,8 @@ def add_distill_config(cfg: CfgNode) -> None:
     cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE = ""
     # The teacher's checkpoint, as MODEL.WEIGHTS is given; "" takes the MODEL.WEIGHTS of its config.
     cfg.MODEL.DISTILL.TEACHER.WEIGHTS = ""
+    # Which entry or prefix of that file, such as "model_ema" or "teacher"; "" finds the teacher's.
+    cfg.MODEL.DISTILL.TEACHER.WEIGHTS_ENTRY = ""
     # KEY VALUE pairs merged into the teacher's config.
     cfg.MODEL.DISTILL.TEACHER.OPTS = []
     # Of the teacher's backbone: "float32" (or what SOLVER.AMP makes of it), "bfloat16", "float16".
@@ -81,6 +83,9 @@ def add_run_config(cfg: CfgNode) -> None:
     # takes that of WANDB_PROJECT or MLFLOW_EXPERIMENT_NAME, or "reviewkd_det".
     cfg.TRACKERS = []
     cfg.TRACKER_PROJECT = ""
+    # Which entry or prefix of the file of MODEL.WEIGHTS, such as "model_ema" or "teacher"; ""
+    # finds the student's.
+    cfg.MODEL.WEIGHTS_ENTRY = ""
     # Your own data: [[name, COCO-format JSON file, image folder], ...], paths relative to the
     # working directory; the names can then stand in DATASETS.TRAIN and DATASETS.TEST.
     cfg.DATASETS.COCO_FORMAT = []

@@ -89,3 +89,63 @@ def test_the_teacher_sees_the_images_its_own_way(tmp_path, options, mean, std):
     ):
         m, s = (torch.tensor(x)[:, None, None] for x in (m, s))
         torch.testing.assert_close(inputs, (IMAGES.float() / 255 - m) / s)
+
+
+LEVELS, LOGITS = ("ReviewKD", "FitNet"), ("ReviewKD", "KD")
+
+
+def test_a_teacher_of_other_classes_is_taken_for_its_levels_alone(tmp_path, caplog):
+    cfg = config(tmp_path, methods=LEVELS)  # of a teacher of 5 classes
+    caplog.set_level("INFO")
+    model, student = build(cfg, classes=3)
+    assert "The teacher tells 5 classes apart, the data has 3" in caplog.text
+    assert not model.teacher_knows_classes
+    saved = torch.load(tmp_path / "teacher.pth", weights_only=True)
+    teacher = create_model("resnet14", num_classes=5)
+    teacher.load_state_dict(saved)
+    _, expected = teacher.eval(), model.teacher.module.net.eval()
+    inputs = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(expected(inputs)[0], teacher(inputs))
+    losses = model.train()(IMAGES, TARGET % 3, 1)
+    assert all(loss.isfinite() for loss in losses.values())
+    assert student(inputs).shape == (2, 3)
+    assert build(config(tmp_path, methods=LEVELS), classes=5)[0].teacher_knows_classes
+
+
+def test_a_teacher_of_other_classes_is_refused_where_logits_are_compared(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"must be for 3 classes, .* got '.*teacher.pth' for 5"):
+        build(config(tmp_path, methods=LOGITS), classes=3)
+    options = "TEACHER.NAME", "torchvision/resnet18", "TEACHER.WEIGHTS", "DEFAULT"
+    words = r"must be for 5 classes, .*; got 'DEFAULT' for 1000; methods on levels alone take it"
+    with pytest.raises(ValueError, match=words):  # its classifier would begin anew
+        build(config(tmp_path, *options, methods=LOGITS))
+    asked = []
+    create = create_model
+    monkeypatch.setattr(
+        "classification.build.create_model",
+        lambda name, *, num_classes, weights: (
+            asked.append((num_classes, weights)) or create(name, num_classes=num_classes)
+        ),
+    )
+    model, _ = build(config(tmp_path, *options, "INPUT.SIZE", 64, methods=("FitNet",)))
+    assert asked == [(5, ""), (1000, "DEFAULT")]
+    assert not model.teacher_knows_classes
+
+
+def test_each_side_takes_its_part_of_one_file(tmp_path):
+    torch.manual_seed(1)
+    student, teacher = (create_model("resnet8", num_classes=5).state_dict() for _ in range(2))
+    both = {f"module.student.{name}": value for name, value in student.items()}
+    both |= {f"module.teacher.{name}": value for name, value in teacher.items()}
+    torch.save({"model": both, "model_ema": teacher}, tmp_path / "both.pth")
+    path = str(tmp_path / "both.pth")
+    options = ["TEACHER.NAME", "resnet8", "TEACHER.WEIGHTS", path, "MODEL.WEIGHTS", path]
+
+    def loaded(*more):
+        model, own = build(config(tmp_path, *options, *more, methods=("KD",)))
+        return own.state_dict()["fc.weight"], model.teacher.module.net.state_dict()["fc.weight"]
+
+    expected = student["fc.weight"], teacher["fc.weight"]
+    assert all(map(torch.equal, loaded(), expected))
+    swapped = "MODEL.WEIGHTS_ENTRY", "model_ema", "TEACHER.WEIGHTS_ENTRY", "student"
+    assert all(map(torch.equal, loaded(*swapped), expected[::-1]))

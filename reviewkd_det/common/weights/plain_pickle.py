@@ -140,6 +140,6 @@ def read_plain_pickle(path: str | Path) -> Any:
 
 def refusal_reason(error: Exception) -> str:
     """The line that says why a file cannot be read, without torch's advice to read it anyway."""
-    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line.partition(" Please use ")[0].strip() for line in str(error).splitlines()]
     lines = [line for line in lines if line and not any(map(line.count, ADVICE))]
     return lines[0] if lines else type(error).__name__

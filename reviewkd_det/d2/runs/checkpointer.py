@@ -1,7 +1,7 @@
 """What a run saves, and what it begins with or goes on from."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,12 @@ from reviewkd_det.common import listed, replace_file
 from reviewkd_det.common.runs.average import MovingAverage
 from reviewkd_det.common.runs.checkpoints import Checkpoints, find_flaw
 from reviewkd_det.d2.runs.ema import TRAINED, TrainedWeights
+from reviewkd_det.d2.weights.cautions import (
+    ConfigKeys,
+    Images,
+    warn_of_frozen,
+    warn_of_images,
+)
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 
 __all__ = ["BEST", "FINAL", "StudentCheckpointer", "checkpoints_of", "last_checkpoint"]
@@ -46,12 +52,22 @@ class StudentCheckpointer(VerifiedCheckpointer):
         model: module to fill.
         save_dir: output folder of the run; "" never saves.
         key: config key that names the initial weights, for error sentences.
+        entry: entry or prefix of their file that is taken; "" finds the student's.
         checkpointables: other objects with `state_dict` saved beside the model.
     """
 
-    def __init__(self, model: Any, save_dir: str = "", *, key: str, **checkpointables: Any) -> None:
-        super().__init__(model, save_dir, key=key, **checkpointables)
+    def __init__(
+        self,
+        model: Any,
+        save_dir: str = "",
+        *,
+        key: str,
+        entry: str = "",
+        **checkpointables: Any,
+    ) -> None:
+        super().__init__(model, save_dir, key=key, entry=entry, **checkpointables)
         self.files = checkpoints_of(save_dir)
+        self.absent = set(self.model.state_dict())  # names of weights that no file has given
         self.resumed = ""  # the checkpoint that the run goes on from
         self._trained: TrainedWeights | None = None
 
@@ -113,7 +129,22 @@ class StudentCheckpointer(VerifiedCheckpointer):
         """
         whole = self.files.last_whole() if resume and self.save_dir else None
         self.resumed = "" if whole is None else str(whole)
+        self.entry = "" if self.resumed else self.entry
         return super().resume_or_load(path, resume=bool(self.resumed))
+
+    def warn_of_start(self, images: Images, keys: ConfigKeys, given: Collection[str]) -> None:
+        """Warn of initial weights that do not go with the images or with what is never trained.
+
+        Args:
+            images: how the config makes the student's images.
+            keys: names of the config's keys.
+            given: names of weights that the student has got since it was loaded.
+        """
+        source = f"{self.key} '{self.loaded}'"
+        if self.found is not None:
+            state = self.found.part.state
+            warn_of_images(source, self.author, state, self.model, images, keys)
+        warn_of_frozen(source, self.absent - set(given), self.model, keys.freezing)
 
     def _check_methods(self, saved: Mapping[str, Any]) -> None:
         methods = self.checkpointables.get("methods")
@@ -146,14 +177,18 @@ class StudentCheckpointer(VerifiedCheckpointer):
         if self.resumed:
             return super()._log_incompatible_keys(incompatible)
         wanted = {k for k in self.model.state_dict() if not k.endswith("num_batches_tracked")}
-        absent = {*incompatible.missing_keys, *(k for k, _, _ in incompatible.incorrect_shapes)}
+        self.absent = absent = {
+            *incompatible.missing_keys,
+            *(k for k, _, _ in incompatible.incorrect_shapes),
+        }
         if not wanted - absent:
             raise ValueError(
                 f"{self.key} must hold weights of the student; got a file with none of them, its "
-                f"first names are {listed(incompatible.unexpected_keys)}"
+                f"first names are {listed(incompatible.unexpected_keys)}{self.found_names}"
             )
         totals = Counter(map(_part_of, wanted))
         loaded = Counter(map(_part_of, wanted - absent))
+        self._warn_of_unused(incompatible.unexpected_keys)
         self.logger.info(
             "Initial weights found: %s",
             ", ".join(f"{name} {loaded[name]} of {totals[name]}" for name in sorted(totals)),

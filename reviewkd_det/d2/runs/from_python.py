@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from reviewkd_det.d2.teacher.classes import (
     uses_logits,
 )
 from reviewkd_det.d2.teacher.source import read_teacher
+from reviewkd_det.d2.weights.cautions import ConfigKeys, Images
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 from reviewkd_det.d2.weights.inherit import inherit, inherited_names
 
@@ -54,6 +56,13 @@ STREAMED = {  # what of Detectron2's arguments a stream of batches takes
 DETECTIONS = ("roi_heads.box_predictor.test_topk_per_image", "max_detections_per_image")
 OPTIONS = ("accumulation_steps", "ema_decay", "patience", "eval_period")
 MAP_KEY = "train.map_classes"
+KEYS = ConfigKeys(
+    "dataloader.train.mapper.image_format",
+    "pixel_mean of model",
+    "pixel_std of model",
+    "stride_in_1x1 of model.backbone",
+    "see freeze_at and norm of model.backbone",
+)
 ADVICE = "register your own with reviewkd_det.d2.data.register_coco_format"
 
 
@@ -91,6 +100,7 @@ def build_trainer(cfg: Any) -> Trainer:
         ddp=cfg.train.ddp,
         average=average_of(model, settings.ema_decay),
     )
+    settings = replace(settings, images=_images(cfg, getattr(model, "student", model)))
     return Trainer(parts, settings)
 
 
@@ -186,7 +196,8 @@ def evaluate_checkpoint(cfg: Any) -> dict[str, Any]:
         ValueError: the checkpoint cannot be read or lacks weights.
     """
     model = instantiate(_student(cfg)).to(cfg.train.device)
-    VerifiedCheckpointer(model, key="train.init_checkpoint").load(cfg.train.init_checkpoint)
+    key, entry = "train.init_checkpoint", cfg.train.init_checkpoint_entry
+    VerifiedCheckpointer(model, key=key, entry=entry).load(cfg.train.init_checkpoint)
     if "evaluator" not in cfg.dataloader:
         return {}
     results = evaluate(model, _test_sets(cfg))
@@ -246,18 +257,20 @@ def _count_all_detections(cfg: Any) -> None:
             cfg.dataloader.evaluator.max_dets_per_image = count
 
 
-def _inherit(cfg: Any, student: nn.Module) -> None:
+def _inherit(cfg: Any, student: nn.Module) -> set[str]:
     """Let a new student take what `train.inherit` names."""
     teacher: Any = cfg.model.get("teacher") or {}
     if not cfg.train.inherit:
-        return
+        return set()
     if "config_file" not in teacher:
         raise ValueError(
             "train.inherit must be empty without a model.teacher that has a config_file; "
             f"got {list(cfg.train.inherit)}"
         )
     opts = list(teacher.get("opts") or ())
-    source = read_teacher(teacher.config_file, teacher.get("weights", ""), opts)
+    source = read_teacher(
+        teacher.config_file, teacher.get("weights", ""), opts, teacher.get("weights_entry", "")
+    )
     # A resumed run, which builds no teacher, draws the same as this one.
     with torch.random.fork_rng(devices=[]):
         state: Any = source.load_state()
@@ -271,7 +284,17 @@ def _inherit(cfg: Any, student: nn.Module) -> None:
         MAP_KEY,
         map_them=cfg.train.map_classes,
     )
-    inherit(student, state, cfg.train.inherit, "train.inherit")
+    return inherit(student, state, cfg.train.inherit, "train.inherit")
+
+
+def _images(cfg: Any, student: Any) -> Images:
+    """How the config makes images, as far as it is Detectron2's."""
+    mean, std = (getattr(student, name, None) for name in ("pixel_mean", "pixel_std"))
+    return Images(
+        OmegaConf.select(cfg, KEYS.format),
+        mean.flatten().tolist() if isinstance(mean, torch.Tensor) else None,
+        std.flatten().tolist() if isinstance(std, torch.Tensor) else None,
+    )
 
 
 def _settings(cfg: Any) -> RunSettings:
@@ -284,6 +307,9 @@ def _settings(cfg: Any) -> RunSettings:
         train.max_iter,
         train.init_checkpoint,
         "train.init_checkpoint",
+        train.init_checkpoint_entry,
+        Images(),  # of the model, which is not built yet
+        KEYS,
         mixed_precision=train.amp.enabled,
         checkpoint_period=train.checkpointer.period,
         checkpoints_to_keep=train.checkpointer.get("max_to_keep") or 0,

@@ -31,6 +31,7 @@ from reviewkd_det.d2.runs.options import check_options
 from reviewkd_det.d2.runs.trainer import Parts, RunSettings, Trainer
 from reviewkd_det.d2.teacher.build import teacher_state
 from reviewkd_det.d2.teacher.classes import in_student_order, teacher_classes
+from reviewkd_det.d2.weights.cautions import ConfigKeys, Images
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 from reviewkd_det.d2.weights.inherit import inherit, inherited_names
 
@@ -99,7 +100,8 @@ def evaluate_checkpoint(cfg: CfgNode) -> dict[str, Any]:
         ValueError: the checkpoint cannot be read or lacks weights.
     """
     model = build_model(cfg)
-    VerifiedCheckpointer(model, key="MODEL.WEIGHTS").load(cfg.MODEL.WEIGHTS)
+    entry = cfg.MODEL.WEIGHTS_ENTRY
+    VerifiedCheckpointer(model, key="MODEL.WEIGHTS", entry=entry).load(cfg.MODEL.WEIGHTS)
     results = evaluate(model, _test_sets(cfg))
     results = joined(results, evaluate_augmented(cfg, model, _test_sets))
     if comm.is_main_process():
@@ -181,11 +183,11 @@ def _precise_batch_norm(cfg: CfgNode, model: nn.Module) -> list[hooks.HookBase]:
     return [hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, model, loader, count)]
 
 
-def start_new(cfg: CfgNode, student: nn.Module) -> None:
+def start_new(cfg: CfgNode, student: nn.Module) -> set[str]:
     """Let a new student take what `MODEL.DISTILL.INHERIT` names."""
     parts, teacher = cfg.MODEL.DISTILL.INHERIT, cfg.MODEL.DISTILL.TEACHER
     if not parts:
-        return
+        return set()
     own = student.state_dict()
     state = in_student_order(
         teacher_state(cfg),
@@ -196,7 +198,7 @@ def start_new(cfg: CfgNode, student: nn.Module) -> None:
         "DATASETS.MAP_CLASSES",
         map_them=cfg.DATASETS.MAP_CLASSES,
     )
-    inherit(student, state, parts)
+    return inherit(student, state, parts)
 
 
 def _train_images(cfg: CfgNode) -> TrainImages:
@@ -223,11 +225,16 @@ def _tasks(cfg: CfgNode) -> dict[str, Collection[str]]:
 
 
 def _settings(cfg: CfgNode) -> RunSettings:
+    freezing = [("MODEL.BACKBONE.FREEZE_AT", cfg.MODEL.BACKBONE.FREEZE_AT)]
+    freezing.append(("MODEL.RESNETS.NORM", cfg.MODEL.RESNETS.NORM))
     return RunSettings(
         cfg.OUTPUT_DIR,
         cfg.SOLVER.MAX_ITER,
         cfg.MODEL.WEIGHTS,
         "MODEL.WEIGHTS",
+        cfg.MODEL.WEIGHTS_ENTRY,
+        Images(cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD),
+        ConfigKeys(freezing=", ".join(f"{key} is {value}" for key, value in freezing)),
         mixed_precision=cfg.SOLVER.AMP.ENABLED,
         checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
         checkpoints_to_keep=cfg.SOLVER.CHECKPOINTS_TO_KEEP,

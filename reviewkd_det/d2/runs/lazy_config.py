@@ -22,6 +22,7 @@ SECTIONS = ("model", "optimizer", "lr_multiplier", "dataloader", "train")
 DEFAULTS = {
     "seed": -1,  # of every random choice; -1 draws one
     "best_metric": "bbox/AP",  # result whose highest value makes model_best.pth
+    "init_checkpoint_entry": "",  # entry or prefix of that file; "" finds the student's
     "inherit": [],  # parts of the student that start with the teacher's weights
     "resume_with_changes": False,  # go on with another teacher or other training data
     "accumulation_steps": 1,  # parts that the images of an optimiser step are computed in
@@ -75,6 +76,8 @@ def read_lazy_config(args: argparse.Namespace) -> Any:
         weights = "train.init_checkpoint", train.init_checkpoint
         output = "train.output_dir", train.output_dir
         found = find_evaluated(args.config_file, given, weights, output, resume=args.resume)
+        if found.weights != train.init_checkpoint:
+            train.init_checkpoint_entry = ""  # that of the file that the run began with
         train.init_checkpoint, train.output_dir = found.weights, found.output_dir
         note(args, found.line, is_warning=found.is_warning)
     elif args.resume:

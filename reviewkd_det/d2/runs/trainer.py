@@ -3,7 +3,7 @@
 import logging
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from reviewkd_det.d2.runs.hooks import BestCheckpoint, LRScheduler, SaveState
 from reviewkd_det.d2.runs.launch import data_parallel, unwrapped
 from reviewkd_det.d2.runs.not_finite import describe_failures
 from reviewkd_det.d2.runs.tracking import TrackedRun, TrackerWriter
+from reviewkd_det.d2.weights.cautions import ConfigKeys, Images
 
 __all__ = ["Parts", "RunSettings", "Trainer"]
 
@@ -58,7 +59,8 @@ class Parts:
         evaluate: function that returns a model's results; None never evaluates.
         evaluate_end: function that returns further results of the trained model.
         hooks: hooks that follow the step of the scheduler.
-        start_new: function that prepares the model of a new run, its initial weights loaded.
+        start_new: function that prepares the model of a new run, its initial weights loaded, and
+            returns the names of the weights that it has set.
         ddp: options of `DistributedDataParallel`.
         average: average of the student's weights, which is evaluated and saved in their place.
     """
@@ -70,7 +72,7 @@ class Parts:
     evaluate: Callable[[nn.Module], dict[str, Any]] | None = None
     evaluate_end: Callable[[nn.Module], dict[str, Any]] | None = None
     hooks: Sequence[HookBase] = ()
-    start_new: Callable[[nn.Module], None] | None = None
+    start_new: Callable[[nn.Module], Collection[str]] | None = None
     ddp: Mapping[str, Any] | None = None
     average: MovingAverage | None = None
 
@@ -84,6 +86,9 @@ class RunSettings:
         max_iter: iterations of the run.
         weights: checkpoint of initial weights; "" trains from scratch.
         weights_key: config key that names it.
+        weights_entry: entry or prefix of that file; "" finds the student's.
+        images: how the config makes the student's images.
+        keys: names of the config's keys of that.
         mixed_precision: whether PyTorch's automatic mixed precision is used.
         checkpoint_period: iterations between two checkpoints.
         checkpoints_to_keep: number of the newest checkpoints that stay; 0 keeps all.
@@ -103,6 +108,9 @@ class RunSettings:
     max_iter: int
     weights: str
     weights_key: str
+    weights_entry: str
+    images: Images
+    keys: ConfigKeys
     mixed_precision: bool = False
     checkpoint_period: int = 5000
     checkpoints_to_keep: int = 0
@@ -155,6 +163,7 @@ class Trainer(TrainerBase):
             parts.model,
             settings.output_dir,
             key=settings.weights_key,
+            entry=settings.weights_entry,
             trainer=weakref.proxy(self),
             **({"methods": methods} if methods else {}),
         )
@@ -190,8 +199,10 @@ class Trainer(TrainerBase):
         loaded = self.checkpointer.resume_or_load(self.settings.weights, resume=resume)
         if self.checkpointer.resumed:
             self.start_iter = self.iter + 1
-        elif self.parts.start_new is not None:
-            self.parts.start_new(self.checkpointer.model)
+        else:
+            start_new, student = self.parts.start_new, self.checkpointer.model
+            inherited = start_new(student) if start_new is not None else ()
+            self.checkpointer.warn_of_start(self.settings.images, self.settings.keys, inherited)
         self.checkpointer.begin_average(loaded)
         self.tracked.goes_on = bool(self.checkpointer.resumed)
         if self.stopped_early:

@@ -12,8 +12,7 @@ from reviewkd_det.d2.teacher.backbone import PRECISIONS, TeacherBackbone
 from reviewkd_det.d2.teacher.box_head import BoxHead
 from reviewkd_det.d2.teacher.classes import logits_order
 from reviewkd_det.d2.teacher.folding import fold_batch_norms
-from reviewkd_det.d2.teacher.source import WEIGHTS_KEY, read_teacher
-from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
+from reviewkd_det.d2.teacher.source import read_teacher
 
 __all__ = ["TeacherLoader", "teacher_state"]
 
@@ -31,6 +30,7 @@ class TeacherLoader:
         compile_backbone: whether its backbone runs through torch.compile, where it can be.
         class_order: the teacher's class number for each of the student's; empty where they are
             the same.
+        weights_entry: entry or prefix of the checkpoint that is taken; "" finds it.
 
     Raises:
         ValueError: the precision is unknown.
@@ -43,6 +43,7 @@ class TeacherLoader:
     precision: str = "float32"
     compile_backbone: bool = False
     class_order: Sequence[int] = ()
+    weights_entry: str = ""
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -63,6 +64,7 @@ class TeacherLoader:
             precision=settings.PRECISION,
             compile_backbone=settings.COMPILE,
             class_order=logits_order(cfg),
+            weights_entry=settings.WEIGHTS_ENTRY,
         )
 
     def __call__(self, needs: Need = Need.LEVELS) -> FrozenTeacher:
@@ -79,14 +81,11 @@ class TeacherLoader:
             ValueError: no checkpoint is named, it cannot be read or lacks weights, a part is not of
                 the needed kind, or the student's images cannot be turned into the teacher's.
         """
-        source = read_teacher(self.config_file, self.weights, self.opts)
+        source = read_teacher(self.config_file, self.weights, self.opts, self.weights_entry)
         parts: dict[str, Any] = {"backbone": source.build_backbone()}
         if Need.LOGITS in needs:
             parts["roi_heads"] = BoxHead(source.build_roi_heads(parts["backbone"]))
-        checkpointer = VerifiedCheckpointer(
-            nn.ModuleDict(parts), key=WEIGHTS_KEY, prefix="teacher."
-        )
-        checkpointer.load(source.weights)
+        source.load_weights(nn.ModuleDict(parts))
         if self.class_order and "roi_heads" in parts:
             parts["roi_heads"].take_classes(self.class_order)
         fold_batch_norms(parts["backbone"].eval())
@@ -105,7 +104,10 @@ class TeacherLoader:
 def teacher_state(cfg: CfgNode) -> dict[str, Tensor]:
     """The state dict of the whole teacher that `cfg.MODEL.DISTILL.TEACHER` names, verified."""
     settings = cfg.MODEL.DISTILL.TEACHER
-    return read_teacher(settings.CONFIG_FILE, settings.WEIGHTS, settings.OPTS).load_state()
+    source = read_teacher(
+        settings.CONFIG_FILE, settings.WEIGHTS, settings.OPTS, settings.WEIGHTS_ENTRY
+    )
+    return source.load_state()
 
 
 def _is_reversed(student_format: str, teacher_format: str) -> bool:

@@ -1,19 +1,20 @@
 """Where a teacher comes from: a Detectron2 config, YAML or Python, and a checkpoint."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode, LazyConfig, instantiate
 from detectron2.modeling import build_backbone, build_roi_heads
 from omegaconf import OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
 from reviewkd_det.d2.compat import load_python_config
 from reviewkd_det.d2.config import load_config, plain_config
 from reviewkd_det.d2.registered import build_model, names_checked
 from reviewkd_det.d2.teacher.zoo import find_teacher_config, trained_checkpoint
+from reviewkd_det.d2.weights.cautions import ConfigKeys, Images, warn_of_images
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 
 __all__ = ["WEIGHTS_KEY", "TeacherSource", "read_teacher"]
@@ -35,15 +36,33 @@ class TeacherSource:
     build_detector: Callable[[], Any]
     build_backbone: Callable[[], Any]
     build_roi_heads: Callable[[Any], Any]  # from the backbone
+    weights_entry: str = ""
+
+    def load_weights(self, parts: nn.Module) -> None:
+        """Load the teacher's weights into it, or into some of its parts; each must be there."""
+        entry = self.weights_entry
+        checkpointer = VerifiedCheckpointer(parts, key=WEIGHTS_KEY, role="teacher", entry=entry)
+        checkpointer.load(self.weights)
+        assert checkpointer.found is not None
+        warn_of_images(
+            f"{WEIGHTS_KEY} '{self.weights}'",
+            checkpointer.author,
+            checkpointer.found.part.state,
+            parts,
+            Images(self.input_format, self.pixel_mean, self.pixel_std),
+            ConfigKeys(*(f"the teacher's {key}" for key in ConfigKeys())),
+        )
 
     def load_state(self) -> dict[str, Tensor]:
         """The state dict of the whole teacher, verified."""
         detector = self.build_detector()
-        VerifiedCheckpointer(detector, key=WEIGHTS_KEY, prefix="teacher.").load(self.weights)
+        self.load_weights(detector)
         return detector.state_dict()
 
 
-def read_teacher(config_file: str, weights: str = "", opts: Sequence[str] = ()) -> TeacherSource:
+def read_teacher(
+    config_file: str, weights: str = "", opts: Sequence[str] = (), weights_entry: str = ""
+) -> TeacherSource:
     """Read a teacher's config.
 
     Args:
@@ -51,6 +70,7 @@ def read_teacher(config_file: str, weights: str = "", opts: Sequence[str] = ()) 
         weights: the checkpoint; "" takes the one of the options, the one that the model zoo trained
             with its config, or the config's own.
         opts: KEY VALUE pairs for YAML, `path.key=value` for a LazyConfig.
+        weights_entry: entry or prefix of the checkpoint that is taken; "" finds it.
 
     Raises:
         FileNotFoundError: nothing has that name.
@@ -68,11 +88,12 @@ def read_teacher(config_file: str, weights: str = "", opts: Sequence[str] = ()) 
             f"{WEIGHTS_KEY} must name a trained detector; got '{source.weights}', what the "
             f"training of '{config_file}' starts from"
         )
-    return source
+    return replace(source, weights_entry=weights_entry or source.weights_entry)
 
 
 def _read_yaml(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
-    cfg = plain_config(load_config(path, opts, OPTS_KEY))
+    full = load_config(path, opts, OPTS_KEY)
+    cfg = plain_config(full)
     cfg.MODEL.DEVICE = "cpu"
     given = weights or ("MODEL.WEIGHTS" in opts[::2] and cfg.MODEL.WEIGHTS)
     return TeacherSource(
@@ -83,6 +104,7 @@ def _read_yaml(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
         build_detector=lambda: build_model(cfg, f" of '{path}'"),
         build_backbone=lambda: _build(cfg, path, build_backbone),
         build_roi_heads=lambda x: _build(cfg, path, build_roi_heads, x.output_shape()),
+        weights_entry="" if weights else full.MODEL.WEIGHTS_ENTRY,
     )
 
 
@@ -118,4 +140,5 @@ def _read_python(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource
         build_detector=lambda: detector,
         build_backbone=lambda: detector.backbone,
         build_roi_heads=lambda backbone: getattr(detector, "roi_heads", None),
+        weights_entry="" if weights else cfg.get("train", {}).get("init_checkpoint_entry", ""),
     )

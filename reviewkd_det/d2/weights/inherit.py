@@ -16,7 +16,7 @@ def inherit(
     teacher_state: Mapping[str, Tensor],
     parts: Sequence[str],
     key: str = "MODEL.DISTILL.INHERIT",
-) -> None:
+) -> set[str]:
     """Copy the teacher's weights of these parts where names and shapes agree, and log what was.
 
     Args:
@@ -25,10 +25,13 @@ def inherit(
         parts: names of modules, such as `proposal_generator` or `backbone.fpn_*`.
         key: config key that names the parts, for error sentences.
 
+    Returns:
+        The names of the weights that were copied.
+
     Raises:
         ValueError: a part is not in the student, or nothing of it fits.
     """
-    state = student.state_dict()
+    state, copied = student.state_dict(), set()
     for part in parts:
         wanted = inherited_names(state, [part])
         if not wanted:
@@ -46,6 +49,7 @@ def inherit(
             )
         for name in fitting:
             state[name].copy_(teacher_state[name])
+        copied |= set(fitting)
         left = [_compared(n, state, teacher_state) for n in wanted if n not in fitting]
         logging.getLogger(__name__).info(
             "Inherited %d of %d weights of %s from the teacher%s",
@@ -54,6 +58,7 @@ def inherit(
             part,
             f"; left out: {', '.join(left)}" if left else "",
         )
+    return copied
 
 
 def inherited_names(names: Iterable[str], parts: Sequence[str]) -> list[str]:

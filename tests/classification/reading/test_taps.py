@@ -203,3 +203,25 @@ def test_a_tap_that_gives_neither_a_map_nor_a_vector_is_refused(tap, shape):
     message = rf"tap must give a map \(N, C, H, W\) or a vector \(N, C\); got {shape} from '{tap}'"
     with pytest.raises(ValueError, match=message):
         TappedModel(Rows(), [tap])(images())
+
+
+@pytest.mark.parametrize(
+    ("name", "stages", "whole"),
+    [
+        ("timm/mobilevit_xxs", [16, 24, 48, 64, 320], "stages.2.1"),
+        ("timm/tf_efficientnet_lite0", [16, 24, 40, 112, 1280], "conv_stem"),
+        ("timm/efficientvit_b0", [8, 16, 32, 64, 1024], "stages.2.blocks.1.context_module.main"),
+    ],
+)
+def test_what_timm_lists_as_not_traceable_is_one_node(name, stages, whole):
+    model = network(name).eval()
+    names = find_taps(model, 64, pooled=False)
+    tapped = TappedModel(model, (*names, whole))
+    assert torch.equal(tapped(images()).logits, model(images()))
+    *levels, _ = tapped.find_levels(64)
+    assert [level.channels for level in levels] == stages
+    assert tapped.net.get_submodule(whole)
+    gradients = torch.autograd.grad(
+        tapped.train()(images()).logits.sum(), [*model.parameters()][:1]
+    )
+    assert gradients[0].isfinite().all()

@@ -120,3 +120,27 @@ def test_what_is_inherited_is_not_replaced_by_initial_weights(tmp_path):
     torch.save(checkpoint, tmp_path / "run" / "model_0000000.pth")
     trainer.resume_or_load(resume=True)
     assert torch.equal(trainer.model.state_dict()[name], checkpoint["model"][name])
+
+
+def test_initial_weights_that_do_not_go_with_the_config_are_said(tmp_path, caplog):
+    cfg = trainer_for(tmp_path)
+    cfg.MODEL.DISTILL.METHODS = ()
+    cfg.MODEL.BACKBONE.FREEZE_AT = 2
+    trainer = from_yaml.build_trainer(cfg)
+    caplog.set_level("WARNING")
+    trainer.resume_or_load(resume=False)
+    (said,) = caplog.messages
+    assert said.startswith("MODEL.WEIGHTS '' lacks what is never trained")
+    assert said.endswith("MODEL.BACKBONE.FREEZE_AT is 2, MODEL.RESNETS.NORM is BN")
+    names = {"conv1.weight": "stem.conv1.weight", "bn1.weight": "stem.conv1.norm.weight",
+             "layer1.0.conv1.weight": "res2.0.conv1.weight"}  # fmt: skip
+    own = trainer.model.state_dict()
+    content = {name: own[f"backbone.bottom_up.{ours}"] for name, ours in names.items()}
+    cfg.MODEL.WEIGHTS = str(tmp_path / "resnet.pth")
+    torch.save(content, cfg.MODEL.WEIGHTS)
+    caplog.clear()
+    from_yaml.build_trainer(cfg).resume_or_load(resume=False)
+    (said,) = (x for x in caplog.messages if "were trained with" in x)
+    assert "resnet.pth' holds weights of torchvision: INPUT.FORMAT is BGR" in said
+    assert "MODEL.PIXEL_STD is [1.0, 1.0, 1.0]" in said
+    assert "MODEL.RESNETS.STRIDE_IN_1X1 is True" in said
