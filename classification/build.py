@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from classification.config_checks import plan_config
+from classification.config_checks import plan_config, unlabeled_paths
 from classification.data import Data, DataSettings, Share, build_loaders
 from classification.distilled import DistilledClassifier
 from classification.models import create_model
@@ -23,15 +23,21 @@ __all__ = ["build_classifier", "build_data", "build_model"]
 logger = logging.getLogger(__name__)
 
 
-def build_data(cfg: CfgNode, accelerator: Accelerator) -> Data:
+def build_data(cfg: CfgNode, accelerator: Accelerator, *, training: bool = True) -> Data:
     """Load the data of a config; this process's share of each batch goes to its device.
+
+    Args:
+        cfg: config of the run.
+        accelerator: accelerator of this process.
+        training: False for the test images alone; those without labels are then left out, and the
+            training batch is of one image.
 
     Raises:
         ValueError: SOLVER.BATCH_SIZE cannot be shared equally; see `build_loaders` for the rest.
     """
     processes = accelerator.num_processes
     parts = processes * cfg.SOLVER.ACCUMULATION_STEPS
-    if cfg.SOLVER.BATCH_SIZE % parts:
+    if training and cfg.SOLVER.BATCH_SIZE % parts:
         raise ValueError(
             f"SOLVER.BATCH_SIZE must be a multiple of {processes} processes x "
             f"{cfg.SOLVER.ACCUMULATION_STEPS} accumulation steps; got {cfg.SOLVER.BATCH_SIZE}"
@@ -45,12 +51,14 @@ def build_data(cfg: CfgNode, accelerator: Accelerator) -> Data:
         crop_padding=cfg.INPUT.CROP_PADDING,
         loader=cfg.DATA.LOADER,
         workers=cfg.DATA.WORKERS,
+        subset_seed=cfg.DATA.SUBSET_SEED,
+        unlabeled=unlabeled_paths(cfg.DATA.UNLABELED) if training else (),
     )
     return build_loaders(
         settings,
-        batch_size=cfg.SOLVER.BATCH_SIZE // processes,
+        batch_size=cfg.SOLVER.BATCH_SIZE // processes if training else 1,
         eval_batch_size=cfg.TEST.BATCH_SIZE,
-        micro_batches=cfg.SOLVER.ACCUMULATION_STEPS,
+        micro_batches=cfg.SOLVER.ACCUMULATION_STEPS if training else 1,
         seed=cfg.SEED,
         share=Share(accelerator.process_index, processes),
         device=accelerator.device,
@@ -78,10 +86,17 @@ def build_model(name: str, weights: str, num_classes: int, key: str) -> nn.Modul
     return model
 
 
-def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifier, nn.Module]:
+def build_classifier(
+    cfg: CfgNode, num_classes: int, *, labeled_share: float = 1.0
+) -> tuple[DistilledClassifier, nn.Module]:
     """Build what is trained.
 
     The student comes first, so its first weights depend on the seed alone.
+
+    Args:
+        cfg: config of the run.
+        num_classes: number of classes of the data.
+        labeled_share: part of the training images that have a label.
 
     Returns:
         The classifier with its teacher and methods, and the student by itself, which shares its
@@ -123,5 +138,6 @@ def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifie
         teacher_preprocess=None if same else Preprocess(mean, std),
         methods=build_methods(plans, *sides),
         cross_entropy_weight=cfg.DISTILL.CROSS_ENTROPY_WEIGHT,
+        labeled_share=labeled_share,
     )
     return classifier, student

@@ -9,7 +9,7 @@ from reviewkd_det.common.config.methods import own_settings
 from reviewkd_det.common.distill.build import Customer, MethodPlan, check_settings, plan_methods
 from reviewkd_det.core import Need, find_method, registered_methods
 
-__all__ = ["ALIASES", "CUSTOMER", "check_config", "plan_config"]
+__all__ = ["ALIASES", "CUSTOMER", "check_config", "plan_config", "unlabeled_paths"]
 
 # New names of keys by old ones, which are still understood.
 ALIASES = {
@@ -48,6 +48,7 @@ POSITIVE = (
     "TEST.PERIOD",
 )
 NOT_NEGATIVE = (
+    "DATA.SUBSET_SEED",
     "DISTILL.CROSS_ENTROPY_WEIGHT",
     "SEED",
     "SOLVER.CHECKPOINT_PERIOD",
@@ -94,6 +95,28 @@ def check_config(cfg: CfgNode) -> None:
             f"TEACHER.NAME must name the teacher of DISTILL.METHODS {cfg.DISTILL.METHODS}; "
             "got ''; to train without one set DISTILL.METHODS \"()\""
         )
+    if unlabeled_paths(cfg.DATA.UNLABELED) and not cfg.DISTILL.METHODS:
+        raise ValueError(
+            "DISTILL.METHODS must name how to learn from a teacher on the images of DATA.UNLABELED "
+            f'{cfg.DATA.UNLABELED!r}; got (); to train on labels alone set DATA.UNLABELED "()"'
+        )
+
+
+def unlabeled_paths(value: object) -> tuple[str, ...]:
+    """What DATA.UNLABELED names: paths, or "rest".
+
+    Args:
+        value: value of the key, one of them or a list; None, "" and () name nothing.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if value is None or value == "":
+        return ()
+    paths = (value,) if isinstance(value, str) else value
+    if not isinstance(paths, list | tuple) or not all(x and isinstance(x, str) for x in paths):
+        raise ValueError(f"DATA.UNLABELED must be a path, 'rest' or a list of these; got {value!r}")
+    return tuple(paths)
 
 
 def plan_config(cfg: CfgNode) -> dict[str, MethodPlan]:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from classification.partly_labeled import fill_target, partial_cross_entropy
 from classification.reading.taps import TappedModel
 from reviewkd_det.common.tensors.compiled import compiled_or_plain
-from reviewkd_det.core import FrozenTeacher, Truth, Weighted
+from reviewkd_det.core import FrozenTeacher, Need, Truth, Weighted
 
 __all__ = ["DistilledClassifier"]
 
@@ -29,6 +29,8 @@ class DistilledClassifier(nn.Module):
         teacher_preprocess: what makes the teacher's input; None where it is the student's.
         methods: the methods by name; their steps are epochs.
         cross_entropy_weight: factor of the loss on the labels.
+        labeled_share: part of the training images that have a label; the target of the others is
+            -1, and the teacher's class where a method needs one.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class DistilledClassifier(nn.Module):
         teacher_preprocess: nn.Module | None = None,
         methods: Mapping[str, Weighted] | None = None,
         cross_entropy_weight: float = 1.0,
+        labeled_share: float = 1.0,
     ) -> None:
         super().__init__()
         self.student = student
@@ -49,6 +52,9 @@ class DistilledClassifier(nn.Module):
         self.weighted = dict(methods or {})
         self.methods = nn.ModuleDict({name: x.method for name, x in self.weighted.items()})
         self.cross_entropy_weight = cross_entropy_weight
+        self.labeled_share = labeled_share
+        needs = [method.needs for method in self.methods.values()]
+        self.fills_target = labeled_share < 1 and any(Need.TARGET in need for need in needs)
         self._terms: Callable[[Tensor, Tensor], dict[str, Tensor]] = self.compute_terms
 
     def compile_losses(self, mode: str) -> None:
@@ -73,7 +79,7 @@ class DistilledClassifier(nn.Module):
 
         Args:
             images: uint8, (N, 3, H, W).
-            target: true classes, (N,).
+            target: true classes or -1, (N,).
             epoch: number of the batch's epoch, counted from 1, for the warm-ups.
 
         Returns:
@@ -90,18 +96,19 @@ class DistilledClassifier(nn.Module):
 
         Args:
             images: uint8, (N, 3, H, W).
-            target: true classes, (N,).
+            target: true classes or -1, (N,).
 
         Returns:
             The cross entropy as "ce" and each method's loss by its name, shape () each.
         """
         inputs = self.preprocess(images)
         student = self.student(inputs)
-        terms = {"ce": F.cross_entropy(student.logits, target)}
+        terms = {"ce": partial_cross_entropy(student.logits, target, self.labeled_share)}
         if self.teacher is not None:
             preprocess = self.teacher_preprocess
             teacher = self.teacher(inputs if preprocess is None else preprocess(images))
+            truth = Truth(fill_target(target, teacher.logits) if self.fills_target else target)
             for name, method in self.methods.items():
-                parts = method(student, teacher, Truth(target))
+                parts = method(student, teacher, truth)
                 terms[name] = torch.stack(list(parts.values())).sum()
         return terms

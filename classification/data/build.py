@@ -13,6 +13,7 @@ from classification.data.augment import (
 from classification.data.batches import ALONE, EpochBatches, Share
 from classification.data.device_loader import DeviceLoader
 from classification.data.sources import Source, Split, load_source
+from classification.data.unlabeled import REST, add_unlabeled
 from classification.data.worker_loader import WorkerLoader
 
 __all__ = ["LOADERS", "Data", "DataSettings", "Loader", "build_loaders"]
@@ -35,8 +36,10 @@ class DataSettings:
         augmentation: name of an augmentation of `build_train_transform`.
         crop_padding: padding of `crop` and `crop_flip`, in pixels.
         loader: `device` keeps all images on the device, `workers` reads them for each batch, `auto`
-            decides by name and augmentation.
+            decides by name, augmentation and whether unlabelled images are files.
         workers: worker processes of `workers`, for each of the two splits.
+        subset_seed: seed of the choice of `train_images`.
+        unlabeled: where training images without labels are, as `unlabeled_paths` gives it.
     """
 
     name: str
@@ -47,15 +50,31 @@ class DataSettings:
     crop_padding: int
     loader: str
     workers: int
+    subset_seed: int = 0
+    unlabeled: tuple[str, ...] = ()
 
 
 class Data(NamedTuple):
-    """The loaders of both splits; iterating gives (images uint8, labels int64) on the device."""
+    """The loaders of both splits; iterating gives (images uint8, labels int64) on the device.
+
+    Of the training images so many have no label, which is -1; batches are drawn from all of them.
+    """
 
     train: Loader
     test: Loader
     class_names: tuple[str, ...]
     description: str
+    unlabeled_images: int = 0
+
+    @property
+    def labeled_images(self) -> int:
+        """Training images with a label."""
+        return self.train.batches.length - self.unlabeled_images
+
+    @property
+    def labeled_share(self) -> float:
+        """Part of the training images that have a label."""
+        return self.labeled_images / self.train.batches.length
 
 
 def build_loaders(
@@ -85,9 +104,16 @@ def build_loaders(
         ValueError: If a setting is out of range or does not fit the data or another setting.
     """
     kind = _choose_loader(settings)
-    source = load_source(settings.name, settings.root, train_images=settings.train_images)
+    source = load_source(
+        settings.name,
+        settings.root,
+        train_images=settings.train_images,
+        subset_seed=settings.subset_seed,
+        with_rest=REST in settings.unlabeled,
+    )
+    train, unlabeled_images = add_unlabeled(source, settings.unlabeled, settings.root)
     train_batches = EpochBatches(
-        len(source.train),
+        len(train),
         batch_size,
         training=True,
         seed=seed,
@@ -97,10 +123,11 @@ def build_loaders(
     test_batches = EpochBatches(len(source.test), eval_batch_size, training=False, share=share)
     build = _build_device_loader if kind == "device" else _build_worker_loader
     return Data(
-        build(settings, source.train, train_batches, device),
+        build(settings, train, train_batches, device),
         build(settings, source.test, test_batches, device),
         source.class_names,
-        _describe(settings, source, kind, device),
+        _describe(settings, source, unlabeled_images, kind, device),
+        unlabeled_images,
     )
 
 
@@ -113,8 +140,8 @@ def _choose_loader(settings: DataSettings) -> str:
     # A wrong augmentation or padding is refused here, before minutes of reading images.
     build_train_transform(augmentation, settings.image_size, settings.crop_padding)
     if settings.loader == "auto":
-        small = settings.name in _SMALL_SOURCES and augmentation in SMALL_AUGMENTATIONS
-        return "device" if small else "workers"
+        in_files = settings.name not in _SMALL_SOURCES or set(settings.unlabeled) - {REST}
+        return "workers" if in_files or augmentation not in SMALL_AUGMENTATIONS else "device"
     if settings.loader == "device" and augmentation not in SMALL_AUGMENTATIONS:
         raise ValueError(
             f"INPUT.AUGMENTATION must be one of {', '.join(SMALL_AUGMENTATIONS)} with DATA.LOADER "
@@ -148,10 +175,21 @@ def _build_worker_loader(
     return WorkerLoader(split, batches, transform, workers=settings.workers, device=device)
 
 
-def _describe(settings: DataSettings, source: Source, kind: str, device: torch.device | str) -> str:
+def _describe(
+    settings: DataSettings,
+    source: Source,
+    unlabeled_images: int,
+    kind: str,
+    device: torch.device | str,
+) -> str:
     where = f"kept on {device}" if kind == "device" else f"read by {settings.workers} workers"
+    labeled = len(source.train)
+    train = f"{labeled} training"
+    if unlabeled_images:
+        union = labeled + unlabeled_images
+        train = f"{labeled} labelled and {unlabeled_images} unlabelled training ({union} an epoch)"
     return (
-        f"{settings.name}: {len(source.train)} training and {len(source.test)} test images of "
+        f"{settings.name}: {train} and {len(source.test)} test images of "
         f"{len(source.class_names)} classes at {settings.image_size} px, {where}, "
         f"augmentation {settings.augmentation}"
     )

@@ -96,7 +96,7 @@ def evaluate_main(args: argparse.Namespace) -> None:
     weights = args.weights or str(Path(cfg.OUTPUT_DIR, "last.pth"))
     accelerator = _start(cfg)
     _open_log(accelerator)
-    data = build_data(cfg, accelerator)
+    data = build_data(cfg, accelerator, training=False)
     model = build_model(cfg.MODEL.NAME, weights, len(data.class_names), "MODEL")
     preprocess = Preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
     classify = torch.nn.Sequential(preprocess, model).to(accelerator.device).eval()
