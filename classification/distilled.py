@@ -53,7 +53,7 @@ class DistilledClassifier(nn.Module):
         self.methods = nn.ModuleDict({name: x.method for name, x in self.weighted.items()})
         self.cross_entropy_weight = cross_entropy_weight
         self.labeled_share = labeled_share
-        needs = [method.needs for method in self.methods.values()]
+        needs = [weighted.method.needs for weighted in self.weighted.values()]
         self.fills_target = labeled_share < 1 and any(Need.TARGET in need for need in needs)
         self._terms: Callable[[Tensor, Tensor], dict[str, Tensor]] = self.compute_terms
 

@@ -12,7 +12,7 @@ from classification.data.augment import (
 )
 from classification.data.batches import ALONE, EpochBatches, Share
 from classification.data.device_loader import DeviceLoader
-from classification.data.sources import Source, Split, load_source
+from classification.data.sources import Source, Split, load_parts
 from classification.data.unlabeled import REST, add_unlabeled
 from classification.data.worker_loader import WorkerLoader
 
@@ -104,14 +104,14 @@ def build_loaders(
         ValueError: If a setting is out of range or does not fit the data or another setting.
     """
     kind = _choose_loader(settings)
-    source = load_source(
+    source, rest = load_parts(
         settings.name,
         settings.root,
         train_images=settings.train_images,
         subset_seed=settings.subset_seed,
         with_rest=REST in settings.unlabeled,
     )
-    train, unlabeled_images = add_unlabeled(source, settings.unlabeled, settings.root)
+    train, unlabeled_images = add_unlabeled(source, rest, settings.unlabeled, settings.root)
     train_batches = EpochBatches(
         len(train),
         batch_size,

@@ -18,7 +18,7 @@ from torchvision.datasets.utils import check_integrity
 from classification.data.image_folder import list_image_folder
 from classification.data.images import decode_images, fit, read_rgb
 
-__all__ = ["SOURCES", "Source", "Split", "balanced_order", "load_source"]
+__all__ = ["SOURCES", "Source", "Split", "balanced_order", "load_parts", "load_source"]
 
 DIGITS_TEST_IMAGES = 500  # of 1,797: 50 of each digit
 _CHUNK = 1000  # images resized at once, to bound the memory of the intermediate results
@@ -68,17 +68,14 @@ class Split:
 
 
 class Source(NamedTuple):
-    """A training and a test split of the same classes, and what the first leaves out."""
+    """A training and a test split of the same classes."""
 
     train: Split
     test: Split
     class_names: tuple[str, ...]
-    rest: Split = Split((), torch.empty(0, dtype=torch.long))
 
 
-def load_source(
-    name: str, root: str, *, train_images: int = 0, subset_seed: int = 0, with_rest: bool = False
-) -> Source:
+def load_source(name: str, root: str, *, train_images: int = 0, subset_seed: int = 0) -> Source:
     """Load a data set that is on disk (`digits` comes with scikit-learn).
 
     Args:
@@ -87,13 +84,27 @@ def load_source(
         train_images: keep only the first so many training images of one random order in which the
             classes take turns, so a smaller number gives a subset; 0 keeps all.
         subset_seed: seed of that order.
-        with_rest: whether the others are given too, as `rest`.
 
     Raises:
         KeyError: If the name is unknown.
         FileNotFoundError: If a file or folder is missing.
         ValueError: If files are damaged, the splits differ in their classes, a class has no image,
             or `train_images` is negative or more than there are.
+    """
+    return load_parts(name, root, train_images=train_images, subset_seed=subset_seed)[0]
+
+
+def load_parts(
+    name: str, root: str, *, train_images: int, subset_seed: int, with_rest: bool = False
+) -> tuple[Source, Split]:
+    """As `load_source`, with the training images that are not kept, in the order of the source.
+
+    Args:
+        name: name of the source.
+        root: the folder that holds the files.
+        train_images: number of training images to keep.
+        subset_seed: seed of their choice.
+        with_rest: whether the others are wanted; without it none are given.
     """
     if name not in SOURCES:
         raise KeyError(f"DATA.NAME must be one of {', '.join(SOURCES)}; got {name!r}")
@@ -102,12 +113,11 @@ def load_source(
         raise ValueError(
             f"DATA.TRAIN_IMAGES must be 0 (all) to {len(source.train)}; got {train_images}"
         )
-    if train_images:
-        everything, order = source.train, balanced_order(source.train.labels, subset_seed)
-        source = source._replace(train=everything.take(order[:train_images]))
-        if with_rest:
-            source = source._replace(rest=everything.take(order[train_images:].sort().values))
-    return source
+    if not train_images:
+        return source, source.train.take(torch.arange(0))
+    everything, order = source.train, balanced_order(source.train.labels, subset_seed)
+    rest = order[train_images:].sort().values if with_rest else order[:0]
+    return source._replace(train=everything.take(order[:train_images])), everything.take(rest)
 
 
 def balanced_order(labels: Tensor, seed: int = 0) -> Tensor:

@@ -21,11 +21,14 @@ REST = "rest"  # names the training images that DATA.TRAIN_IMAGES leaves out
 KEY = "DATA.UNLABELED"
 
 
-def add_unlabeled(source: Source, paths: Sequence[str], root: str) -> tuple[Split, int]:
+def add_unlabeled(
+    source: Source, rest: Split, paths: Sequence[str], root: str
+) -> tuple[Split, int]:
     """Put images without labels behind the labelled training images of a source.
 
     Args:
-        source: labelled images, with what DATA.TRAIN_IMAGES leaves out of them.
+        source: labelled images.
+        rest: what DATA.TRAIN_IMAGES leaves out of them.
         paths: folders, image files and lists of them, or "rest" for what is left out.
         root: folder of the source, for a warning.
 
@@ -38,12 +41,12 @@ def add_unlabeled(source: Source, paths: Sequence[str], root: str) -> tuple[Spli
     """
     images: list[str | Tensor] = []
     if REST in paths:
-        if not len(source.rest):
+        if not len(rest):
             raise ValueError(
                 f"DATA.TRAIN_IMAGES must leave training images out for {KEY} '{REST}'; got all "
                 f"{len(source.train)} of them in the training"
             )
-        images += source.rest.images
+        images += rest.images
     files = [file for path in paths if path != REST for file in find_images(path)]
     files = list({os.path.realpath(file): file for file in files}.values())  # each image once
     if files:
