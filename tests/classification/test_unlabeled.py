@@ -1,8 +1,11 @@
 """Images without labels: which they are, what a batch of them teaches, and runs with them."""
 
+import argparse
+import json
 import logging
 import os
 import re
+import signal
 from dataclasses import replace
 
 import pytest
@@ -15,8 +18,10 @@ from classification.config import load_config
 from classification.data import DataSettings, DeviceLoader, WorkerLoader, build_loaders, load_source
 from classification.data.unlabeled import find_images
 from classification.partly_labeled import fill_target, partial_cross_entropy
+from classification.runs.start import evaluate_main
 from reviewkd_det.core import registered_methods
 from tests.classification.distilling import IMAGES, build, config
+from tests.classification.running import assert_same_end, here, read_lines, sends, train
 
 DIGITS = DataSettings("digits", "", 8, 100, "none", 0, "auto", 0)
 
@@ -249,3 +254,59 @@ def test_bad_values_are_refused(tmp_path, options, message):
     (tmp_path / "run.yaml").write_text("{}")
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         load_config(tmp_path / "run.yaml", options)
+
+
+# Runs with them.
+
+
+@pytest.fixture(autouse=True)
+def _clean_log():
+    yield
+    logging.getLogger("classification").handlers.clear()
+
+
+SHORT = ["SOLVER.EPOCHS", 2, "DATA.TRAIN_IMAGES", 10, "SOLVER.BATCH_SIZE", 10, "TEACHER.NAME",
+         "resnet8", "DISTILL.METHODS", "('ReviewKD', 'KD', 'DKD')",
+         "SOLVER.ACCUMULATION_STEPS", 2, "TEST.PERIOD", 2]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """A distilled run, on 10 labelled digits and a folder of 40 images without labels."""
+    folder = tmp_path_factory.mktemp("runs")
+    train(folder / "teacher", "SOLVER.EPOCHS", 1)
+    for number in range(40):
+        write(folder / "more" / f"{number}.png", 5 * number)
+    opts = [*SHORT, "TEACHER.WEIGHTS", folder / "teacher" / "last.pth"]
+    opts += ["DATA.UNLABELED", folder / "more", "DATA.LOADER", "device"]
+    train(folder / "whole", *opts, config="student")
+    return folder, opts
+
+
+def test_a_run_counts_labels_apart_and_its_student_is_tested_without_the_folder(
+    whole_run, tmp_path
+):
+    folder, _ = whole_run
+    summary = json.loads((folder / "whole" / "summary.json").read_text())
+    assert (summary["train_images"], summary["unlabeled_images"]) == (10, 40)
+    for line in read_lines(folder / "whole"):
+        assert {"loss_ce", "loss_reviewkd", "loss_kd", "loss_dkd"} < set(line)
+    ratios = re.findall(r"loss_kd is (\S+) times", (folder / "whole" / "log.txt").read_text())
+    assert len(ratios) == 1
+    assert float(ratios[0]) < 1e6
+    opts = ["DATA.UNLABELED", "moved_away", "SOLVER.BATCH_SIZE", "50"]
+    args = argparse.Namespace(
+        config_file=folder / "whole" / "config.yaml", weights="", opts=opts,
+        json=str(tmp_path / "accuracy.json"),
+    )  # fmt: skip
+    here(evaluate_main, args)
+    assert json.loads((tmp_path / "accuracy.json").read_text())["top1"] == summary["top1"]
+
+
+def test_a_run_that_is_stopped_goes_on_exactly(whole_run, tmp_path, monkeypatch):
+    folder, opts = whole_run
+    with monkeypatch.context() as context:
+        sends(context, signal.SIGTERM, 3)
+        assert train(tmp_path, *opts, config="student") == 128 + signal.SIGTERM
+    train(tmp_path, *opts, config="student", resume=True)
+    assert_same_end(folder / "whole", tmp_path)
