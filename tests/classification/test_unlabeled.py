@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import to_pil_image
@@ -21,7 +22,7 @@ from classification.partly_labeled import fill_target, partial_cross_entropy
 from classification.runs.start import evaluate_main
 from reviewkd_det.core import registered_methods
 from tests.classification.distilling import IMAGES, build, config
-from tests.classification.running import assert_same_end, here, read_lines, sends, train
+from tests.classification.running import ROOT, assert_same_end, here, read_lines, sends, train
 
 DIGITS = DataSettings("digits", "", 8, 100, "none", 0, "auto", 0)
 
@@ -310,3 +311,26 @@ def test_a_run_that_is_stopped_goes_on_exactly(whole_run, tmp_path, monkeypatch)
         assert train(tmp_path, *opts, config="student") == 128 + signal.SIGTERM
     train(tmp_path, *opts, config="student", resume=True)
     assert_same_end(folder / "whole", tmp_path)
+
+
+# The queues that compare them.
+
+
+@pytest.mark.parametrize("name", ["classification_unlabeled", "cifar10_unlabeled"])
+def test_a_queue_compares_equal_steps_on_equal_labels(name):
+    queue = yaml.safe_load((ROOT / "benchmarks" / "queues" / f"{name}.yaml").read_text())
+    cfgs = {}
+    for run in queue["runs"]:
+        options = {**queue["options"], "DATA.SUBSET_SEED": 0, **run["options"]}
+        words = [str(word) for pair in options.items() for word in pair]
+        cfgs[run["row"]] = load_config(ROOT / queue["config"], words)
+    images = {"classification_unlabeled": 1297, "cifar10_unlabeled": 25000}[name]
+    for row, cfg in cfgs.items():
+        is_labels_only = row in ("teacher", "plain") or row.endswith("labels only")
+        assert (cfg.DATA.UNLABELED is None) == (is_labels_only or "true labels" in row)
+        assert (cfg.TEACHER.NAME if row == "teacher" else cfgs["KD"].MODEL.NAME) == cfg.MODEL.NAME
+        if row != "teacher":
+            length = cfg.DATA.TRAIN_IMAGES if is_labels_only else images
+            steps = cfg.SOLVER.EPOCHS * (length // cfg.SOLVER.BATCH_SIZE)
+            assert steps == {"classification_unlabeled": 640, "cifar10_unlabeled": 4875}[name]
+    assert {"teacher", "plain", "KD", "ReviewKD", "all"} <= set(cfgs)
