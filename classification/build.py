@@ -87,7 +87,7 @@ def build_model(name: str, weights: str, num_classes: int, key: str) -> nn.Modul
 
 
 def build_classifier(
-    cfg: CfgNode, num_classes: int, *, labeled_share: float = 1.0
+    cfg: CfgNode, num_classes: int, *, labeled_share: float | None = None
 ) -> tuple[DistilledClassifier, nn.Module]:
     """Build what is trained.
 
@@ -96,7 +96,7 @@ def build_classifier(
     Args:
         cfg: config of the run.
         num_classes: number of classes of the data.
-        labeled_share: part of the training images that have a label.
+        labeled_share: part of the training images that have a label; None where all have one.
 
     Returns:
         The classifier with its teacher and methods, and the student by itself, which shares its
@@ -138,6 +138,7 @@ def build_classifier(
         teacher_preprocess=None if same else Preprocess(mean, std),
         methods=build_methods(plans, *sides),
         cross_entropy_weight=cfg.DISTILL.CROSS_ENTROPY_WEIGHT,
-        labeled_share=labeled_share,
+        # With less than one label in a batch, its weight would grow with the images without one.
+        labeled_share=labeled_share and max(labeled_share, 1 / cfg.SOLVER.BATCH_SIZE),
     )
     return classifier, student

@@ -29,8 +29,8 @@ class DistilledClassifier(nn.Module):
         teacher_preprocess: what makes the teacher's input; None where it is the student's.
         methods: the methods by name; their steps are epochs.
         cross_entropy_weight: factor of the loss on the labels.
-        labeled_share: part of the training images that have a label; the target of the others is
-            -1, and the teacher's class where a method needs one.
+        labeled_share: part of the images of an average batch that have a label, None for all; the
+            target of the others is -1, and the teacher's class where a method needs one.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class DistilledClassifier(nn.Module):
         teacher_preprocess: nn.Module | None = None,
         methods: Mapping[str, Weighted] | None = None,
         cross_entropy_weight: float = 1.0,
-        labeled_share: float = 1.0,
+        labeled_share: float | None = None,
     ) -> None:
         super().__init__()
         self.student = student
@@ -54,7 +54,7 @@ class DistilledClassifier(nn.Module):
         self.cross_entropy_weight = cross_entropy_weight
         self.labeled_share = labeled_share
         needs = [weighted.method.needs for weighted in self.weighted.values()]
-        self.fills_target = labeled_share < 1 and any(Need.TARGET in need for need in needs)
+        self.fills_target = labeled_share is not None and any(Need.TARGET in need for need in needs)
         self._terms: Callable[[Tensor, Tensor], dict[str, Tensor]] = self.compute_terms
 
     def compile_losses(self, mode: str) -> None:

@@ -12,7 +12,7 @@ __all__ = ["UNLABELED", "count_labeled", "fill_target", "partial_cross_entropy"]
 UNLABELED = -1  # the target of an image that has no label
 
 
-def partial_cross_entropy(logits: Tensor, target: Tensor, labeled_share: float) -> Tensor:
+def partial_cross_entropy(logits: Tensor, target: Tensor, labeled_share: float | None) -> Tensor:
     """Average the cross entropy over as many images as have a label in an average batch.
 
     That number is the same for every batch, so a label counts the same in each; over an epoch the
@@ -22,13 +22,13 @@ def partial_cross_entropy(logits: Tensor, target: Tensor, labeled_share: float) 
     Args:
         logits: class logits, (N, K).
         target: true classes or -1, (N,).
-        labeled_share: part of all training images that have a label, in (0, 1]; 1 gives the plain
-            mean.
+        labeled_share: part of the images of an average batch that have a label, in (0, 1]; None
+            where all images have one, for the plain mean.
 
     Returns:
         The loss, shape ().
     """
-    if labeled_share == 1:
+    if labeled_share is None:
         return F.cross_entropy(logits, target)
     total = F.cross_entropy(logits, target, ignore_index=UNLABELED, reduction="sum")
     return total / (labeled_share * len(target))

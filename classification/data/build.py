@@ -72,8 +72,10 @@ class Data(NamedTuple):
         return self.train.batches.length - self.unlabeled_images
 
     @property
-    def labeled_share(self) -> float:
-        """Part of the training images that have a label."""
+    def labeled_share(self) -> float | None:
+        """Part of the training images that have a label; None where all have one."""
+        if not self.unlabeled_images:
+            return None
         return self.labeled_images / self.train.batches.length
 
 

@@ -206,7 +206,8 @@ class Trainer:
         warmups = [math.ceil(weighted.warmup_steps) for weighted in methods.values()]
         if methods and epoch == max(1, *warmups):
             values = {name: float(losses[f"loss_{name.lower()}"].detach()) for name in methods}
-            own = float(losses["loss_ce"].detach()) * self.data.labeled_share / labeled_share
+            average = self.plain.labeled_share or 1.0
+            own = float(losses["loss_ce"].detach()) * average / labeled_share
             log_ratios(own, values, methods, "DISTILL", logger)
 
     def _take_time(self, *keys: str) -> None:

@@ -60,7 +60,7 @@ def test_the_cross_entropy_of_parts_is_that_of_the_batch_and_of_its_labels():
     torch.testing.assert_close(torch.stack(parts).mean(), expected)
     torch.testing.assert_close(partial_cross_entropy(LOGITS, TARGET, share), expected)
     known = TARGET.clamp(min=0)
-    assert partial_cross_entropy(LOGITS, known, 1.0).equal(F.cross_entropy(LOGITS, known))
+    assert partial_cross_entropy(LOGITS, known, None).equal(F.cross_entropy(LOGITS, known))
 
 
 def test_images_without_labels_have_no_cross_entropy():
@@ -77,6 +77,17 @@ def test_the_teachers_class_stands_where_there_is_no_label():
         t if t >= 0 else row.index(max(row))
         for t, row in zip(TARGET.tolist(), LOGITS.tolist(), strict=True)
     ]
+
+
+@pytest.mark.parametrize(
+    ("share", "batch_size", "expected"), [(0.3, 20, 0.3), (0.001, 20, 0.05), (0.3, 1, 1.0)]
+)
+def test_no_label_counts_more_than_a_batch_of_its_own(folder, share, batch_size, expected):
+    cfg = config(folder, "SOLVER.BATCH_SIZE", batch_size, methods=("KD",))
+    model = build(cfg, labeled_share=share)[0].train()
+    losses = model(IMAGES, torch.tensor([-1, 3, -1]), 1)
+    own = F.cross_entropy(model.classify(IMAGES)[1:2], torch.tensor([3]))
+    torch.testing.assert_close(losses["loss_ce"], own / (3 * expected))
 
 
 @pytest.fixture(scope="module")
