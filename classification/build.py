@@ -12,7 +12,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 from torch.optim import Optimizer
 
-from classification.config_checks import plan_config
+from classification.config_checks import plan_config, unlabeled_paths
 from classification.data import Data, DataSettings, Share, build_loaders
 from classification.data.mixing import Mixing
 from classification.distilled import DistilledClassifier
@@ -39,15 +39,21 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
-def build_data(cfg: CfgNode, accelerator: Accelerator) -> Data:
+def build_data(cfg: CfgNode, accelerator: Accelerator, *, training: bool = True) -> Data:
     """Load the data of a config; this process's share of each batch goes to its device.
+
+    Args:
+        cfg: config of the run.
+        accelerator: accelerator of this process.
+        training: False for the test images alone; those without labels are then left out, and the
+            training batch is of one image.
 
     Raises:
         ValueError: SOLVER.BATCH_SIZE cannot be shared equally; see `build_loaders` for the rest.
     """
     processes = accelerator.num_processes
     parts = processes * cfg.SOLVER.ACCUMULATION_STEPS
-    if cfg.SOLVER.BATCH_SIZE % parts:
+    if training and cfg.SOLVER.BATCH_SIZE % parts:
         raise ValueError(
             f"SOLVER.BATCH_SIZE must be a multiple of {processes} processes x "
             f"{cfg.SOLVER.ACCUMULATION_STEPS} accumulation steps; got {cfg.SOLVER.BATCH_SIZE}"
@@ -65,12 +71,14 @@ def build_data(cfg: CfgNode, accelerator: Accelerator) -> Data:
         fill=tuple(round(255 * min(max(mean, 0), 1)) for mean in cfg.INPUT.MEAN),
         check=cfg.DATA.CHECK,
         run_folder=cfg.OUTPUT_DIR,
+        subset_seed=cfg.DATA.SUBSET_SEED,
+        unlabeled=unlabeled_paths(cfg.DATA.UNLABELED) if training else (),
     )
     return build_loaders(
         settings,
-        batch_size=cfg.SOLVER.BATCH_SIZE // processes,
+        batch_size=cfg.SOLVER.BATCH_SIZE // processes if training else 1,
         eval_batch_size=cfg.TEST.BATCH_SIZE,
-        micro_batches=cfg.SOLVER.ACCUMULATION_STEPS,
+        micro_batches=cfg.SOLVER.ACCUMULATION_STEPS if training else 1,
         seed=cfg.SEED,
         share=Share(accelerator.process_index, processes),
         device=accelerator.device,
@@ -223,10 +231,17 @@ def _classes_of_teacher(settings: CfgNode, num_classes: int) -> int | None:
     )
 
 
-def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifier, nn.Module]:
+def build_classifier(
+    cfg: CfgNode, num_classes: int, *, labeled_share: float | None = None
+) -> tuple[DistilledClassifier, nn.Module]:
     """Build what is trained.
 
     The student comes first, so its first weights depend on the seed alone.
+
+    Args:
+        cfg: config of the run.
+        num_classes: number of classes of the data.
+        labeled_share: part of the training images that have a label; None where all have one.
 
     Returns:
         The classifier with its teacher and methods, and the student by itself, which shares its
@@ -270,5 +285,7 @@ def build_classifier(cfg: CfgNode, num_classes: int) -> tuple[DistilledClassifie
         cross_entropy_weight=cfg.DISTILL.CROSS_ENTROPY_WEIGHT,
         label_smoothing=cfg.SOLVER.LABEL_SMOOTHING,
         teacher_knows_classes=teacher_classes == num_classes,
+        # With less than one label in a batch, its weight would grow with the images without one.
+        labeled_share=labeled_share and max(labeled_share, 1 / cfg.SOLVER.BATCH_SIZE),
     )
     return classifier, student

@@ -40,6 +40,11 @@ def get_config() -> CfgNode:
     cfg.DATA.ROOT = "data"
     # Train on that many images only, the same of each class as nearly as can be; 0 means all.
     cfg.DATA.TRAIN_IMAGES = 0
+    # Chooses those; not SEED, so that a teacher and its students are given the same ones.
+    cfg.DATA.SUBSET_SEED = 0
+    # Images without labels, from which DISTILL.METHODS learn: a folder of any layout, a text file
+    # with a path in each line, "rest" for what TRAIN_IMAGES leaves out, or a list of these.
+    cfg.DATA.UNLABELED = None
     # "device" keeps all images there and augments whole batches, "workers" reads each image when
     # it is needed, "auto" chooses.
     cfg.DATA.LOADER = "auto"
@@ -103,7 +108,7 @@ def get_config() -> CfgNode:
     declare_aliases(cfg, ALIASES)
 
     cfg.SOLVER = CfgNode()
-    # Passes over the training images.
+    # Passes over the training images, those without labels included.
     cfg.SOLVER.EPOCHS = 240
     # Images of one step, over all processes and accumulation steps.
     cfg.SOLVER.BATCH_SIZE = 128

@@ -11,7 +11,7 @@ from reviewkd_det.common.distill.build import Customer, MethodPlan, check_settin
 from reviewkd_det.common.runs.average import check_decay
 from reviewkd_det.core import Need, find_method, registered_methods
 
-__all__ = ["ALIASES", "CUSTOMER", "check_config", "plan_config"]
+__all__ = ["ALIASES", "CUSTOMER", "check_config", "plan_config", "unlabeled_paths"]
 
 # New names of keys by old ones, which are still understood.
 ALIASES = {
@@ -51,6 +51,7 @@ POSITIVE = (
     "TEST.PERIOD",
 )
 NOT_NEGATIVE = (
+    "DATA.SUBSET_SEED",
     "DISTILL.CROSS_ENTROPY_WEIGHT",
     "INPUT.CUTMIX",
     "INPUT.MIXUP",
@@ -104,12 +105,39 @@ def check_config(cfg: CfgNode) -> None:
             f"TEACHER.NAME must name the teacher of DISTILL.METHODS {cfg.DISTILL.METHODS}; "
             "got ''; to train without one set DISTILL.METHODS \"()\""
         )
+    if unlabeled_paths(cfg.DATA.UNLABELED) and not cfg.DISTILL.METHODS:
+        raise ValueError(
+            "DISTILL.METHODS must name how to learn from a teacher on the images of DATA.UNLABELED "
+            f'{cfg.DATA.UNLABELED!r}; got (); to train on labels alone set DATA.UNLABELED "()"'
+        )
+
+
+def unlabeled_paths(value: object) -> tuple[str, ...]:
+    """What DATA.UNLABELED names: paths, or "rest".
+
+    Args:
+        value: value of the key, one of them or a list; None, "" and () name nothing.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if value is None or value == "":
+        return ()
+    paths = (value,) if isinstance(value, str) else value
+    if not isinstance(paths, list | tuple) or not all(x and isinstance(x, str) for x in paths):
+        raise ValueError(f"DATA.UNLABELED must be a path, 'rest' or a list of these; got {value!r}")
+    return tuple(paths)
 
 
 def _check_mixing(cfg: CfgNode, plans: Mapping[str, MethodPlan]) -> None:
     given = {key: _get(cfg, key) for key in ("INPUT.MIXUP", "INPUT.CUTMIX")}
     if not any(given.values()):
         return
+    if unlabeled := unlabeled_paths(cfg.DATA.UNLABELED):
+        raise ValueError(
+            "INPUT.MIXUP and INPUT.CUTMIX must be 0 with DATA.UNLABELED, whose images have no "
+            f"label to mix; got {' and '.join(map(str, given.values()))} with {', '.join(unlabeled)}"
+        )
     for name, plan in plans.items():
         if Need.TARGET in plan.method.needs:
             raise ValueError(

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from classification.partly_labeled import fill_target, partial_cross_entropy
 from classification.reading.taps import TappedModel
 from reviewkd_det.common.tensors.compiled import compiled_or_plain
-from reviewkd_det.core import FrozenTeacher, Truth, Weighted, without_traces
+from reviewkd_det.core import FrozenTeacher, Need, Truth, Weighted, without_traces
 
 __all__ = ["DistilledClassifier"]
 
@@ -31,6 +31,8 @@ class DistilledClassifier(nn.Module):
         cross_entropy_weight: factor of the loss on the labels.
         label_smoothing: part of each label that is shared by all classes.
         teacher_knows_classes: whether the teacher's logits are of the student's classes.
+        labeled_share: part of the images of an average batch that have a label, None for all; the
+            target of the others is -1, and the teacher's class where a method needs one.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class DistilledClassifier(nn.Module):
         cross_entropy_weight: float = 1.0,
         label_smoothing: float = 0.0,
         teacher_knows_classes: bool = True,
+        labeled_share: float | None = None,
     ) -> None:
         super().__init__()
         self.student = student
@@ -55,6 +58,10 @@ class DistilledClassifier(nn.Module):
         self.cross_entropy_weight = cross_entropy_weight
         self.label_smoothing = label_smoothing
         self.teacher_knows_classes = teacher is not None and teacher_knows_classes
+        self.labeled_share = labeled_share
+        needs = [weighted.method.needs for weighted in self.weighted.values()]
+        takes_target = self.teacher_knows_classes and any(Need.TARGET in need for need in needs)
+        self.fills_target = labeled_share is not None and takes_target
         self._terms: Callable[[Tensor, Tensor], dict[str, Tensor]] = self.compute_terms
 
     def compile_losses(self, mode: str) -> None:
@@ -86,7 +93,7 @@ class DistilledClassifier(nn.Module):
 
         Args:
             images: uint8, (N, 3, H, W); where they are mixed, float32 in [0, 1].
-            target: true classes, (N,); of mixed images the probabilities, (N, K).
+            target: true classes or -1, (N,); of mixed images the probabilities, (N, K).
             epoch: number of the batch's epoch, counted from 1, for the warm-ups.
 
         Returns:
@@ -111,12 +118,13 @@ class DistilledClassifier(nn.Module):
         """
         inputs = self.preprocess(images)
         student = self.student(inputs)
-        smoothing = self.label_smoothing
-        terms = {"ce": F.cross_entropy(student.logits, target, label_smoothing=smoothing)}
+        share, smoothing = self.labeled_share, self.label_smoothing
+        terms = {"ce": partial_cross_entropy(student.logits, target, share, smoothing)}
         if self.teacher is not None:
             preprocess = self.teacher_preprocess
-            truth = Truth(target if target.ndim == 1 else None)
             teacher = self.teacher(inputs if preprocess is None else preprocess(images))
+            filled = fill_target(target, teacher.logits) if self.fills_target else target
+            truth = Truth(filled if target.ndim == 1 else None)
             for name, method in self.methods.items():
                 parts = method(student, teacher, truth)
                 terms[name] = torch.stack(list(parts.values())).sum()

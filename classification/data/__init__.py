@@ -1,4 +1,6 @@
-"""Labelled images for classifiers: (images uint8 (N, 3, H, W), labels int64 (N,)) on the device.
+"""Images for classifiers: (images uint8 (N, 3, H, W), labels int64 (N,)) on the device.
+
+A training image without a label has the label -1.
 
 No loader normalises: each model has its own mean and standard deviation. Everything random in an
 epoch is a function of the seed, the epoch and the image.

@@ -16,7 +16,8 @@ from classification.data.augment import (
 from classification.data.batches import ALONE, EpochBatches, Share
 from classification.data.check import check_source
 from classification.data.device_loader import DeviceLoader
-from classification.data.sources import Source, Split, load_source
+from classification.data.sources import Source, Split, load_parts
+from classification.data.unlabeled import REST, add_unlabeled
 from classification.data.worker_loader import WorkerLoader
 
 __all__ = ["LOADERS", "Data", "DataSettings", "Loader", "build_loaders"]
@@ -39,12 +40,14 @@ class DataSettings:
         augmentation: name of an augmentation of `build_train_transform`.
         crop_padding: padding of `crop` and `crop_flip`, in pixels.
         loader: `device` keeps all images on the device, `workers` reads them for each batch, `auto`
-            decides by name and augmentation.
+            decides by name, augmentation and whether unlabelled images are files.
         workers: worker processes of `workers`, for each of the two splits.
         erasing: probability that a rectangle of a training image is painted over.
         fill: colour of that rectangle, of uint8 images.
         check: how image files are looked at before the run, as `check_source` takes it.
         run_folder: folder of the run; "" for none.
+        subset_seed: seed of the choice of `train_images`.
+        unlabeled: where training images without labels are, as `unlabeled_paths` gives it.
     """
 
     name: str
@@ -59,15 +62,33 @@ class DataSettings:
     fill: tuple[int, ...] = (0, 0, 0)
     check: str = "full"
     run_folder: str = ""
+    subset_seed: int = 0
+    unlabeled: tuple[str, ...] = ()
 
 
 class Data(NamedTuple):
-    """The loaders of both splits; iterating gives (images uint8, labels int64) on the device."""
+    """The loaders of both splits; iterating gives (images uint8, labels int64) on the device.
+
+    Of the training images so many have no label, which is -1; batches are drawn from all of them.
+    """
 
     train: Loader
     test: Loader
     class_names: tuple[str, ...]
     description: str
+    unlabeled_images: int = 0
+
+    @property
+    def labeled_images(self) -> int:
+        """Training images with a label."""
+        return self.train.batches.length - self.unlabeled_images
+
+    @property
+    def labeled_share(self) -> float | None:
+        """Part of the training images that have a label; None where all have one."""
+        if not self.unlabeled_images:
+            return None
+        return self.labeled_images / self.train.batches.length
 
 
 def build_loaders(
@@ -100,9 +121,16 @@ def build_loaders(
             image files cannot be read.
     """
     kind = _choose_loader(settings)
-    source = load_source(settings.name, settings.root, train_images=settings.train_images)
+    source, rest = load_parts(
+        settings.name,
+        settings.root,
+        train_images=settings.train_images,
+        subset_seed=settings.subset_seed,
+        with_rest=REST in settings.unlabeled,
+    )
+    train, unlabeled_images = add_unlabeled(source, rest, settings.unlabeled, settings.root)
     check_source(
-        source,
+        source._replace(train=train),
         settings.root,
         settings.check,
         folder=settings.run_folder,
@@ -111,7 +139,7 @@ def build_loaders(
         gather=gather,
     )
     train_batches = EpochBatches(
-        len(source.train),
+        len(train),
         batch_size,
         training=True,
         seed=seed,
@@ -121,10 +149,11 @@ def build_loaders(
     test_batches = EpochBatches(len(source.test), eval_batch_size, training=False, share=share)
     build = _build_device_loader if kind == "device" else _build_worker_loader
     return Data(
-        build(settings, source.train, train_batches, device),
+        build(settings, train, train_batches, device),
         build(settings, source.test, test_batches, device),
         source.class_names,
-        _describe(settings, source, kind, device),
+        _describe(settings, source, unlabeled_images, kind, device),
+        unlabeled_images,
     )
 
 
@@ -137,8 +166,8 @@ def _choose_loader(settings: DataSettings) -> str:
     # A wrong augmentation or padding is refused here, before minutes of reading images.
     build_train_transform(augmentation, settings.image_size, settings.crop_padding)
     if settings.loader == "auto":
-        small = settings.name in _SMALL_SOURCES and augmentation in SMALL_AUGMENTATIONS
-        return "device" if small else "workers"
+        in_files = settings.name not in _SMALL_SOURCES or set(settings.unlabeled) - {REST}
+        return "workers" if in_files or augmentation not in SMALL_AUGMENTATIONS else "device"
     if settings.loader == "device" and augmentation not in SMALL_AUGMENTATIONS:
         raise ValueError(
             f"INPUT.AUGMENTATION must be one of {', '.join(SMALL_AUGMENTATIONS)} with DATA.LOADER "
@@ -180,10 +209,21 @@ def _build_erasing(settings: DataSettings, batches: EpochBatches) -> Transform |
     return build_erasing(settings.erasing, settings.fill)
 
 
-def _describe(settings: DataSettings, source: Source, kind: str, device: torch.device | str) -> str:
+def _describe(
+    settings: DataSettings,
+    source: Source,
+    unlabeled_images: int,
+    kind: str,
+    device: torch.device | str,
+) -> str:
     where = f"kept on {device}" if kind == "device" else f"read by {settings.workers} workers"
+    labeled = len(source.train)
+    train = f"{labeled} training"
+    if unlabeled_images:
+        union = labeled + unlabeled_images
+        train = f"{labeled} labelled and {unlabeled_images} unlabelled training ({union} an epoch)"
     return (
-        f"{settings.name}: {len(source.train)} training and {len(source.test)} test images of "
+        f"{settings.name}: {train} and {len(source.test)} test images of "
         f"{len(source.class_names)} classes at {settings.image_size} px, {where}, "
         f"augmentation {settings.augmentation}"
     )

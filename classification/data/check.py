@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
 
 from classification.data.images import read_rgb
 from classification.data.sources import Source
@@ -46,7 +45,7 @@ def check_source(
         raise ValueError(f"DATA.CHECK must be one of {', '.join(CHECKS)}; got {check!r}")
     files: list[str] = []
     for split in (source.train, source.test):
-        files += () if isinstance(split.images, Tensor) else split.images
+        files += [image for image in split.images if isinstance(image, str)]
     if check == "none" or not files:
         return
     caches = [Path(root, CACHE), *([Path(folder, CACHE)] if folder else [])]
@@ -61,7 +60,7 @@ def check_source(
     if flaws:
         shown = listed([f"'{file}' ({what})" for file, what in flaws.items()], SHOWN)
         raise ValueError(
-            f"every image of DATA.ROOT must be readable; got {len(flaws)} of {len(files)} that are "
+            f"every image of the data must be readable; got {len(flaws)} of {len(files)} that are "
             f"not: {shown}; take them out"
         )
 

@@ -6,7 +6,8 @@ Shapes: images kept in memory are (n, 3, H, W) uint8; labels are (n,) int64, cou
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -17,7 +18,7 @@ from torchvision.datasets.utils import check_integrity
 from classification.data.image_folder import list_image_folder
 from classification.data.images import decode_images, fit, read_rgb
 
-__all__ = ["SOURCES", "Source", "Split", "balanced_order", "load_source"]
+__all__ = ["SOURCES", "Source", "Split", "balanced_order", "load_parts", "load_source"]
 
 DIGITS_TEST_IMAGES = 500  # of 1,797: 50 of each digit
 _CHUNK = 1000  # images resized at once, to bound the memory of the intermediate results
@@ -28,11 +29,12 @@ class Split:
     """Images and their labels.
 
     Args:
-        images: all images as one tensor, (n, 3, H, W) uint8, or the paths of n image files.
+        images: all images as one tensor, (n, 3, H, W) uint8, or the paths of n image files, among
+            which images in memory may be, (3, H, W) uint8.
         labels: (n,), int64.
     """
 
-    images: Tensor | tuple[str, ...]
+    images: Tensor | tuple[str | Tensor, ...]
     labels: Tensor
 
     def __len__(self) -> int:
@@ -45,9 +47,18 @@ class Split:
 
     def load(self, image_size: int) -> Tensor:
         """Give all images, fitted to a size: (n, 3, image_size, image_size) uint8."""
-        if not isinstance(self.images, Tensor):
-            return decode_images(self.images, image_size)
-        return torch.cat([fit(images, image_size) for images in self.images.split(_CHUNK)])
+        if isinstance(self.images, Tensor):
+            return _fit_all(self.images, image_size)
+        parts = []
+        for kind, run in groupby(self.images, type):
+            part: list[Any] = list(run)
+            in_files = issubclass(kind, str)
+            parts.append(
+                decode_images(part, image_size)
+                if in_files
+                else _fit_all(torch.stack(part), image_size)
+            )
+        return torch.cat(parts)
 
     def take(self, indices: Tensor) -> "Split":
         """Give the images at some indices, in that order."""
@@ -64,20 +75,36 @@ class Source(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def load_source(name: str, root: str, *, train_images: int = 0) -> Source:
+def load_source(name: str, root: str, *, train_images: int = 0, subset_seed: int = 0) -> Source:
     """Load a data set that is on disk (`digits` comes with scikit-learn).
 
     Args:
         name: `digits`, `cifar10`, `cifar100` or `image_folder`.
         root: the folder that holds the files; unused for `digits`.
-        train_images: keep only the first so many training images of one fixed order in which the
+        train_images: keep only the first so many training images of one random order in which the
             classes take turns, so a smaller number gives a subset; 0 keeps all.
+        subset_seed: seed of that order.
 
     Raises:
         KeyError: If the name is unknown.
         FileNotFoundError: If a file or folder is missing.
         ValueError: If files are damaged, the splits differ in their classes, a class has no image,
             or `train_images` is negative or more than there are.
+    """
+    return load_parts(name, root, train_images=train_images, subset_seed=subset_seed)[0]
+
+
+def load_parts(
+    name: str, root: str, *, train_images: int, subset_seed: int, with_rest: bool = False
+) -> tuple[Source, Split]:
+    """As `load_source`, with the training images that are not kept, in the order of the source.
+
+    Args:
+        name: name of the source.
+        root: the folder that holds the files.
+        train_images: number of training images to keep.
+        subset_seed: seed of their choice.
+        with_rest: whether the others are wanted; without it none are given.
     """
     if name not in SOURCES:
         raise KeyError(f"DATA.NAME must be one of {', '.join(SOURCES)}; got {name!r}")
@@ -86,10 +113,11 @@ def load_source(name: str, root: str, *, train_images: int = 0) -> Source:
         raise ValueError(
             f"DATA.TRAIN_IMAGES must be 0 (all) to {len(source.train)}; got {train_images}"
         )
-    if train_images:
-        indices = balanced_order(source.train.labels)[:train_images]
-        source = source._replace(train=source.train.take(indices))
-    return source
+    if not train_images:
+        return source, source.train.take(torch.arange(0))
+    everything, order = source.train, balanced_order(source.train.labels, subset_seed)
+    rest = order[train_images:].sort().values if with_rest else order[:0]
+    return source._replace(train=everything.take(order[:train_images])), everything.take(rest)
 
 
 def balanced_order(labels: Tensor, seed: int = 0) -> Tensor:
@@ -110,6 +138,10 @@ def balanced_order(labels: Tensor, seed: int = 0) -> Tensor:
         of_class = labels[order] == label
         turn[of_class] = torch.arange(int(of_class.sum()))
     return order[turn.argsort(stable=True)]
+
+
+def _fit_all(images: Tensor, image_size: int) -> Tensor:
+    return torch.cat([fit(part, image_size) for part in images.split(_CHUNK)])
 
 
 def _load_digits(root: str) -> Source:

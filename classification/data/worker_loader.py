@@ -81,8 +81,9 @@ class WorkerLoader(EpochLoader):
         if isinstance(self.images, Tensor):
             return ""
         self.set_epoch(epoch)
-        files = [self.images[index] for index in list(self.batches)[batch - 1].tolist()]
-        return f", whose images are {listed([repr(file) for file in files], _NAMED_AT_MOST)}"
+        images = [self.images[index] for index in list(self.batches)[batch - 1].tolist()]
+        files = [repr(image) for image in images if isinstance(image, str)]
+        return f", whose images are {listed(files, _NAMED_AT_MOST)}" if files else ""
 
     def _to_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         images, labels = (part.to(self.device, non_blocking=True) for part in batch)

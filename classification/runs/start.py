@@ -110,7 +110,7 @@ def evaluate_main(args: argparse.Namespace) -> None:
     weights = args.weights or str(Path(cfg.OUTPUT_DIR, "last.pth"))
     accelerator = _start(cfg)
     _open_log(accelerator)
-    data = build_data(cfg, accelerator)
+    data = build_data(cfg, accelerator, training=False)
     entry = cfg.MODEL.WEIGHTS_ENTRY if args.weights else ""  # the run's own file has one network
     model = build_model(cfg.MODEL.NAME, weights, len(data.class_names), "MODEL", entry=entry)
     preprocess = Preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)

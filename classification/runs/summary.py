@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from classification.data import Loader
+from classification.data import Data
 from classification.distilled import DistilledClassifier
 from reviewkd_det.common.console.commands import script_command, shown_path
 from reviewkd_det.common.distill.cost import IMAGES, distillation_cost
@@ -58,7 +58,7 @@ def cost_of(classifier: DistilledClassifier, image_size: int) -> float | None:
 
 
 def summarize(
-    cfg: CfgNode, progress: dict[str, Any], student: nn.Module, train: Loader
+    cfg: CfgNode, progress: dict[str, Any], student: nn.Module, data: Data
 ) -> dict[str, Any]:
     """The content of `summary.json`.
 
@@ -66,14 +66,15 @@ def summarize(
         cfg: config of the run.
         progress: progress of the run after its last epoch.
         student: classifier that was trained.
-        train: loader of the training images.
+        data: training and test data.
     """
     return {
         "model": cfg.MODEL.NAME,
         "teacher": cfg.TEACHER.NAME if cfg.DISTILL.METHODS else "",
         "methods": list(cfg.DISTILL.METHODS),
         "data": cfg.DATA.NAME,
-        "train_images": train.batches.length,
+        "train_images": data.labeled_images,
+        "unlabeled_images": data.unlabeled_images,
         "seed": cfg.SEED,
         "epochs": progress["epoch"],
         "stopped_early": progress["epoch"] < cfg.SOLVER.EPOCHS,
@@ -87,7 +88,7 @@ def summarize(
         "train_seconds": round(progress["train_seconds"], 2),
         "wall_seconds": round(progress["wall_seconds"], 2),
         "images_per_second": round(
-            progress["epoch"] * train.images_per_epoch / progress["train_seconds"], 1
+            progress["epoch"] * data.train.images_per_epoch / progress["train_seconds"], 1
         ),
     }
 

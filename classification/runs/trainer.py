@@ -16,6 +16,7 @@ from tqdm import tqdm
 from classification.build import build_classifier, build_mixing, build_optimizer
 from classification.data import Data
 from classification.models.weights import save_weights
+from classification.partly_labeled import count_labeled
 from classification.runs.batch_statistics import check_batch_statistics
 from classification.runs.epoch_losses import EpochLosses
 from classification.runs.evaluation import evaluate, evaluate_teacher
@@ -51,7 +52,9 @@ class Trainer:
         self.run = run
         self.data = data
         set_seed(cfg.SEED)
-        classifier, self.student = build_classifier(cfg, len(data.class_names))
+        classifier, self.student = build_classifier(
+            cfg, len(data.class_names), labeled_share=data.labeled_share
+        )
         check_batch_statistics(classifier, cfg, accelerator)
         optimizer = build_optimizer(cfg, classifier, self.student)
         self.schedule = build_schedule(cfg.SOLVER)
@@ -129,7 +132,7 @@ class Trainer:
                 logger.info("epoch %d/%d: %s", epoch, cfg.SOLVER.EPOCHS, ", ".join(shown))
                 if epoch < cfg.SOLVER.EPOCHS and stop.signal():
                     return None
-        summary = summarize(cfg, self.progress, self.student, self.data.train)
+        summary = summarize(cfg, self.progress, self.student, self.data)
         self.run.write_summary(summary)
         return summary
 
@@ -181,12 +184,14 @@ class Trainer:
         batches, done = len(self.data.train), self.progress["step"] * parts
         self.data.train.set_epoch(epoch, done)
         losses = EpochLosses(self.accelerator, self.progress["losses"])
+        compared = done > 0
         for batch, (images, labels) in enumerate(self.data.train, start=done + 1):
             self._set_learning_rate(epoch - 1 + (batch - 1) // parts * parts / batches)
             mixed = self.mix(images, labels, epoch, batch)
             values = self._train_batch(*mixed, epoch, losses)
-            if batch == 1:
-                self._log_ratios(values, epoch)
+            if not compared and (labeled := count_labeled(labels)):
+                self._log_ratios(values, epoch, labeled / len(labels))
+                compared = True
             step = batch // parts
             if batch % parts:
                 continue
@@ -221,13 +226,18 @@ class Trainer:
         losses.add(values)
         return values
 
-    def _log_ratios(self, losses: dict[str, Tensor], epoch: int) -> None:
-        """Once, in the first epoch in which all methods have their full weight."""
+    def _log_ratios(self, losses: dict[str, Tensor], epoch: int, labeled_share: float) -> None:
+        """Once, in the first epoch in which all methods have their full weight.
+
+        The batch has another share of labels than the average one that `loss_ce` is for.
+        """
         methods = self.plain.weighted
         warmups = [math.ceil(weighted.warmup_steps) for weighted in methods.values()]
         if methods and epoch == max(1, *warmups):
             values = {name: float(losses[f"loss_{name.lower()}"].detach()) for name in methods}
-            log_ratios(float(losses["loss_ce"].detach()), values, methods, "DISTILL", logger)
+            average = self.plain.labeled_share or 1.0
+            own = float(losses["loss_ce"].detach()) * average / labeled_share
+            log_ratios(own, values, methods, "DISTILL", logger)
 
     def _take_time(self, *keys: str) -> None:
         """Add the seconds since this was last called to the run's progress."""

@@ -26,10 +26,10 @@ def config(folder=None, *options, methods=("ReviewKD",), student="resnet8"):
     return cfg
 
 
-def build(cfg, classes=5):
+def build(cfg, classes=5, **options):
     """The classifier and its student, always of the same first weights."""
     torch.manual_seed(0)
-    return build_classifier(cfg, classes)
+    return build_classifier(cfg, classes, **options)
 
 
 def losses(cfg, epoch=1):

@@ -1,9 +1,28 @@
 """Files below a folder, through symbolic links as well."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from pathlib import Path
 
-__all__ = ["find_files"]
+from PIL import Image
+
+__all__ = ["files_below", "find_files", "image_endings"]
+
+
+def image_endings() -> set[str]:
+    """The endings of file names that Pillow reads as images, such as `.jpg`."""
+    return {e for e, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+
+
+def files_below(folder: Path, endings: Collection[str]) -> list[Path]:
+    """List the files of some endings, as `find_files` does.
+
+    Args:
+        folder: folder to search, its subfolders too.
+        endings: endings in lower case.
+    """
+    found = find_files(str(folder), lambda name: Path(name).suffix.lower() in endings)
+    return [Path(path) for path in found]
 
 
 def find_files(folder: str, is_wanted: Callable[[str], bool]) -> list[str]:

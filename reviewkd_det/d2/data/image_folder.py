@@ -3,12 +3,12 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from PIL import Image
 
 from reviewkd_det.common import listed
-from reviewkd_det.common.data.folders import find_files
+from reviewkd_det.common.data.folders import files_below, image_endings
 from reviewkd_det.common.data.image_check import describe_flaw
 from reviewkd_det.d2.data.mapper import find_upright
 
@@ -53,8 +53,7 @@ def load_image_folder(folder: str) -> list[dict]:
     """
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"image folder must exist; got {folder!r}")
-    endings = {e for e, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    paths = find_files(folder, lambda name: os.path.splitext(name)[1].lower() in endings)
+    paths = [str(path) for path in files_below(Path(folder), image_endings())]
     if not paths:
         raise ValueError(f"image folder must hold an image; got {folder!r} without any")
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reviewkd_det.common import listed
-from reviewkd_det.d2.data.folders import files_below, image_endings
+from reviewkd_det.common.data.folders import files_below, image_endings
 
 __all__ = ["KEY", "VOCImage", "all_xml", "images_of_split"]
 

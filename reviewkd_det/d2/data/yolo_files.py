@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from reviewkd_det.common import listed
-from reviewkd_det.d2.data.folders import files_below, image_endings
+from reviewkd_det.common.data.folders import files_below, image_endings
 
 __all__ = ["KEY", "class_names", "image_files", "label_file", "read_data_yaml"]
 

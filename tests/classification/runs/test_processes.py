@@ -7,7 +7,9 @@ import time
 
 import psutil
 import pytest
+from torchvision.transforms.v2.functional import to_pil_image
 
+from classification.data import load_source
 from tests.classification.running import (
     assert_same,
     command,
@@ -21,15 +23,20 @@ from tests.classification.running import (
 LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
 # Layer norm in place of batch norm, whose statistics are those of each process's own images.
 OPTIONS = ["MODEL.NAME", "timm/convnext_atto", "SOLVER.BATCH_SIZE", "20", "SOLVER.LR", "0.01",
-           "DATA.TRAIN_IMAGES", "40", "SOLVER.EPOCHS", "2"]  # fmt: skip
+           "DATA.TRAIN_IMAGES", "20", "SOLVER.EPOCHS", "2"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
+    """Options of a distilled run, half of whose images have no label."""
     folder = tmp_path_factory.mktemp("teacher")
     train(folder, "SOLVER.EPOCHS", 1)
+    (folder / "more").mkdir()
+    for number, image in enumerate(load_source("digits", "").train.images[:20]):
+        to_pil_image(image).save(folder / "more" / f"{number}.png")
     return ["TEACHER.NAME", "resnet8", "TEACHER.WEIGHTS", str(folder / "last.pth"),
-            "DISTILL.METHODS", "('KD',)"]  # fmt: skip
+            "DISTILL.METHODS", "('KD',)", "DATA.UNLABELED", str(folder / "more"),
+            "DATA.LOADER", "device"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
