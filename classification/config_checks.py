@@ -136,7 +136,7 @@ def _check_mixing(cfg: CfgNode, plans: Mapping[str, MethodPlan]) -> None:
     if unlabeled := unlabeled_paths(cfg.DATA.UNLABELED):
         raise ValueError(
             "INPUT.MIXUP and INPUT.CUTMIX must be 0 with DATA.UNLABELED, whose images have no "
-            f"label to mix; got {' and '.join(map(str, given.values()))} with {', '.join(unlabeled)}"
+            f"label to mix; got {given} with {unlabeled}"
         )
     for name, plan in plans.items():
         if Need.TARGET in plan.method.needs:
