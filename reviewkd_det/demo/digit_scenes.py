@@ -1,9 +1,9 @@
 """The demo data set: scenes of real handwritten digits, made on first use and kept.
 
 Below `<root>/digit_scenes`: `images/<split>/<number>.png` and `annotations/<file>.json` in COCO's
-format. The digits are scikit-learn's 1,797 handwritten ones. No source digit is in two of the splits
-train, val and dev; the split unlabeled shows those of train in scenes of its own, as more images
-from the same place would. Its labels serve as the upper bound of what labels could give.
+format. The digits are scikit-learn's 1,797 handwritten ones. No source digit is in two of the
+splits train, val and dev; unlabeled shows those of train in scenes of its own, as more images of
+the same place would. Its labels are there to find out what true labels would give.
 """
 
 import json
