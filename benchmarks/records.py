@@ -8,10 +8,11 @@ from typing import Any
 
 from tabulate import tabulate
 
+from reviewkd_det.common import replace_file
 from reviewkd_det.report.runs import CLASSIFIER, Run
 from reviewkd_det.report.tables import spread
 
-__all__ = ["METRICS", "read_records", "record", "seeds_table"]
+__all__ = ["METRICS", "read_file", "read_records", "record", "seeds_table", "write_file"]
 
 METRICS = ("AP", "AP50", "AP75")
 LOGGED_STEPS = 8  # of the losses, evenly over the run
@@ -83,8 +84,19 @@ def read_records(folder: Path, name: str) -> list[Record]:
     path = folder / f"{name}.json"
     if not path.is_file():
         raise FileNotFoundError(f"a table must name files of {folder}; got '{name}'")
+    return read_file(path)
+
+
+def read_file(path: Path) -> list[Record]:
+    """The records of a file."""
     records: list[Record] = json.loads(path.read_text(encoding="utf-8"))
     return records
+
+
+def write_file(path: Path, records: Sequence[Record]) -> None:
+    """Write records, one in a line, as a whole file."""
+    lines = ",\n".join(json.dumps(x, ensure_ascii=False) for x in records)
+    replace_file(path, lambda part: part.write_text(f"[\n{lines}\n]\n", encoding="utf-8"))
 
 
 def seeds_table(records: Sequence[Record]) -> str:

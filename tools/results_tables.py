@@ -8,7 +8,6 @@ the page, and `<!-- end -->`.
 """
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
@@ -34,13 +33,11 @@ def write_tables(page: Path) -> None:
 
 def save_records(path: Path, runs: list[str], *, timed: bool) -> None:
     """Write the file of some output folders."""
-    from benchmarks.records import record
+    from benchmarks.records import record, write_file
     from reviewkd_det.report import read_run
 
     named = map(split_named_folder, runs)
-    records = [record(read_run(folder, row or ""), timed=timed) for row, folder in named]
-    lines = ",\n".join(json.dumps(x, ensure_ascii=False) for x in records)
-    path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    write_file(path, [record(read_run(folder, row or ""), timed=timed) for row, folder in named])
 
 
 @entry_point

@@ -1,7 +1,9 @@
 """The demo data set: scenes of real handwritten digits, made on first use and kept.
 
 Below `<root>/digit_scenes`: `images/<split>/<number>.png` and `annotations/<file>.json` in COCO's
-format. The digits are scikit-learn's 1,797 handwritten ones; no source digit is in two splits.
+format. The digits are scikit-learn's 1,797 handwritten ones. No source digit is in two of the
+splits train, val and dev; unlabeled shows those of train in scenes of its own, as more images of
+the same place would. Its labels are there to find out what true labels would give.
 """
 
 import json
@@ -21,8 +23,8 @@ from reviewkd_det.demo.digit_drawing import SCENE_SIDE_PX, bounds, draw_scene, o
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "val", "dev")  # their positions seed their scenes
-SCENE_COUNTS = {"train": 1500, "val": 300, "dev": 300}
+SPLITS = ("train", "val", "dev", "unlabeled")  # their positions seed their scenes
+SCENE_COUNTS = {"train": 1500, "val": 300, "dev": 300, "unlabeled": 3000}
 SOURCE_COUNTS = {"train": 1197, "val": 300, "dev": 300}  # digits of the 1,797
 CLASSES = tuple("0123456789")
 FIRST_SCENES = 150  # of the small training set
@@ -33,6 +35,7 @@ DATASETS = {
     "digit_scenes_train_rest": ("train_rest", "train"),
     "digit_scenes_val": ("val", "val"),
     "digit_scenes_dev": ("dev", "dev"),
+    "digit_scenes_unlabeled": ("unlabeled", "unlabeled"),
 }
 
 
@@ -55,41 +58,55 @@ def register_digit_scenes(root: str) -> None:
 def write_digit_scenes(
     folder: str, scene_counts: Mapping[str, int] = SCENE_COUNTS, seed: int = 0
 ) -> None:
-    """Make the scenes of every split and put them at `folder` in one step.
+    """Make the scenes of every split that a folder lacks.
 
-    The files are written to a temporary folder beside it, which is then renamed: nobody sees half a
-    data set, and of two processes that write it at once, the first to finish wins. The same seed
-    gives the same scenes, whatever the counts.
+    A split is written to a temporary folder, whose parts are then renamed, the list of its images
+    last: nobody sees half a split, and of two processes that write it at once, the first to finish
+    wins. The same seed gives the same scenes, whatever the counts and the other splits.
 
     Args:
-        folder: Folder of the data set; its parent is made if absent.
-        scene_counts: Number of scenes of each split.
-        seed: Seed of the division into splits and of every scene.
+        folder: folder of the data set, made if absent.
+        scene_counts: number of scenes of each split to write.
+        seed: seed of the division into splits and of every scene.
 
     Raises:
-        ModuleNotFoundError: If scikit-learn is not installed.
+        ModuleNotFoundError: scikit-learn is not installed.
     """
+    missing = [split for split in scene_counts if not os.path.isfile(_json_file(folder, split))]
+    if not missing:
+        return
     start = perf_counter()
     sources = _divide_digits(seed)
-    parent = os.path.dirname(os.path.abspath(folder))
-    os.makedirs(parent, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".digit_scenes_", dir=parent) as temporary:
-        unfinished = os.path.join(temporary, "digit_scenes")
-        os.makedirs(os.path.join(unfinished, "annotations"))
-        for index, split in enumerate(SPLITS):
-            _write_split(unfinished, split, scene_counts[split], sources[split], (seed, index))
-        try:
-            os.rename(unfinished, folder)
-        except OSError:
-            if not os.path.isdir(folder):  # otherwise another process was faster
-                raise
-    total, seconds = sum(scene_counts.values()), perf_counter() - start
+    for part in ("annotations", "images"):
+        os.makedirs(os.path.join(folder, part), exist_ok=True)
+    for split in missing:
+        with tempfile.TemporaryDirectory(prefix=".unfinished_", dir=folder) as unfinished:
+            os.makedirs(os.path.join(unfinished, "annotations"))
+            seeds = (seed, SPLITS.index(split))
+            _write_split(unfinished, split, scene_counts[split], sources[split], seeds)
+            _put_in_place(unfinished, folder, split)
+    total, seconds = sum(scene_counts[split] for split in missing), perf_counter() - start
     logger.info("%s: made %d digit scenes in %.1f s", folder, total, seconds)
 
 
+def _json_file(folder: str, name: str) -> str:
+    return os.path.join(folder, "annotations", f"{name}.json")
+
+
+def _put_in_place(unfinished: str, folder: str, split: str) -> None:
+    images = os.path.join(folder, "images", split)
+    try:
+        os.rename(os.path.join(unfinished, "images", split), images)
+    except OSError:
+        if not os.path.isdir(images):  # otherwise another process was faster
+            raise
+    names = os.listdir(os.path.join(unfinished, "annotations"))
+    for name in sorted(names, key=lambda name: name == f"{split}.json"):  # says that all is there
+        os.replace(*(os.path.join(root, "annotations", name) for root in (unfinished, folder)))
+
+
 def _load(folder: str, json_file: str, image_root: str, name: str) -> list[dict]:
-    if not os.path.isdir(folder):
-        write_digit_scenes(folder)
+    write_digit_scenes(folder)
     return load_coco_format(json_file, image_root, name)
 
 
@@ -103,11 +120,12 @@ def _divide_digits(seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         ) from error
     digits = load_digits()
     order = np.random.default_rng(seed).permutation(len(digits.target))
-    ends = np.cumsum([SOURCE_COUNTS[split] for split in SPLITS])
-    return {
+    ends = np.cumsum(list(SOURCE_COUNTS.values()))
+    sources = {
         split: (digits.images[part] / 16, digits.target[part])  # ink is 0 to 16
-        for split, part in zip(SPLITS, np.split(order, ends[:-1]), strict=True)
+        for split, part in zip(SOURCE_COUNTS, np.split(order, ends[:-1]), strict=True)
     }
+    return sources | {"unlabeled": sources["train"]}
 
 
 def _write_split(
@@ -157,8 +175,7 @@ def _write_json(folder: str, name: str, images: list[dict], annotations: list[di
         "images": images,
         "annotations": annotations,
     }
-    path = os.path.join(folder, "annotations", f"{name}.json")
-    with open(path, "w", encoding="utf-8") as file:
+    with open(_json_file(folder, name), "w", encoding="utf-8") as file:
         file.write(json.dumps(content))  # dump would encode in Python, four times slower
 
 

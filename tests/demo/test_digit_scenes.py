@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from reviewkd_det.demo.digit_drawing import (
 )
 from reviewkd_det.demo.digit_scenes import register_digit_scenes, write_digit_scenes
 
-FEW = {"train": 4, "val": 3, "dev": 2}
+FEW = {"train": 4, "val": 3, "dev": 2, "unlabeled": 5}
 
 
 def rasterise(polygons, height, width):
@@ -88,7 +89,9 @@ def test_scenes_have_the_declared_number_of_digits_with_disjoint_masks(sources):
         assert sum(digit.mask.astype(int) for digit in digits).max() == 1
 
 
-def test_no_source_digit_is_in_two_splits(sources):
+def test_no_source_digit_is_in_two_splits_but_the_unlabelled_scenes_show_those_of_train(sources):
+    assert sources["unlabeled"] is sources["train"]
+    sources = {split: sources[split] for split in digit_scenes.SOURCE_COUNTS}
     counts = {split: len(labels) for split, (_, labels) in sources.items()}
     assert counts == digit_scenes.SOURCE_COUNTS
     everything = np.concatenate([digits.reshape(-1, 64) for digits, _ in sources.values()])
@@ -156,7 +159,28 @@ def test_an_interrupted_writer_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(digit_scenes, "_write_json", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_digit_scenes(str(tmp_path / "digit_scenes"), FEW)
-    assert os.listdir(tmp_path) == []
+    assert contents(tmp_path) == {}
+
+
+def test_a_folder_without_the_unlabelled_split_gets_it_and_keeps_the_others(folder, tmp_path):
+    before = {split: count for split, count in FEW.items() if split != "unlabeled"}
+    write_digit_scenes(str(tmp_path / "old"), before, seed=1)
+    old = contents(tmp_path / "old")
+    left = tmp_path / "old" / "images" / "unlabeled"  # by a writer that was stopped
+    shutil.copytree(folder / "images" / "unlabeled", left)
+    write_digit_scenes(str(tmp_path / "old"), FEW)
+    new = contents(tmp_path / "old")
+    assert old.items() <= new.items()
+    added = {name for name in contents(folder) if "unlabeled" in name}
+    assert new.keys() - old.keys() == added
+    assert {name: new[name] for name in added} == {name: contents(folder)[name] for name in added}
+
+
+def test_unlabelled_scenes_are_new_ones(folder):
+    pictures = contents(folder / "images")
+    labeled = {data for name, data in pictures.items() if not name.startswith("unlabeled")}
+    assert len(pictures) == sum(FEW.values())
+    assert not labeled & {data for name, data in pictures.items() if name.startswith("unlabeled")}
 
 
 def test_loading_a_name_makes_the_data_once(tmp_path, monkeypatch, caplog):
@@ -174,8 +198,8 @@ def test_loading_a_name_makes_the_data_once(tmp_path, monkeypatch, caplog):
         metadata = MetadataCatalog.get("digit_scenes_val")
     finally:
         register_digit_scenes(str(root))
-    assert sizes == [4, 4, 3, 2]
-    assert caplog.text.count("made 9 digit scenes") == 1
+    assert sizes == [4, 4, 3, 2, 5]
+    assert caplog.text.count("made 14 digit scenes") == 1
     assert metadata.thing_classes == list("0123456789")
     assert metadata.json_file == str(tmp_path / "digit_scenes" / "annotations" / "val.json")
 
