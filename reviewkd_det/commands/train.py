@@ -11,6 +11,7 @@ from reviewkd_det.common import entry_point, parse_run_args
 def train(args: argparse.Namespace) -> None:
     """One process of the run."""
     from reviewkd_det.d2.data.checks import check_data
+    from reviewkd_det.d2.labels.make import prepare_labels
     from reviewkd_det.d2.runs import from_yaml
     from reviewkd_det.d2.runs.description import log_description
     from reviewkd_det.d2.runs.end import log_end, yaml_commands
@@ -21,12 +22,13 @@ def train(args: argparse.Namespace) -> None:
     with set_up_run(cfg, args, cfg.OUTPUT_DIR, cfg.MODEL.DEVICE):
         check_data(cfg, training=not args.eval_only)
         if not args.eval_only:
+            labels = prepare_labels(cfg, resume=args.resume)
             trainer = from_yaml.build_trainer(cfg)
             trainer.resume_or_load(resume=args.resume)
     if args.eval_only:
         from_yaml.evaluate_checkpoint(cfg)
     else:
-        log_description(trainer.model, cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE)
+        log_description(trainer.model, cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE, labels)
         from_yaml.train(trainer, cfg)
         log_end(trainer, lambda checkpoint: yaml_commands(cfg, checkpoint))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
+from detectron2.data import DatasetMapper
 from detectron2.data.build import _train_loader_from_config
 from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
 from detectron2.engine import HookBase, hooks
@@ -28,7 +29,10 @@ __all__ = [
 ]
 
 # Methods that a subclass of ours overrides, in the order in which `load` calls them.
-OVERRIDDEN = {DetectionCheckpointer: ("_load_file", "_load_model", "_log_incompatible_keys")}
+OVERRIDDEN = {
+    DetectionCheckpointer: ("_load_file", "_load_model", "_log_incompatible_keys"),
+    DatasetMapper: ("_transform_annotations",),
+}
 
 
 def builtin_coco_names() -> list[str]:
@@ -36,9 +40,15 @@ def builtin_coco_names() -> list[str]:
     return [name for splits in _PREDEFINED_SPLITS_COCO.values() for name in splits]
 
 
-def train_parts(cfg: CfgNode, mapper: Any) -> dict[str, Any]:
-    """What Detectron2 builds a config's training batches from: `dataset`, `sampler` and others."""
-    return _train_loader_from_config(cfg, mapper=mapper)
+def train_parts(cfg: CfgNode, mapper: Any, dataset: Any = None) -> dict[str, Any]:
+    """What Detectron2 builds a config's training batches from: `dataset`, `sampler` and others.
+
+    Args:
+        cfg: the config.
+        mapper: function from an image dictionary to the model's input.
+        dataset: image dictionaries in the place of those of DATASETS.TRAIN.
+    """
+    return _train_loader_from_config(cfg, mapper=mapper, dataset=dataset)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from reviewkd_det.common.runs.files import replace_file
 from reviewkd_det.common.runs.run_command import run_command
 
-__all__ = ["RECORD", "write_run_record"]
+__all__ = ["RECORD", "installed_versions", "write_run_record"]
 
 RECORD = "run.json"
 # Whose versions are kept, where they are installed.
@@ -34,13 +34,14 @@ def write_run_record(
         "command": run_command(argv, processes),
         "processes": processes,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "versions": _versions(),
+        "versions": installed_versions(),
     }
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def _versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
+    """The versions of the packages that a run depends on, where they are installed."""
     found = {}
     for name in PACKAGES:
         try:

@@ -7,7 +7,7 @@ by image id, with boxes as [x, y, width, height] in pixels and categories counte
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -31,7 +31,12 @@ _BORDER_TOLERANCE_PX = 0.01  # COCO rounds coordinates to hundredths
 
 
 def load_coco_format(
-    json_file: str, image_root: str, dataset_name: str, *, needs_annotations: bool = True
+    json_file: str,
+    image_root: str,
+    dataset_name: str,
+    *,
+    needs_annotations: bool = True,
+    more_keys: Sequence[str] = (),
 ) -> list[dict]:
     """Read a COCO-format file into Detectron2's list of image dictionaries.
 
@@ -45,6 +50,7 @@ def load_coco_format(
         image_root: Folder that the `file_name` of each image is relative to.
         dataset_name: Name whose metadata is filled in.
         needs_annotations: Whether a file without "annotations" and "categories" is refused.
+        more_keys: Further keys of an object that are kept as they are.
 
     Returns:
         One dictionary per image, with or without objects, sorted by image id.
@@ -66,7 +72,9 @@ def load_coco_format(
             "height": image["height"],
             "width": image["width"],
             "image_id": image_id,
-            "annotations": _convert_objects(objects[image_id], image, category_ids, counts),
+            "annotations": _convert_objects(
+                objects[image_id], image, category_ids, counts, (*_KEPT_KEYS, *more_keys)
+            ),
         }
         for image_id, image in images.items()
     ]
@@ -127,11 +135,15 @@ def _objects_by_image(
 
 
 def _convert_objects(
-    annotations: Iterable[dict], image: dict, category_ids: dict[int, int], counts: Counter[str]
+    annotations: Iterable[dict],
+    image: dict,
+    category_ids: dict[int, int],
+    counts: Counter[str],
+    kept_keys: Sequence[str],
 ) -> list[dict]:
     converted = []
     for annotation in annotations:
-        instance = {key: annotation[key] for key in _KEPT_KEYS if key in annotation}
+        instance = {key: annotation[key] for key in kept_keys if key in annotation}
         if annotation.get("segmentation"):
             instance["segmentation"] = _convert_segmentation(annotation["segmentation"])
             if not instance["segmentation"]:

@@ -11,16 +11,23 @@ from detectron2.utils import comm
 from reviewkd_det.d2.compat import train_parts
 from reviewkd_det.d2.data.mapper import CheckedDatasetMapper
 from reviewkd_det.d2.data.stream import StreamLoader
+from reviewkd_det.d2.data.teacher_labels import MixedMapper, load_labels
 
 __all__ = ["JoinedLoader", "build_stream_loader", "build_train_loader"]
 
 
 def build_train_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
-    """The loader of `DATASETS.TRAIN`, joined by that of `DATASETS.UNLABELED` where methods use it.
+    """The loader of `DATASETS.TRAIN`, joined by that of `DATASETS.UNLABELED` where it is used.
+
+    Images with a teacher's labels are drawn together with those of `DATASETS.TRAIN`, or join each
+    batch where `SOLVER.UNLABELED_PER_BATCH` says how many.
 
     Raises:
+        FileNotFoundError: the teacher's labels were not made.
         ValueError: the images of a batch cannot be shared evenly by the processes.
     """
+    if cfg.MODEL.DISTILL.TEACHER_LABELS.ENABLED:
+        return _build_taught_loader(cfg)
     parts = train_parts(cfg, CheckedDatasetMapper(cfg, is_train=True))
     parts["dataset"] = _without_unused(cfg, parts["dataset"])
     labeled = build_stream_loader(**parts, batch_key="SOLVER.IMS_PER_BATCH")
@@ -39,6 +46,28 @@ def build_train_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
         batch_key="SOLVER.UNLABELED_PER_BATCH",
     )
     return JoinedLoader(labeled, unlabeled)
+
+
+def _build_taught_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
+    mapper = MixedMapper(cfg)
+    parts = train_parts(cfg, mapper)
+    parts["dataset"] = _without_unused(cfg, parts["dataset"])
+    taught = _without_unused(cfg, load_labels(cfg))
+    count = cfg.SOLVER.UNLABELED_PER_BATCH
+    if not count:
+        parts = train_parts(cfg, mapper, [*parts["dataset"], *taught])
+    labeled = build_stream_loader(**parts, batch_key="SOLVER.IMS_PER_BATCH")
+    if not count:
+        return labeled
+    more = build_stream_loader(
+        taught,
+        mapper=mapper,
+        total_batch_size=count,
+        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        batch_key="SOLVER.UNLABELED_PER_BATCH",
+    )
+    return JoinedLoader(labeled, more, have_labels=True)
 
 
 def build_stream_loader(
@@ -109,11 +138,15 @@ class JoinedLoader:
     Args:
         labeled: endless loader of the batches with labels.
         unlabeled: endless loader of the batches whose labels are not used.
+        have_labels: whether those have labels that are used after all, and no mark.
     """
 
-    def __init__(self, labeled: StreamLoader, unlabeled: StreamLoader) -> None:
+    def __init__(
+        self, labeled: StreamLoader, unlabeled: StreamLoader, *, have_labels: bool = False
+    ) -> None:
         self.labeled = labeled
         self.unlabeled = unlabeled
+        self.mark = {} if have_labels else {"unlabeled": True}
 
     @property
     def last_batch(self) -> list[dict[str, Any]]:
@@ -128,4 +161,4 @@ class JoinedLoader:
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         # Both are endless, so neither cuts the other short.
         for labeled, unlabeled in zip(self.labeled, self.unlabeled, strict=False):
-            yield [*labeled, *({**x, "unlabeled": True} for x in unlabeled)]
+            yield [*labeled, *({**x, **self.mark} for x in unlabeled)]

@@ -102,7 +102,8 @@ def load_run_config(config_file: str, opts: list[str]) -> CfgNode:
 
 def _options(cfg: CfgNode, key: str, name: str) -> dict[str, bool]:
     """Files whose images alone are used need no labels."""
-    labeled = name in cfg.DATASETS.TRAIN or name in cfg.DATASETS.TEST
+    calibration = cfg.MODEL.DISTILL.TEACHER_LABELS.CALIBRATION
+    labeled = any(name in names for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST, calibration))
     return {"needs_annotations": labeled} if key == "COCO_FORMAT" else {}
 
 

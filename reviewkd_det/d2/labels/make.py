@@ -1,0 +1,183 @@
+"""Making a run's labels: what the teacher detects, from which score on, as files in its folder."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+
+from reviewkd_det.common.console.commands import shown_path
+from reviewkd_det.common.runs.record import installed_versions
+from reviewkd_det.d2.data.teacher_labels import read_content
+from reviewkd_det.d2.labels.classes import map_classes
+from reviewkd_det.d2.labels.coco_file import (
+    Labels,
+    StudentClasses,
+    make_labels,
+    write_labels,
+)
+from reviewkd_det.d2.labels.detect import detect_missing, open_files
+from reviewkd_det.d2.labels.detections import DetectionFiles
+from reviewkd_det.d2.labels.inputs import (
+    calibration_records,
+    read_records,
+    student_classes,
+    unlabeled_records,
+)
+from reviewkd_det.d2.labels.mapped import ClassMap, mapped_detections
+from reviewkd_det.d2.labels.settings import KEY, LabelSettings, label_file, read_settings
+from reviewkd_det.d2.labels.summary import describe_labels, log_table
+from reviewkd_det.d2.labels.teacher import DetectingTeacher, find_detecting_teacher
+from reviewkd_det.d2.labels.thresholds import Threshold, find_thresholds, fixed_thresholds
+
+__all__ = ["prepare_labels"]
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_labels(cfg: CfgNode, *, resume: bool = False) -> str:
+    """Let the teacher label `DATASETS.UNLABELED`, where the config asks for it.
+
+    Every process calls it. What the teacher has detected before is not detected again; a run that
+    goes on keeps the files that it began with, whoever has edited them.
+
+    Args:
+        cfg: config of a student, its data sets registered.
+        resume: whether the run goes on.
+
+    Returns:
+        The labels in a sentence, "" without any.
+
+    Raises:
+        FileNotFoundError: the teacher or an image does not exist.
+        ValueError: a value is out of range, the data sets hold no image, nothing is labelled, or
+            student and teacher do not suit each other.
+    """
+    settings = read_settings(cfg)
+    if settings is None:
+        return ""
+    files = {name: label_file(cfg.OUTPUT_DIR, name) for name in cfg.DATASETS.UNLABELED}
+    if not (resume and _are_made(cfg, settings, files)):
+        _make(cfg, settings, files)
+    comm.synchronize()
+    return describe_labels(files)
+
+
+def _are_made(cfg: CfgNode, settings: LabelSettings, files: Mapping[str, Path]) -> bool:
+    """Whether the folder holds the labels that the settings ask for."""
+    if not all(path.is_file() for path in files.values()):
+        return False
+    asked = _asked(cfg, settings)
+    for path in files.values():
+        if (made := read_content(path)["info"].get("settings")) != asked:
+            logger.warning(
+                "The labels of %s were made with other settings and are made anew: %s, now %s",
+                shown_path(path), made, asked,
+            )  # fmt: skip
+            return False
+        logger.info("Going on with the labels of %s", shown_path(path))
+    return True
+
+
+def _asked(cfg: CfgNode, settings: LabelSettings) -> dict[str, Any]:
+    """What labels depend on, as a JSON file gives it back."""
+    node = cfg.MODEL.DISTILL.TEACHER
+    own = {**asdict(settings), "calibration": list(settings.calibration)}
+    del own["cache"]
+    return {"teacher": [node.CONFIG_FILE, node.WEIGHTS, *map(str, node.OPTS)], **own}
+
+
+def _make(cfg: CfgNode, settings: LabelSettings, files: Mapping[str, Path]) -> None:
+    node = cfg.MODEL.DISTILL.TEACHER
+    teacher = find_detecting_teacher(node.CONFIG_FILE, node.WEIGHTS, node.OPTS)
+    train = read_records(cfg.DATASETS.TRAIN)
+    unlabeled = {name: unlabeled_records(name, train) for name in files}
+    calibration = calibration_records(cfg, settings, teacher, train)
+    classes = student_classes(cfg)
+    class_map = _class_map(teacher, classes)
+    soft = settings.soft == "probabilities"
+    fallback = next(iter(files.values())).parent
+    store = open_files(teacher, settings.cache, fallback, probabilities=soft)
+    detect_missing(
+        store,
+        teacher,
+        [*calibration, *(record for records in unlabeled.values() for record in records)],
+        device=cfg.MODEL.DEVICE,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        probabilities=soft,
+    )
+    if not comm.is_main_process():
+        return
+    thresholds = _thresholds(settings, calibration, store, class_map)
+    scores = [threshold.score for threshold in thresholds]
+    made = {
+        name: make_labels(
+            records,
+            mapped_detections(store, records, class_map, min(scores)),
+            scores,
+            classes,
+            keep_empty=settings.keep_empty,
+        )
+        for name, records in unlabeled.items()
+    }
+    log_table(classes, thresholds, made.values())
+    about = {
+        **_about(teacher, settings, dict(zip(classes.names, scores, strict=True))),
+        "settings": _asked(cfg, settings),
+    }
+    for name, labels in made.items():
+        _check_any(name, labels, scores)
+        own = {"data_set": name, "images_without_labels": labels.empty}
+        write_labels(files[name], labels, classes, {**about, **own})
+        logger.info("Wrote %s", shown_path(files[name]))
+
+
+def _class_map(teacher: DetectingTeacher, classes: StudentClasses) -> ClassMap:
+    count = teacher.count_classes() if teacher.classes is None else len(teacher.classes)
+    own = len(classes.names)
+    return ClassMap(map_classes(teacher.classes, count, classes.names, own), count, own)
+
+
+def _thresholds(
+    settings: LabelSettings,
+    calibration: Sequence[dict[str, Any]],
+    store: DetectionFiles,
+    class_map: ClassMap,
+) -> list[Threshold]:
+    if settings.score is not None:
+        return fixed_thresholds(settings.score, class_map.student_count)
+    return find_thresholds(
+        calibration,
+        mapped_detections(store, calibration, class_map),
+        class_map.student_count,
+        min_score=settings.min_score,
+        min_objects=settings.min_objects,
+    )
+
+
+def _check_any(name: str, labels: Labels, scores: Sequence[float]) -> None:
+    if not labels.annotations:
+        raise ValueError(
+            f"the teacher must find a label in '{name}'; got none of score "
+            f"{min(scores):g} or more on {labels.empty} images; lower {KEY}.SCORE, or look at "
+            "what it detects"
+        )
+
+
+def _about(
+    teacher: DetectingTeacher, settings: LabelSettings, thresholds: Mapping[str, float]
+) -> dict[str, Any]:
+    return {
+        "description": "What a teacher detects, as labels",
+        "teacher": {
+            "config": teacher.config_file,
+            "weights": teacher.weights,
+            "fingerprint": teacher.fingerprint,
+        },
+        "thresholds": dict(thresholds),
+        "keep_empty": settings.keep_empty,
+        "versions": installed_versions(),
+    }
