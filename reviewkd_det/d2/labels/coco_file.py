@@ -25,14 +25,15 @@ class StudentClasses:
     Args:
         names: names in the order of the student's classes.
         ids: category ids of a COCO file in that order.
-        masks: whether the student trains masks.
-        keypoints: number of keypoints that the student trains; 0 without any.
+        masks: whether the student trains masks; None writes those that there are.
+        keypoints: number of keypoints that the student trains, 0 without any; None writes those
+            that there are.
     """
 
     names: Sequence[str]
     ids: Sequence[int]
-    masks: bool = False
-    keypoints: int = 0
+    masks: bool | None = None
+    keypoints: int | None = None
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,10 @@ def _annotation(
     }
     if "probabilities" in found:
         label["probabilities"] = found["probabilities"]
-    if classes.masks:
+    if "segmentation" in found if classes.masks is None else classes.masks:
         label["segmentation"] = _given(found, "segmentation", "MASK_ON", record)
         label["area"] = int(mask_util.area(label["segmentation"]))
-    if classes.keypoints:
+    if "keypoints" in found if classes.keypoints is None else classes.keypoints:
         label |= _keypoints(_given(found, "keypoints", "KEYPOINT_ON", record), classes.keypoints)
     return label if min(width, height, label["area"]) > 0 else None
 
@@ -147,8 +148,8 @@ def _given(found: Mapping[str, Any], name: str, key: str, record: Mapping[str, A
     return found[name]
 
 
-def _keypoints(values: Sequence[float], count: int) -> dict[str, Any]:
-    if len(values) != 3 * count:
+def _keypoints(values: Sequence[float], count: int | None) -> dict[str, Any]:
+    if count is not None and len(values) != 3 * count:
         raise ValueError(
             "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS must be that of the teacher that labels, "
             f"{len(values) // 3}; got {count}"

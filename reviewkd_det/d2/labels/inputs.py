@@ -12,7 +12,13 @@ from reviewkd_det.d2.labels.coco_file import StudentClasses
 from reviewkd_det.d2.labels.settings import KEY, LabelSettings
 from reviewkd_det.d2.labels.teacher import DetectingTeacher
 
-__all__ = ["calibration_records", "read_records", "student_classes", "unlabeled_records"]
+__all__ = [
+    "calibration_records",
+    "known_classes",
+    "read_records",
+    "student_classes",
+    "unlabeled_records",
+]
 
 logger = logging.getLogger(__name__)
 Record = dict[str, Any]
@@ -97,6 +103,20 @@ def student_classes(cfg: CfgNode) -> StudentClasses:
         ValueError: the classes are not known.
     """
     name = cfg.DATASETS.TRAIN[0]
+    keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else 0
+    names, ids = known_classes(name)
+    return StudentClasses(names, ids, masks=cfg.MODEL.MASK_ON, keypoints=keypoints)
+
+
+def known_classes(name: str) -> tuple[list[str], list[int]]:
+    """The names and category ids of a data set's classes, in their order.
+
+    Args:
+        name: name of a data set that was read.
+
+    Raises:
+        ValueError: the classes are not known.
+    """
     metadata = MetadataCatalog.get(name)
     if (names := metadata.get("thing_classes")) is None:
         raise ValueError(
@@ -106,9 +126,4 @@ def student_classes(cfg: CfgNode) -> StudentClasses:
     places = metadata.get("thing_dataset_id_to_contiguous_id")
     places = {i + 1: i for i in range(len(names))} if places is None else places
     ids = {place: category for category, place in places.items()}
-    return StudentClasses(
-        list(names),
-        [ids[i] for i in range(len(names))],
-        masks=cfg.MODEL.MASK_ON,
-        keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else 0,
-    )
+    return list(names), [ids[i] for i in range(len(names))]

@@ -33,9 +33,10 @@ from reviewkd_det.d2.labels.summary import describe_labels, log_table
 from reviewkd_det.d2.labels.teacher import DetectingTeacher, find_detecting_teacher
 from reviewkd_det.d2.labels.thresholds import Threshold, find_thresholds, fixed_thresholds
 
-__all__ = ["prepare_labels"]
+__all__ = ["label_sets", "prepare_labels"]
 
 logger = logging.getLogger(__name__)
+Record = dict[str, Any]
 
 
 def prepare_labels(cfg: CfgNode, *, resume: bool = False) -> str:
@@ -94,45 +95,71 @@ def _make(cfg: CfgNode, settings: LabelSettings, files: Mapping[str, Path]) -> N
     node = cfg.MODEL.DISTILL.TEACHER
     teacher = find_detecting_teacher(node.CONFIG_FILE, node.WEIGHTS, node.OPTS)
     train = read_records(cfg.DATASETS.TRAIN)
-    unlabeled = {name: unlabeled_records(name, train) for name in files}
-    calibration = calibration_records(cfg, settings, teacher, train)
-    classes = student_classes(cfg)
+    label_sets(
+        teacher,
+        settings,
+        student_classes(cfg),
+        {path: (name, unlabeled_records(name, train)) for name, path in files.items()},
+        calibration_records(cfg, settings, teacher, train),
+        device=cfg.MODEL.DEVICE,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        more={"settings": _asked(cfg, settings)},
+    )
+
+
+def label_sets(
+    teacher: DetectingTeacher,
+    settings: LabelSettings,
+    classes: StudentClasses,
+    unlabeled: Mapping[Path, tuple[str, Sequence[Record]]],
+    calibration: Sequence[Record],
+    *,
+    device: str,
+    num_workers: int = 0,
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """Let a teacher label data sets, and write a file for each.
+
+    Args:
+        teacher: the teacher.
+        settings: settings of the labels.
+        classes: classes of the student.
+        unlabeled: by the path of its file the name of each data set, and its images.
+        calibration: labelled images on which the scores are found, where none is given.
+        device: where the teacher runs.
+        num_workers: processes that read images for each process that detects.
+        more: what else the section `info` of the files tells.
+
+    Raises:
+        ValueError: nothing is labelled, or student and teacher do not suit each other.
+    """
     class_map = _class_map(teacher, classes)
     soft = settings.soft == "probabilities"
-    fallback = next(iter(files.values())).parent
+    fallback = next(iter(unlabeled)).parent
     store = open_files(teacher, settings.cache, fallback, probabilities=soft)
     detect_missing(
         store,
         teacher,
-        [*calibration, *(record for records in unlabeled.values() for record in records)],
-        device=cfg.MODEL.DEVICE,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        [*calibration, *(record for _, records in unlabeled.values() for record in records)],
+        device=device,
+        num_workers=num_workers,
         probabilities=soft,
     )
     if not comm.is_main_process():
         return
     thresholds = _thresholds(settings, calibration, store, class_map)
     scores = [threshold.score for threshold in thresholds]
-    made = {
-        name: make_labels(
-            records,
-            mapped_detections(store, records, class_map, min(scores)),
-            scores,
-            classes,
-            keep_empty=settings.keep_empty,
-        )
-        for name, records in unlabeled.items()
-    }
+    made = {}
+    for path, (name, records) in unlabeled.items():
+        found = mapped_detections(store, records, class_map, min(scores))
+        made[path] = make_labels(records, found, scores, classes, keep_empty=settings.keep_empty)
+        _check_any(name, made[path], scores)
     log_table(classes, thresholds, made.values())
-    about = {
-        **_about(teacher, settings, dict(zip(classes.names, scores, strict=True))),
-        "settings": _asked(cfg, settings),
-    }
-    for name, labels in made.items():
-        _check_any(name, labels, scores)
-        own = {"data_set": name, "images_without_labels": labels.empty}
-        write_labels(files[name], labels, classes, {**about, **own})
-        logger.info("Wrote %s", shown_path(files[name]))
+    about = _about(teacher, settings, dict(zip(classes.names, scores, strict=True)))
+    for path, labels in made.items():
+        own = {"data_set": unlabeled[path][0], "images_without_labels": labels.empty}
+        write_labels(path, labels, classes, {**about, **own, **(more or {})})
+        logger.info("Wrote %s", shown_path(path))
 
 
 def _class_map(teacher: DetectingTeacher, classes: StudentClasses) -> ClassMap:
@@ -143,7 +170,7 @@ def _class_map(teacher: DetectingTeacher, classes: StudentClasses) -> ClassMap:
 
 def _thresholds(
     settings: LabelSettings,
-    calibration: Sequence[dict[str, Any]],
+    calibration: Sequence[Record],
     store: DetectionFiles,
     class_map: ClassMap,
 ) -> list[Threshold]:
