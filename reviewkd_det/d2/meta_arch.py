@@ -18,14 +18,14 @@ from reviewkd_det.common.distill.ratio import log_ratios
 from reviewkd_det.core import FrozenTeacher, Need, Weighted, find_method
 from reviewkd_det.d2.config import ALIASES, get_config, plain_config
 from reviewkd_det.d2.reading.images import shrink_to_fit
-from reviewkd_det.d2.reading.taps import only_call, tapped
+from reviewkd_det.d2.reading.taps import only_call
 from reviewkd_det.d2.reading.unlabeled import joined_backbone
 from reviewkd_det.d2.reading.views import (
     KEY,
     describe_customer,
     describe_sides,
     read_views,
-    taps_for,
+    recorded,
 )
 from reviewkd_det.d2.teacher.build import TeacherLoader
 
@@ -91,7 +91,7 @@ class DistilledDetector(nn.Module):
             self.weighted = build_methods(plans, *sides)
         self.methods.update({name: weighted.method for name, weighted in self.weighted.items()})
         self.levels = tuple(level.name for level in sides[0].levels)
-        self._taps = taps_for(needs)
+        self._needs = needs
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class DistilledDetector(nn.Module):
         assert self.teacher is not None
         unlabeled = [x["image"] for x in batched_inputs if x.get("unlabeled")]
         with (
-            tapped(self.student, self._taps) as calls,
+            recorded(self.student, self._needs) as calls,
             joined_backbone(self.student, unlabeled) as backbone_calls,
         ):
             losses = dict(self.student(labeled))

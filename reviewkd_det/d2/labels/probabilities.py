@@ -11,6 +11,8 @@ import torch
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 
+from reviewkd_det.d2.reading.taps import replaced
+
 __all__ = ["PROBABILITIES", "with_probabilities"]
 
 PROBABILITIES = "class_probabilities"  # field of the detections
@@ -28,10 +30,10 @@ def with_probabilities(detector: Any) -> Iterator[None]:
     """
     predictor = getattr(getattr(detector, "roi_heads", None), "box_predictor", None)
     if isinstance(predictor, FastRCNNOutputLayers):
-        with _replaced(predictor, "inference", _box_head_inference(predictor)):
+        with replaced(predictor, "inference", _box_head_inference(predictor)):
             yield
     elif isinstance(detector, DenseDetector) and hasattr(detector, "inference_single_image"):
-        with _replaced(detector, "inference_single_image", _dense_inference(detector)):
+        with replaced(detector, "inference_single_image", _dense_inference(detector)):
             yield
     else:
         raise ValueError(
@@ -39,15 +41,6 @@ def with_probabilities(detector: Any) -> Iterator[None]:
             f"classes; got {type(detector).__name__}"
             + (f" with {type(detector.roi_heads).__name__}" if predictor is not None else "")
         )
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, function: Any) -> Iterator[None]:
-    setattr(owner, name, function)
-    try:
-        yield
-    finally:
-        delattr(owner, name)  # the class's own is there again
 
 
 def _box_head_inference(predictor: Any) -> Any:

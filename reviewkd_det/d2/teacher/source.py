@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import LazyConfig, instantiate
-from detectron2.modeling import build_backbone, build_model, build_roi_heads
+from detectron2.modeling import (
+    META_ARCH_REGISTRY,
+    build_backbone,
+    build_model,
+    build_roi_heads,
+)
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -30,6 +36,7 @@ class TeacherSource:
     build_detector: Callable[[], Any]
     build_backbone: Callable[[], Any]
     build_roi_heads: Callable[[Any], Any]  # from the backbone
+    is_one_stage: bool = False
 
     def load_state(self) -> dict[str, Tensor]:
         """The state dict of the whole teacher, verified."""
@@ -71,6 +78,7 @@ def _read_yaml(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
         build_detector=lambda: build_model(cfg),
         build_backbone=lambda: build_backbone(cfg),
         build_roi_heads=lambda backbone: build_roi_heads(cfg, backbone.output_shape()),
+        is_one_stage=_is_one_stage(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)),
     )
 
 
@@ -96,4 +104,9 @@ def _read_python(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource
         build_detector=lambda: detector,
         build_backbone=lambda: detector.backbone,
         build_roi_heads=lambda backbone: getattr(detector, "roi_heads", None),
+        is_one_stage=_is_one_stage(type(detector)),
     )
+
+
+def _is_one_stage(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, DenseDetector)
