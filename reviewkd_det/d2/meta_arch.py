@@ -17,6 +17,7 @@ from reviewkd_det.common.distill.build import build_methods, needs_of, plan_meth
 from reviewkd_det.common.distill.ratio import log_ratios
 from reviewkd_det.core import FrozenTeacher, Need, Weighted, find_method
 from reviewkd_det.d2.config import ALIASES, get_config, plain_config
+from reviewkd_det.d2.labels.soft_losses import check_soft, soft_losses
 from reviewkd_det.d2.reading.images import shrink_to_fit
 from reviewkd_det.d2.reading.taps import only_call
 from reviewkd_det.d2.reading.unlabeled import joined_backbone
@@ -52,6 +53,8 @@ class DistilledDetector(nn.Module):
         methods: by method's name its settings and `warmup_iters`, by lower-case name; what is left
             out has its default.
         in_features: names of the levels compared; empty means every level both backbones output.
+        soft_labels: how a teacher's labels count in the student's losses: "" in full, "score" or
+            "probabilities"; see `soft_losses`.
 
     Raises:
         ValueError: there are methods but no teacher, the student has no backbone to read, or a
@@ -66,9 +69,12 @@ class DistilledDetector(nn.Module):
         teacher: FrozenTeacher | Callable[[Need], FrozenTeacher] | None = None,
         methods: Mapping[str, Mapping[str, Any]] | None = None,
         in_features: Sequence[str] = (),
+        soft_labels: str = "",
     ) -> None:
         super().__init__()
+        check_soft(student, soft_labels)
         self.student: Any = student
+        self.soft_labels = soft_labels
         self.teacher: FrozenTeacher | None = None
         self.methods = nn.ModuleDict()
         self.weighted: dict[str, Weighted] = {}
@@ -114,6 +120,7 @@ class DistilledDetector(nn.Module):
                 name: own_settings(settings, name, ALIASES, KEY) for name in settings.METHODS
             },
             "in_features": settings.IN_FEATURES,
+            "soft_labels": settings.TEACHER_LABELS.SOFT if settings.TEACHER_LABELS.ENABLED else "",
         }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
@@ -132,10 +139,12 @@ class DistilledDetector(nn.Module):
             return self.student(batched_inputs)
         labeled = [x for x in batched_inputs if not x.get("unlabeled")]
         if not self.methods:
-            return self.student(labeled)
+            with soft_losses(self.student, labeled, self.soft_labels):
+                return self.student(labeled)
         assert self.teacher is not None
         unlabeled = [x["image"] for x in batched_inputs if x.get("unlabeled")]
         with (
+            soft_losses(self.student, labeled, self.soft_labels),
             recorded(self.student, self._needs) as calls,
             joined_backbone(self.student, unlabeled) as backbone_calls,
         ):

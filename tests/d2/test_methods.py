@@ -99,7 +99,9 @@ def test_dkd_needs_box_heads_of_the_same_classes(tmp_path):
     )
     with pytest.raises(ValueError, match=r"teacher must have one box head.* got CascadeROIHeads"):
         make(tmp_path, teacher=cascade, **DKD)
-    words = r"METHODS DKD must have logits and target, which GeneralizedRCNN with Cascade.* not give"
+    words = (
+        r"METHODS DKD must have logits and target, which GeneralizedRCNN with Cascade.* not give"
+    )
     with pytest.raises(ValueError, match=words):
         make(tmp_path, student=cascade, **DKD)
     with pytest.raises(ValueError, match=r"DKD.TEMPERATURE must be positive; got 0.0"):

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from detectron2.structures import BitMasks, PolygonMasks
+from detectron2.utils.events import EventStorage
 
 from reviewkd_det.d2.data.teacher_labels import MARK
 from reviewkd_det.d2.labels.make import prepare_labels
@@ -84,12 +85,19 @@ def test_images_without_labels_are_trained_on_as_asked(config, tmp_path, keep):
     taught = {x["file_name"]: len(x["instances"]) for x in batches(loader, 9) if MARK in x}
     assert len(taught) == (5 if keep else 1)
     if keep:
-        from_yaml.build_trainer(cfg).train()  # a step on images without any object
+        model = from_yaml.build_trainer(cfg).model
+        empty = [x for x in batches(loader, 9) if not len(x["instances"])][:2]
+        with EventStorage():
+            assert all(loss.isfinite() for loss in model(empty).values())
 
 
-@pytest.mark.parametrize("methods", ["()", "('ReviewKD', 'DKD')"])
-def test_a_run_with_labels_trains(config, tmp_path, methods):
-    cfg = pool.read(config, "OUTPUT_DIR", tmp_path, "MODEL.DISTILL.METHODS", methods)
+@pytest.mark.parametrize(
+    ("methods", "soft"),
+    [("()", "probabilities"), ("('ReviewKD', 'DKD')", "score")],
+)
+def test_a_run_with_labels_trains(config, tmp_path, methods, soft):
+    opts = ["OUTPUT_DIR", tmp_path, "MODEL.DISTILL.METHODS", methods, f"{LABELS}.SOFT", soft]
+    cfg = pool.read(config, *opts, "DATASETS.TEST", "()")
     prepare_labels(cfg)
     trainer = from_yaml.build_trainer(cfg)
     assert ("without a teacher" in describe(trainer.model)) == (methods == "()")
@@ -98,6 +106,24 @@ def test_a_run_with_labels_trains(config, tmp_path, methods):
     names = trainer.storage.histories()
     assert all(torch.isfinite(torch.tensor(names[x].latest())) for x in names if "loss" in x)
     assert ("loss_dkd" in names) == (methods != "()")
+
+
+@pytest.mark.parametrize("soft", ["score", "probabilities"])
+def test_a_one_stage_student_learns_from_features_logits_and_labels(tmp_path, soft):
+    config = pool.prepare(tmp_path, tiny.RETINANET, SCORE=0.05, SOFT=soft)
+    teacher = torch.load(tmp_path / "teacher.pth", weights_only=True)
+    teacher["model"]["head.cls_score.bias"] += 3.0  # a new one is too unsure to label
+    torch.save(teacher, tmp_path / "teacher.pth")
+    cfg = pool.read(config, "MODEL.DISTILL.METHODS", "('ReviewKD', 'DKD')", "DATASETS.TEST", "()")
+    prepare_labels(cfg)
+    label = json.loads(pool.pool_of(cfg)[1].read_text())["annotations"][0]
+    assert ("probabilities" in label) == (soft == "probabilities")
+    if soft == "probabilities":
+        assert max(label["probabilities"]) == pytest.approx(label["score"], abs=1e-5)
+        assert len(label["probabilities"]) == tiny.CLASSES
+    trainer = from_yaml.build_trainer(cfg)
+    trainer.train()
+    assert {"loss_cls", "loss_reviewkd", "loss_dkd"} <= trainer.storage.histories().keys()
 
 
 def test_the_loader_of_labels_that_were_not_made_says_so(config, tmp_path):
