@@ -5,13 +5,15 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
-from reviewkd_det.core import Method, Need, register
+from reviewkd_det.core import FrozenTeacher, Method, Need, register
 from reviewkd_det.core.registry import _METHODS
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.meta_arch import DistilledDetector
 from reviewkd_det.d2.reading.views import Views
+from reviewkd_det.d2.teacher.backbone import TeacherBackbone
 from reviewkd_det.d2.teacher.build import TeacherLoader
-from tests.d2 import tiny
+from reviewkd_det.d2.teacher.dense_head import DenseHead
+from tests.d2 import tiny, zoo
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,22 @@ def test_other_anchors_and_other_heads_are_refused(folder, tmp_path):
         ValueError, match=r"must have a dense head, as the student has, .*; got one"
     ):
         make(tmp_path / "two", tiny.RETINANET)
+
+
+def test_fcos_teaches_fcos_at_the_same_places():
+    torch.manual_seed(0)
+    student, whole = (zoo.fcos(zoo.fcos_backbone(4, 8)) for _ in range(2))
+    teacher = TeacherBackbone(
+        whole.backbone, [0.0] * 3, [1.0] * 3, reverse_channels=False, dense_head=DenseHead(whole)
+    )
+    methods = {"KD": {}, "DKD": {}}
+    model = DistilledDetector(student=student, teacher=FrozenTeacher(teacher), methods=methods)
+    with EventStorage():
+        losses = model.train()(tiny.batch())
+    assert losses["loss_dkd"] > 0
+    assert losses["loss_kd"] > losses["loss_dkd"]  # which counts the other classes less
+    sum(losses.values()).backward()
+    assert student.head.cls_score.weight.grad.any()
 
 
 def test_a_method_for_a_softmax_is_refused(folder):
