@@ -146,3 +146,17 @@ def test_a_stopped_run_with_labels_goes_on_bit_for_bit(tmp_path, monkeypatch):
     assert running.run_here(monkeypatch, config, stopped, "--resume", *opts) == 0
     assert "The teacher detects" not in (stopped / "log.txt").read_text()
     running.assert_same_end(whole, stopped)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_images_and_make_the_same_labels(config, tmp_path):
+    opts = [f"{LABELS}.CACHE", str(tmp_path / "cache"), "MODEL.DISTILL.METHODS", "()"]
+    two = ["--num-gpus", "2", "--dist-url", "auto", *opts, "DATASETS.TEST", "()"]
+    text = running.finish(running.start(config, tmp_path / "two", *two))
+    assert "Detected on 3 of 3 images" in text  # of 5
+    assert len(list((tmp_path / "cache").rglob("*.jsonl"))) == 2
+    _, path = pool.pool_of(pool.read(config))
+    (found,) = (tmp_path / "two" / "teacher_labels").iterdir()
+    assert (
+        json.loads(found.read_text())["annotations"] == json.loads(path.read_text())["annotations"]
+    )
