@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,15 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from reviewkd_det.d2.config import find_teacher_config, load_config, plain_config
+from reviewkd_det.d2.data.checks import CLASS_KEYS
 from reviewkd_det.d2.data.coco_checks import read_coco_file
 from reviewkd_det.d2.data.mapper import CheckedDatasetMapper
 from reviewkd_det.d2.teacher.source import OPTS_KEY, WEIGHTS_KEY, read_teacher
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 
 __all__ = ["DetectingTeacher", "find_detecting_teacher"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def find_detecting_teacher(
         source.weights,
         local_weights,
         _fingerprint(local_weights, source.weights.partition("?")[2], inference.settings),
-        inference.classes,
+        _own_names(inference),
         inference.trained_on,
         build_mapper,
         source.build_detector,
@@ -114,7 +118,23 @@ class _Inference:
     settings: str  # all that detections depend on besides the weights
     augmentations: Callable[[], list[Any]]
     classes: Sequence[str] | None
+    count: int | None  # of the detector's classes, where the config says
     trained_on: Sequence[str]
+
+
+def _own_names(inference: _Inference) -> Sequence[str] | None:
+    """The names of the classes, unless they are those of data with another number of classes.
+
+    A config that was derived from another may still name the data of that.
+    """
+    names, count = inference.classes, inference.count
+    if names is None or count in (None, len(names)):
+        return names
+    logger.warning(
+        "The teacher's config has %d classes and names data with %d, %s, which are taken not to be "
+        "its own", count, len(names), ", ".join(inference.trained_on),
+    )  # fmt: skip
+    return None
 
 
 def _yaml_inference(path: Path, opts: Sequence[str]) -> _Inference:
@@ -122,10 +142,12 @@ def _yaml_inference(path: Path, opts: Sequence[str]) -> _Inference:
     detecting = plain_config(cfg)
     detecting.MODEL.WEIGHTS = detecting.MODEL.DEVICE = ""
     settings = [node.dump(sort_keys=True) for node in (detecting.MODEL, detecting.INPUT)]
+    keys = CLASS_KEYS.get(detecting.MODEL.META_ARCHITECTURE)
     return _Inference(
         "\n".join([*settings, detecting.TEST.dump(sort_keys=True)]),
         lambda: utils.build_augmentation(cfg, False),
         _class_names(cfg.DATASETS.TRAIN, cfg),
+        None if keys is None else cfg.MODEL[keys[0]][keys[1]],
         tuple(cfg.DATASETS.TRAIN),
     )
 
@@ -136,12 +158,15 @@ def _python_inference(path: Path, opts: Sequence[str]) -> _Inference:
     found = None if mapper is None else mapper.get("augmentations")
     names = OmegaConf.select(cfg, "dataloader.train.dataset.names") or ()
     names = [names] if isinstance(names, str) else list(names)
+    model = cfg.model.student if "student" in cfg.model else cfg.model
+    counts = [OmegaConf.select(model, x) for x in ("roi_heads.num_classes", "num_classes")]
     content = [OmegaConf.to_container(x) for x in (cfg.model, found) if x is not None]
     return _Inference(
         json.dumps(content, default=_name, sort_keys=True),
         # Where the config does not say, the sizes of Detectron2's own configs.
         lambda: instantiate(found) or [T.ResizeShortestEdge(short_edge_length=800, max_size=1333)],
         _class_names(names),
+        next((x for x in counts if isinstance(x, int)), None),
         tuple(names),
     )
 

@@ -217,6 +217,15 @@ def test_classes_are_mapped_by_name(config, tmp_path, caplog):
     assert "does not know 1 of the student's 3 classes" in caplog.text
 
 
+def test_names_of_data_with_other_classes_are_not_the_teachers(config, tmp_path, caplog):
+    """A config derived from another often names its data still."""
+    opts = ["MODEL.DISTILL.TEACHER.OPTS", "['DATASETS.TRAIN', ('coco_2017_train',)]"]
+    cfg = pool.read(config, *opts, "OUTPUT_DIR", tmp_path)
+    prepare_labels(cfg)
+    assert "has 3 classes and names data with 80, coco_2017_train" in caplog.text
+    assert labels_of(cfg)["annotations"] == labels_of(pool.read(config))["annotations"]
+
+
 def refused(config, *opts):
     """The sentence of what is wrong, before training."""
     cfg = pool.read(config, *opts)
