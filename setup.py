@@ -26,6 +26,7 @@ COMMANDS = {
     "reviewkd-export": "reviewkd_det.commands.export",
     "reviewkd-report": "reviewkd_det.commands.report",
     "reviewkd-visualize": "reviewkd_det.commands.visualize",
+    "reviewkd-label": "reviewkd_det.commands.label",
     "reviewkd-demo": "reviewkd_det.commands.demo",
     "reviewkd-setup-detectron2": "reviewkd_det.commands.setup_detectron2",
     "reviewkd-classify-train": "classification.train",

@@ -10,7 +10,8 @@ from tests.docs_commands import ROOT, blocks, commands
 
 DOCS = ROOT / "docs"
 PAGES = ["README.md", *(f"docs/{name}.md" for name in (
-    "quickstart", "own_detector", "weight", "multi_gpu", "classification_recipes"))]  # fmt: skip
+    "quickstart", "own_detector", "teacher_labels", "weight", "multi_gpu",
+    "classification_recipes"))]  # fmt: skip
 SHELL = ("", "sh", "bash", "shell")
 
 

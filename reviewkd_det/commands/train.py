@@ -12,6 +12,7 @@ def train(args: argparse.Namespace) -> None:
     """One process of the run."""
     from reviewkd_det.common.runs.lock import lock_folder
     from reviewkd_det.d2.data.checks import check_data
+    from reviewkd_det.d2.labels.make import prepare_labels
     from reviewkd_det.d2.runs import from_yaml
     from reviewkd_det.d2.runs.description import log_description
     from reviewkd_det.d2.runs.end import log_end, yaml_commands
@@ -26,12 +27,13 @@ def train(args: argparse.Namespace) -> None:
             check_run(cfg, training=training)
             record["classes"] = check_data(cfg, training=training, resume=args.resume)
             if training:
+                labels = prepare_labels(cfg, resume=args.resume)
                 trainer = from_yaml.build_trainer(cfg)
                 trainer.resume_or_load(resume=args.resume)
         if not training:
             from_yaml.evaluate_checkpoint(cfg)
             return
-        log_description(trainer.model, cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE)
+        log_description(trainer.model, cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE, labels)
         from_yaml.train(trainer, cfg)
         log_end(trainer, lambda checkpoint: yaml_commands(cfg, checkpoint))
 

@@ -9,8 +9,8 @@ from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
 from reviewkd_det.core.method import Level, Method, Need, Side, Truth, View
 from reviewkd_det.core.methods.at import attention_loss
 from reviewkd_det.core.methods.cwd import channel_loss
-from reviewkd_det.core.methods.dkd import decoupled_distillation_loss
-from reviewkd_det.core.methods.kd import distillation_loss
+from reviewkd_det.core.methods.dkd import binary_decoupled_loss, decoupled_distillation_loss
+from reviewkd_det.core.methods.kd import binary_distillation_loss, distillation_loss
 from reviewkd_det.core.methods.pkd import correlation_loss
 from reviewkd_det.core.methods.reviewkd import ReviewDistiller
 from reviewkd_det.core.pairing import pair_by_name, pair_from_coarsest
@@ -41,6 +41,8 @@ __all__ = [
     "View",
     "Weighted",
     "attention_loss",
+    "binary_decoupled_loss",
+    "binary_distillation_loss",
     "build_aligner",
     "channel_loss",
     "correlation_loss",

@@ -52,10 +52,13 @@ class Side(NamedTuple):
     Args:
         levels: levels of the network, paired with the other side's.
         classes: K of the network's rows of logits; None where it gives none.
+        binary: whether each class is told apart by a sigmoid of its own, a yes or no, instead of
+            one of K by a softmax.
     """
 
     levels: tuple[Level, ...] = ()
     classes: int | None = None
+    binary: bool = False
 
 
 class View(NamedTuple):
@@ -88,11 +91,13 @@ class Method(nn.Module):
 
     Attributes:
         needs: what `forward` must be given.
+        takes_binary: whether it understands logits whose classes are binary, see `Side`.
         Settings: class of the settings.
         remedy: what else can be changed where the loss is far from the student's own, for the log.
     """
 
     needs: ClassVar[Need]
+    takes_binary: ClassVar[bool] = False
     Settings: ClassVar[type[Settings]] = Settings
     remedy: ClassVar[str] = ""
 

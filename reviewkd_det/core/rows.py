@@ -4,14 +4,16 @@ Shapes: R rows, each of an image, a region or an anchor; K classes.
 """
 
 from abc import abstractmethod
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reviewkd_det.core.method import Method, Need, Truth, View
+from reviewkd_det.core.method import Method, Need, Side, Truth, View
 from reviewkd_det.core.widen import widen
 
-__all__ = ["RowMethod", "check_logits", "log_softened"]
+__all__ = ["RowMethod", "binary_divergence", "check_logits", "log_softened"]
 
 
 def log_softened(logits: Tensor, temperature: float) -> Tensor:
@@ -19,22 +21,37 @@ def log_softened(logits: Tensor, temperature: float) -> Tensor:
     return F.log_softmax(widen(logits) / temperature, dim=1)
 
 
-def check_logits(student: Tensor, teacher: Tensor, temperature: float) -> None:
+def binary_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL(p_teacher, p_student) of each logit's own yes and no, (R, K).
+
+    p is the sigmoid of a logit divided by the temperature.
+    """
+    ours, theirs = (widen(logits) / temperature for logits in (student, teacher))
+    student_sides, teacher_sides = (
+        torch.stack([F.logsigmoid(x), F.logsigmoid(-x)]) for x in (ours, theirs)
+    )  # (2, R, K) each
+    return F.kl_div(student_sides, teacher_sides, reduction="none", log_target=True).sum(dim=0)
+
+
+def check_logits(
+    student: Tensor, teacher: Tensor, temperature: float, *, least_classes: int = 2
+) -> None:
     """Check what logit losses compare.
 
     Args:
         student: logits, (R, K).
         teacher: logits, (R, K).
         temperature: divisor of both.
+        least_classes: least K.
 
     Raises:
-        ValueError: the shapes differ or have fewer than 2 classes, the temperature is not
-            positive, or the teacher requires a gradient.
+        ValueError: the shapes differ or have fewer classes, the temperature is not positive, or the
+            teacher requires a gradient.
     """
-    if student.dim() != 2 or student.shape != teacher.shape or student.shape[1] < 2:
+    if student.dim() != 2 or student.shape != teacher.shape or student.shape[1] < least_classes:
         raise ValueError(
-            "student and teacher logits must have one shape (R, K) with K at least 2; "
-            f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
+            "student and teacher logits must have one shape (R, K) with K at least "
+            f"{least_classes}; got {tuple(student.shape)} and {tuple(teacher.shape)}"
         )
     if temperature <= 0:
         raise ValueError(f"temperature must be positive; got {temperature}")
@@ -46,9 +63,18 @@ def check_logits(student: Tensor, teacher: Tensor, temperature: float) -> None:
 
 
 class RowMethod(Method):
-    """Compare rows of class logits; a subclass gives `compare`."""
+    """Compare rows of class logits; a subclass gives `compare`.
+
+    Attributes:
+        is_binary: whether each class is told apart by a sigmoid of its own, see `Side`.
+    """
 
     needs = Need.LOGITS
+
+    def __init__(self, settings: Any, student: Side, teacher: Side) -> None:
+        """Keep what kind of logits the rows are; see `Method`."""
+        super().__init__(settings, student, teacher)
+        self.is_binary = student.binary
 
     @abstractmethod
     def compare(self, student: Tensor, teacher: Tensor, truth: Truth) -> Tensor:

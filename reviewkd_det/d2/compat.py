@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode, LazyConfig
-from detectron2.data import DatasetCatalog, datasets
+from detectron2.data import DatasetCatalog, DatasetMapper, datasets
 from detectron2.data.build import _train_loader_from_config
 from detectron2.data.datasets import register_coco_instances
 from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
@@ -51,6 +51,7 @@ __all__ = [
 # Methods that a subclass of ours overrides, in the order in which `load` or a step calls them.
 OVERRIDDEN: dict[type, tuple[str, ...]] = {
     DetectionCheckpointer: ("_load_file", "_load_model", "_log_incompatible_keys"),
+    DatasetMapper: ("_transform_annotations",),
     SimpleTrainer: ("_write_metrics",),
 }
 # Config keys of Detectron2's main branch that release 0.6 does not know, with their defaults there.
@@ -108,13 +109,18 @@ def use_for_panoptic(load: Callable[[str, str, str], list[dict]]) -> None:
     datasets.coco_panoptic.load_coco_json = load
 
 
-def train_parts(cfg: CfgNode, mapper: Any) -> dict[str, Any]:
+def train_parts(cfg: CfgNode, mapper: Any, dataset: Any = None) -> dict[str, Any]:
     """What Detectron2 builds a config's training batches from: `dataset`, `sampler` and others.
 
     The main branch seeds the order of the images with SEED itself. Here they are in the order of
     release 0.6 and of Python configs, which is drawn from the random state that SEED has set.
+
+    Args:
+        cfg: the config.
+        mapper: function from an image dictionary to the model's input.
+        dataset: image dictionaries in the place of those of DATASETS.TRAIN.
     """
-    parts = _train_loader_from_config(cfg, mapper=mapper)
+    parts = _train_loader_from_config(cfg, mapper=mapper, dataset=dataset)
     sampler = parts["sampler"]
     if type(sampler) is TrainingSampler and sampler._seed == cfg.SEED:
         parts["sampler"] = TrainingSampler(len(parts["dataset"]))

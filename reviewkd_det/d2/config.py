@@ -68,6 +68,28 @@ def add_distill_config(cfg: CfgNode) -> None:
     cfg.DATASETS.UNLABELED = ()
     cfg.SOLVER.UNLABELED_PER_BATCH = 0
 
+    cfg.MODEL.DISTILL.TEACHER_LABELS = CfgNode()
+    # Before training the whole teacher detects on DATASETS.UNLABELED, and its detections become
+    # labels of the student's own losses; with UNLABELED_PER_BATCH 0 they join DATASETS.TRAIN.
+    cfg.MODEL.DISTILL.TEACHER_LABELS.ENABLED = False
+    # Least score of a label: a number, or "auto", which finds that of highest F1 for each class.
+    cfg.MODEL.DISTILL.TEACHER_LABELS.SCORE = "auto"
+    # Names of labelled data sets on which "auto" finds it, better none that the teacher was trained
+    # on; () takes DATASETS.TRAIN.
+    cfg.MODEL.DISTILL.TEACHER_LABELS.CALIBRATION = ()
+    # Lowest score that "auto" finds.
+    cfg.MODEL.DISTILL.TEACHER_LABELS.MIN_SCORE = 0.2
+    # Labelled objects that a class needs for a score of its own; below it has that of all classes.
+    cfg.MODEL.DISTILL.TEACHER_LABELS.MIN_OBJECTS = 10
+    # Train on images in which the teacher finds nothing as well.
+    cfg.MODEL.DISTILL.TEACHER_LABELS.KEEP_EMPTY = False
+    # How sure the teacher is, in the student's losses: "" not at all, "score" weights those of a
+    # label by its score, "probabilities" makes the teacher's class probabilities the target.
+    cfg.MODEL.DISTILL.TEACHER_LABELS.SOFT = ""
+    # Folder of what teachers have detected, which runs share; "" is `detections` beside the
+    # teacher's weights.
+    cfg.MODEL.DISTILL.TEACHER_LABELS.CACHE = ""
+
     declare_methods(cfg.MODEL.DISTILL, USES, {"WARMUP_ITERS": 0})
     declare_aliases(cfg, ALIASES)
 
@@ -168,7 +190,10 @@ def load_config(
     find_own_configs(import_modules(modules))
     cfg = get_config()
     newer = declare_newer_keys(cfg)
+    labels = cfg.MODEL.DISTILL.TEACHER_LABELS
+    score, labels.SCORE = labels.SCORE, None  # which may become a word or a number
     files = merge_file(cfg, config_file)
+    score, labels.SCORE = score if labels.SCORE is None else labels.SCORE, None
     teacher_file = cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE
     for path, content in files:
         if _get(content, TEACHER_FILE) == teacher_file and (path.parent / teacher_file).is_file():
@@ -177,6 +202,7 @@ def load_config(
     merge_options(cfg, rename_options(opts, ALIASES), opts_source)
     given = [*opts[::2], *(key for _, content in files for key in flat(content))]
     remove_newer_keys(cfg, newer, given, config_file)
+    labels.SCORE = score if labels.SCORE is None else labels.SCORE
     cfg.MODULES = modules
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ValueError(

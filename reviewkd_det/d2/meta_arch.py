@@ -24,15 +24,16 @@ from reviewkd_det.core import (
     without_traces,
 )
 from reviewkd_det.d2.config import ALIASES, get_config, plain_config
+from reviewkd_det.d2.labels.soft_losses import check_soft, soft_losses
 from reviewkd_det.d2.reading.images import shrink_to_fit
-from reviewkd_det.d2.reading.taps import only_call, tapped
+from reviewkd_det.d2.reading.taps import only_call
 from reviewkd_det.d2.reading.unlabeled import joined_backbone
 from reviewkd_det.d2.reading.views import (
     KEY,
     describe_customer,
     describe_sides,
     read_views,
-    taps_for,
+    recorded,
 )
 from reviewkd_det.d2.registered import names_checked
 from reviewkd_det.d2.teacher.build import TeacherLoader
@@ -60,6 +61,8 @@ class DistilledDetector(nn.Module):
         methods: by method's name its settings and `warmup_iters`, by lower-case name; what is left
             out has its default.
         in_features: names of the levels compared; empty means every level both backbones output.
+        soft_labels: how a teacher's labels count in the student's losses: "" in full, "score" or
+            "probabilities"; see `soft_losses`.
 
     Raises:
         ValueError: there are methods but no teacher, the student has no backbone to read, or a
@@ -74,9 +77,12 @@ class DistilledDetector(nn.Module):
         teacher: FrozenTeacher | Callable[[Need], FrozenTeacher] | None = None,
         methods: Mapping[str, Mapping[str, Any]] | None = None,
         in_features: Sequence[str] = (),
+        soft_labels: str = "",
     ) -> None:
         super().__init__()
+        check_soft(student, soft_labels)
         self.student: Any = student
+        self.soft_labels = soft_labels
         self.teacher: FrozenTeacher | None = None
         self.methods = nn.ModuleDict()
         self.weighted: dict[str, Weighted] = {}
@@ -101,7 +107,7 @@ class DistilledDetector(nn.Module):
             self.weighted = build_methods(plans, *sides)
         self.methods.update({name: weighted.method for name, weighted in self.weighted.items()})
         self.levels = tuple(level.name for level in sides[0].levels)
-        self._taps = taps_for(needs)
+        self._needs = needs
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -126,6 +132,7 @@ class DistilledDetector(nn.Module):
                 name: own_settings(settings, name, ALIASES, KEY) for name in settings.METHODS
             },
             "in_features": settings.IN_FEATURES,
+            "soft_labels": settings.TEACHER_LABELS.SOFT if settings.TEACHER_LABELS.ENABLED else "",
         }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
@@ -160,11 +167,13 @@ class DistilledDetector(nn.Module):
         """The student's own losses, those of the methods, and the latter's parts by level."""
         labeled = [x for x in batched_inputs if not x.get("unlabeled")]
         if not self.methods:
-            return self.student(labeled), {}, {}
+            with soft_losses(self.student, labeled, self.soft_labels):
+                return self.student(labeled), {}, {}
         assert self.teacher is not None
         unlabeled = [x["image"] for x in batched_inputs if x.get("unlabeled")]
         with (
-            tapped(self.student, self._taps) as calls,
+            soft_losses(self.student, labeled, self.soft_labels),
+            recorded(self.student, self._needs) as calls,
             joined_backbone(self.student, unlabeled) as backbone_calls,
         ):
             own = dict(self.student(labeled))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.data.datasets import (
     coco_panoptic,
     register_coco_instances,
@@ -175,6 +175,24 @@ def test_a_checkpointer_calls_what_is_overridden_in_its_order(tmp_path):
     assert file == str(tmp_path / "a.pth")
     assert "model" in checkpoint
     assert {"bias", "weight"} <= {*incompatible.missing_keys, *incompatible.incorrect_shapes}
+
+
+def test_a_mapper_calls_what_is_overridden_with_all_objects_and_leaves_instances(tmp_path):
+    (name,) = compat.OVERRIDDEN[DatasetMapper]
+    json_file, images = scenes.write_scenes(tmp_path)
+    register_coco_format("scenes_of_mapping", str(json_file), str(images))
+    given = []
+
+    def spy(self, dataset_dict, transforms, image_shape):
+        given.append(len(dataset_dict["annotations"]))
+        getattr(super(Spied, self), name)(dataset_dict, transforms, image_shape)
+        given.append(len(dataset_dict["instances"]))
+
+    Spied = type("Spied", (DatasetMapper,), {name: spy})  # noqa: N806
+    Spied(load_config(tiny.write(tmp_path / "a.yaml", {"VERSION": 2})), True)(
+        DatasetCatalog.get("scenes_of_mapping")[0]
+    )
+    assert given == [2, 2]
 
 
 def test_a_checkpointer_that_failed_loads_again_once_its_url_is_forgotten(tmp_path):

@@ -72,13 +72,10 @@ def test_images_without_labels_join_where_the_needs_allow(folder, name):
 
 
 @each_method()
-def test_a_one_stage_student_takes_what_needs_levels_alone(folder, name):
-    if find_method(name).needs == Need.LEVELS:
-        losses, _ = step(make(folder, name, tiny.RETINANET), tiny.batch())
-        assert losses[f"loss_{name.lower()}"] > 0
-    else:
-        with pytest.raises(ValueError, match=f"METHODS {name} must have .*, which RetinaNet does"):
-            make(folder, name, tiny.RETINANET)
+def test_a_one_stage_student_takes_it_too(folder, name):
+    losses, _ = step(make(folder, name, tiny.RETINANET), tiny.batch())
+    assert losses[f"loss_{name.lower()}"].isfinite()
+    assert losses[f"loss_{name.lower()}"] > 0
 
 
 @pytest.mark.parametrize(("model", "weight"), [(tiny.R_CNN, 6.0), (tiny.RETINANET, 10.0)])

@@ -87,7 +87,7 @@ def test_dkd_verifies_the_teachers_box_head(tmp_path):
 
 
 def test_dkd_needs_box_heads_of_the_same_classes(tmp_path):
-    words = r"METHODS DKD must have logits and target, which RetinaNet does not give"
+    words = r"teacher must have a dense head, as the student has, .*; got one box head"
     with pytest.raises(ValueError, match=words):
         make(tmp_path, student=tiny.RETINANET, **DKD)
     other = tiny.merged(tiny.R_CNN, {"ROI_HEADS": {"NUM_CLASSES": 7}})
@@ -99,6 +99,11 @@ def test_dkd_needs_box_heads_of_the_same_classes(tmp_path):
     )
     with pytest.raises(ValueError, match=r"teacher must have one box head.* got CascadeROIHeads"):
         make(tmp_path, teacher=cascade, **DKD)
+    words = (
+        r"METHODS DKD must have logits and target, which GeneralizedRCNN with Cascade.* not give"
+    )
+    with pytest.raises(ValueError, match=words):
+        make(tmp_path, student=cascade, **DKD)
     with pytest.raises(ValueError, match=r"DKD.TEMPERATURE must be positive; got 0.0"):
         make(tmp_path, **DKD, DKD={"TEMPERATURE": 0.0})
 

@@ -15,6 +15,7 @@ ENTRY_POINTS = {
     "tools/export_student.py": "reviewkd-export",
     "tools/report.py": "reviewkd-report",
     "tools/visualize.py": "reviewkd-visualize",
+    "tools/label_images.py": "reviewkd-label",
     "tools/demo.py": "reviewkd-demo",
     "tools/setup_detectron2.py": "reviewkd-setup-detectron2",
     "classification/train.py": "reviewkd-classify-train",

@@ -122,6 +122,11 @@ def build_methods(
                 f"student and teacher must tell the same classes apart for {name}; got "
                 f"{student.classes} and {teacher.classes} logits"
             )
+        if Need.LOGITS in plan.method.needs and student.binary and not plan.method.takes_binary:
+            raise ValueError(
+                f"{name} must take logits of binary classes, which the student has; got a method "
+                "for a softmax"
+            )
         with named_by(plan.key):
             method = plan.method(plan.settings, student, teacher)
         built[name] = Weighted(method, plan.settings.loss_weight, plan.warmup_steps)

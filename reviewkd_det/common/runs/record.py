@@ -10,7 +10,7 @@ from typing import Any
 from reviewkd_det.common.runs.files import replace_file
 from reviewkd_det.common.runs.run_command import run_command
 
-__all__ = ["RECORD", "saved_classes", "write_run_record"]
+__all__ = ["RECORD", "installed_versions", "saved_classes", "write_run_record"]
 
 RECORD = "run.json"
 # Whose versions are kept, where they are installed.
@@ -42,7 +42,7 @@ def write_run_record(
         "command": run_command(argv, processes),
         "processes": processes,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "versions": _versions(),
+        "versions": installed_versions(),
     }
     if classes is not None:
         record["classes"] = list(classes)
@@ -70,7 +70,8 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
+    """The versions of the packages that a run depends on, where they are installed."""
     found = {}
     for name in PACKAGES:
         try:

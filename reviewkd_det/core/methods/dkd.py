@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from reviewkd_det.core import settings
 from reviewkd_det.core.method import Need, Truth
 from reviewkd_det.core.registry import register
-from reviewkd_det.core.rows import RowMethod, check_logits, log_softened
+from reviewkd_det.core.rows import RowMethod, binary_divergence, check_logits, log_softened
 from reviewkd_det.core.settings import setting
 
-__all__ = ["DKD", "decoupled_distillation_loss"]
+__all__ = ["DKD", "binary_decoupled_loss", "decoupled_distillation_loss"]
 
 
 def decoupled_distillation_loss(
@@ -51,11 +51,7 @@ def decoupled_distillation_loss(
             positive, or the teacher requires a gradient.
     """
     check_logits(student, teacher, temperature)
-    if target.shape != student.shape[:1]:
-        raise ValueError(
-            f"target must be one class for each of {student.shape[0]} samples; "
-            f"got shape {tuple(target.shape)}"
-        )
+    _check_target(student, target)
     if len(student) == 0:
         return student.sum()
     student_parts = _split(student, target, temperature)
@@ -65,6 +61,54 @@ def decoupled_distillation_loss(
         for ours, theirs in zip(student_parts, teacher_parts, strict=True)
     )
     return temperature**2 * (alpha * binary + beta * others)
+
+
+def binary_decoupled_loss(
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor,
+    *,
+    alpha: float = 1.0,
+    beta: float = 0.25,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Compare logits of binary classes, as those of a sigmoid, the target class apart.
+
+    With p the sigmoid of a logit divided by the temperature T, and b = (p, 1 - p):
+    `T^2 * (alpha * KL(b_teacher, b_student) of the target class + beta * the sum over the others)`;
+    the mean over the rows. The binary terms are what the softmax's target term is; the classes do
+    not share a sum, so no other is renormalised. With alpha = beta = 1 it is the binary KD.
+
+    Args:
+        student: the student's logits, (R, K).
+        teacher: the teacher's logits, (R, K); they take no gradient.
+        target: the true class of each row, (R,), integers in [0, K).
+        alpha: weight of the target class.
+        beta: weight of the other classes.
+        temperature: T, positive.
+
+    Returns:
+        The loss, shape (); 0 for no rows.
+
+    Raises:
+        ValueError: see `decoupled_distillation_loss`; one class is enough.
+    """
+    check_logits(student, teacher, temperature, least_classes=1)
+    _check_target(student, target)
+    if len(student) == 0:
+        return student.sum()
+    divergence = binary_divergence(student, teacher, temperature)  # (R, K)
+    of_target = divergence.gather(1, target[:, None])[:, 0]  # (R,)
+    rows = alpha * of_target + beta * (divergence.sum(dim=1) - of_target)
+    return temperature**2 * rows.mean()
+
+
+def _check_target(student: Tensor, target: Tensor) -> None:
+    if target.shape != student.shape[:1]:
+        raise ValueError(
+            f"target must be one class for each of {student.shape[0]} samples; "
+            f"got shape {tuple(target.shape)}"
+        )
 
 
 def _split(logits: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -83,10 +127,12 @@ def _split(logits: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, 
 class DKD(RowMethod):
     """Compare the logits, the target class apart; see `decoupled_distillation_loss`.
 
+    Binary classes are compared in its binary form, `binary_decoupled_loss`.
     The published settings are those of CIFAR-100 for images and of COCO for regions.
     """
 
     needs = Need.LOGITS | Need.TARGET
+    takes_binary = True
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(settings.Settings):
@@ -99,7 +145,8 @@ class DKD(RowMethod):
     def compare(self, student: Tensor, teacher: Tensor, truth: Truth) -> Tensor:
         """Compute the loss of the logits."""
         assert truth.target is not None, "the method needs it"
-        return decoupled_distillation_loss(
+        loss = binary_decoupled_loss if self.is_binary else decoupled_distillation_loss
+        return loss(
             student,
             teacher,
             truth.target,

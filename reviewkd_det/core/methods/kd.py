@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from reviewkd_det.core import settings
 from reviewkd_det.core.method import Truth
 from reviewkd_det.core.registry import register
-from reviewkd_det.core.rows import RowMethod, check_logits, log_softened
+from reviewkd_det.core.rows import RowMethod, binary_divergence, check_logits, log_softened
 from reviewkd_det.core.settings import setting
 
-__all__ = ["KD", "distillation_loss"]
+__all__ = ["KD", "binary_distillation_loss", "distillation_loss"]
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
@@ -46,9 +46,37 @@ def distillation_loss(student: Tensor, teacher: Tensor, *, temperature: float = 
     return temperature**2 * divergence
 
 
+def binary_distillation_loss(
+    student: Tensor, teacher: Tensor, *, temperature: float = 1.0
+) -> Tensor:
+    """Compare logits of binary classes, as those of a sigmoid.
+
+    With p the sigmoid of a logit divided by the temperature T, and b = (p, 1 - p):
+    `T^2 * KL(b_teacher, b_student)`, the sum over the classes and the mean over the rows. Equal
+    logits give 0. One class of logit x is the softmax of (x, 0).
+
+    Args:
+        student: the student's logits, (R, K).
+        teacher: the teacher's logits, (R, K); they take no gradient.
+        temperature: T, positive.
+
+    Returns:
+        The loss, shape (); 0 for no rows.
+
+    Raises:
+        ValueError: see `distillation_loss`; one class is enough.
+    """
+    check_logits(student, teacher, temperature, least_classes=1)
+    if len(student) == 0:
+        return student.sum()
+    return temperature**2 * binary_divergence(student, teacher, temperature).sum(dim=1).mean()
+
+
 @register("KD")
 class KD(RowMethod):
-    """Compare the logits; see `distillation_loss`."""
+    """Compare the logits; see `distillation_loss`, and of binary classes its binary form."""
+
+    takes_binary = True
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(settings.Settings):
@@ -58,4 +86,5 @@ class KD(RowMethod):
 
     def compare(self, student: Tensor, teacher: Tensor, truth: Truth) -> Tensor:
         """Compute the loss of the logits."""
-        return distillation_loss(student, teacher, temperature=self.settings.temperature)
+        loss = binary_distillation_loss if self.is_binary else distillation_loss
+        return loss(student, teacher, temperature=self.settings.temperature)

@@ -19,6 +19,8 @@ from reviewkd_det.d2.data.semantic import check_semantic
 from reviewkd_det.d2.data.yaml_use import read_use
 from reviewkd_det.d2.evaluation import fast_coco_eval
 from reviewkd_det.d2.evaluators import check_packages, results_of
+from reviewkd_det.d2.labels.settings import KEY as LABELS
+from reviewkd_det.d2.labels.settings import read_settings
 
 __all__ = ["check_class_count", "check_classes", "check_data", "check_known"]
 
@@ -53,6 +55,7 @@ def check_data(cfg: CfgNode, *, training: bool, resume: bool = False) -> list[st
     if training:
         wanted["DATASETS.TRAIN"] = cfg.DATASETS.TRAIN
         wanted["DATASETS.UNLABELED"] = cfg.DATASETS.UNLABELED
+        wanted[f"{LABELS}.CALIBRATION"] = cfg.MODEL.DISTILL.TEACHER_LABELS.CALIBRATION
     for key, names in wanted.items():
         if not names and (key == "DATASETS.TRAIN" or not training):
             raise ValueError(f"{key} must name a data set; got none")
@@ -88,6 +91,8 @@ def _check_keypoints(cfg: CfgNode, results: dict[str, dict[str, str]]) -> None:
 
 def _check_unlabeled(cfg: CfgNode) -> None:
     count, methods = cfg.SOLVER.UNLABELED_PER_BATCH, cfg.MODEL.DISTILL.METHODS
+    if read_settings(cfg) is not None:
+        return  # every method takes images with labels
     if count and not cfg.DATASETS.UNLABELED:
         raise ValueError(
             f"SOLVER.UNLABELED_PER_BATCH must be 0 without DATASETS.UNLABELED; got {count}"

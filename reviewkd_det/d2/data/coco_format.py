@@ -7,7 +7,7 @@ by image id, with boxes as [x, y, width, height] in pixels and categories counte
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -39,6 +39,7 @@ def load_coco_format(
     *,
     needs_annotations: bool = True,
     needs_masks: bool = True,
+    more_keys: Sequence[str] = (),
 ) -> list[dict]:
     """Read a COCO-format file into Detectron2's list of image dictionaries.
 
@@ -53,6 +54,7 @@ def load_coco_format(
         dataset_name: Name whose metadata is filled in.
         needs_annotations: Whether a file without "annotations" and "categories" is refused.
         needs_masks: Whether a malformed segmentation is refused; otherwise it is dropped.
+        more_keys: Further keys of an object that are kept as they are.
 
     Returns:
         One dictionary per image, with or without objects, sorted by image id.
@@ -77,7 +79,9 @@ def load_coco_format(
             "height": image["height"],
             "width": image["width"],
             "image_id": image_id,
-            "annotations": _convert_objects(objects[image_id], image, category_ids, counts),
+            "annotations": _convert_objects(
+                objects[image_id], image, category_ids, counts, (*_KEPT_KEYS, *more_keys)
+            ),
         }
         for image_id, image in images.items()
     ]
@@ -151,11 +155,15 @@ def _check_mask(
 
 
 def _convert_objects(
-    annotations: Iterable[dict], image: dict, category_ids: dict[int, int], counts: Counter[str]
+    annotations: Iterable[dict],
+    image: dict,
+    category_ids: dict[int, int],
+    counts: Counter[str],
+    kept_keys: Sequence[str],
 ) -> list[dict]:
     converted = []
     for annotation in annotations:
-        instance = {key: annotation[key] for key in _KEPT_KEYS if key in annotation}
+        instance = {key: annotation[key] for key in kept_keys if key in annotation}
         if segmentation := annotation.get("segmentation"):
             if converted_mask := convert_segmentation(segmentation):
                 instance["segmentation"] = converted_mask

@@ -1,6 +1,6 @@
 """The batches of a training run: labelled images, and images without labels that join them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -13,28 +13,25 @@ from reviewkd_det.d2.data.keypoint_checks import check_keypoint_objects, check_k
 from reviewkd_det.d2.data.mapper import CheckedDatasetMapper, find_upright, naming
 from reviewkd_det.d2.data.register import finding_data
 from reviewkd_det.d2.data.stream import StreamLoader
+from reviewkd_det.d2.data.teacher_labels import MixedMapper, load_labels
 
 __all__ = ["JoinedLoader", "build_stream_loader", "build_train_loader"]
 
 
 def build_train_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
-    """The loader of `DATASETS.TRAIN`, joined by that of `DATASETS.UNLABELED` where methods use it.
+    """The loader of `DATASETS.TRAIN`, joined by that of `DATASETS.UNLABELED` where it is used.
+
+    Images with a teacher's labels are drawn together with those of `DATASETS.TRAIN`, or join each
+    batch where `SOLVER.UNLABELED_PER_BATCH` says how many.
 
     Raises:
+        FileNotFoundError: the teacher's labels were not made.
         ValueError: the images of a batch cannot be shared evenly by the processes.
     """
-    with finding_data(cfg.DATASETS.TRAIN):
-        # The mapper of a keypoint detector asks for names that are known once the data is loaded.
-        parts = train_parts(cfg, mapper=CheckedDatasetMapper)
-    if cfg.MODEL.KEYPOINT_ON:
-        judged = [n for n in cfg.DATASETS.TEST if MetadataCatalog.get(n).get("keypoint_names")]
-        check_keypoints(cfg, [*cfg.DATASETS.TRAIN, *judged])
-        check_keypoint_objects(parts["dataset"], cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS)
-    parts["mapper"] = CheckedDatasetMapper(cfg, is_train=True)
-    parts["dataset"] = _without_unused(cfg, parts["dataset"])
-    parts["accumulation_steps"] = accumulated = cfg.SOLVER.ACCUMULATION_STEPS
-    if parts["aspect_ratio_grouping"]:
-        parts["dataset"] = [_with_size(record) for record in parts["dataset"]]
+    if cfg.MODEL.DISTILL.TEACHER_LABELS.ENABLED:
+        return _build_taught_loader(cfg)
+    parts = _labeled_parts(cfg, lambda cfg: CheckedDatasetMapper(cfg, is_train=True))
+    accumulated = cfg.SOLVER.ACCUMULATION_STEPS
     labeled = build_stream_loader(**parts, batch_key="SOLVER.IMS_PER_BATCH")
     if not cfg.DATASETS.UNLABELED or not cfg.MODEL.DISTILL.METHODS:
         return labeled  # images without labels have nothing to teach a plain student
@@ -52,6 +49,46 @@ def build_train_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
         accumulation_steps=accumulated,
     )
     return JoinedLoader(labeled, unlabeled)
+
+
+def _labeled_parts(cfg: CfgNode, build_mapper: Callable[[CfgNode], Any]) -> dict[str, Any]:
+    """What the batches of DATASETS.TRAIN are built from."""
+    with finding_data(cfg.DATASETS.TRAIN):
+        # The mapper of a keypoint detector asks for names that are known once the data is loaded.
+        parts = train_parts(cfg, mapper=build_mapper)
+    if cfg.MODEL.KEYPOINT_ON:
+        judged = [n for n in cfg.DATASETS.TEST if MetadataCatalog.get(n).get("keypoint_names")]
+        check_keypoints(cfg, [*cfg.DATASETS.TRAIN, *judged])
+        check_keypoint_objects(parts["dataset"], cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS)
+    parts["mapper"] = build_mapper(cfg)
+    parts["dataset"] = _without_unused(cfg, parts["dataset"])
+    parts["accumulation_steps"] = cfg.SOLVER.ACCUMULATION_STEPS
+    if parts["aspect_ratio_grouping"]:
+        parts["dataset"] = [_with_size(record) for record in parts["dataset"]]
+    return parts
+
+
+def _build_taught_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
+    """The loader where the teacher has labelled the images of DATASETS.UNLABELED."""
+    parts = _labeled_parts(cfg, MixedMapper)
+    taught = _without_unused(cfg, load_labels(cfg))
+    count = cfg.SOLVER.UNLABELED_PER_BATCH
+    if not count:
+        union = train_parts(cfg, parts["mapper"], [*parts["dataset"], *taught])
+        parts |= {"dataset": union["dataset"], "sampler": union["sampler"]}
+    labeled = build_stream_loader(**parts, batch_key="SOLVER.IMS_PER_BATCH")
+    if not count:
+        return labeled
+    more = build_stream_loader(
+        taught,
+        mapper=parts["mapper"],
+        total_batch_size=count,
+        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        batch_key="SOLVER.UNLABELED_PER_BATCH",
+        accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
+    )
+    return JoinedLoader(labeled, more, have_labels=True)
 
 
 def build_stream_loader(
@@ -135,11 +172,15 @@ class JoinedLoader:
     Args:
         labeled: endless loader of the batches with labels.
         unlabeled: endless loader of the batches whose labels are not used.
+        have_labels: whether those have labels that are used after all, and no mark.
     """
 
-    def __init__(self, labeled: StreamLoader, unlabeled: StreamLoader) -> None:
+    def __init__(
+        self, labeled: StreamLoader, unlabeled: StreamLoader, *, have_labels: bool = False
+    ) -> None:
         self.labeled = labeled
         self.unlabeled = unlabeled
+        self.mark = {} if have_labels else {"unlabeled": True}
 
     @property
     def last_batch(self) -> list[dict[str, Any]]:
@@ -154,4 +195,4 @@ class JoinedLoader:
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         # Both are endless, so neither cuts the other short.
         for labeled, unlabeled in zip(self.labeled, self.unlabeled, strict=False):
-            yield [*labeled, *({**x, "unlabeled": True} for x in unlabeled)]
+            yield [*labeled, *({**x, **self.mark} for x in unlabeled)]

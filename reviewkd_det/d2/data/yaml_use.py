@@ -30,8 +30,8 @@ def read_use(cfg: CfgNode, *, training: bool, resume: bool) -> DataUse:
         known, whose = known_classes(cfg)
     return DataUse(
         train=cfg.DATASETS.TRAIN if training else (),
-        test=cfg.DATASETS.TEST,
-        unlabeled=cfg.DATASETS.UNLABELED if training and cfg.MODEL.DISTILL.METHODS else (),
+        test=[*cfg.DATASETS.TEST, *(_calibration(cfg) if training else ())],
+        unlabeled=cfg.DATASETS.UNLABELED if training and _uses_unlabeled(cfg) else (),
         folder=cfg.OUTPUT_DIR,
         check=cfg.DATASETS.CHECK,
         map_classes=cfg.DATASETS.MAP_CLASSES,
@@ -44,6 +44,19 @@ def read_use(cfg: CfgNode, *, training: bool, resume: bool) -> DataUse:
         known_classes=known,
         known_whose=whose,
     )
+
+
+def _calibration(cfg: CfgNode) -> list[str]:
+    """Data sets whose labels tell from which score on a teacher is right."""
+    labels = cfg.MODEL.DISTILL.TEACHER_LABELS
+    if not labels.ENABLED:
+        return []
+    used = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    return [name for name in labels.CALIBRATION if name not in used]
+
+
+def _uses_unlabeled(cfg: CfgNode) -> bool:
+    return bool(cfg.MODEL.DISTILL.METHODS) or cfg.MODEL.DISTILL.TEACHER_LABELS.ENABLED
 
 
 def known_classes(cfg: CfgNode) -> tuple[list[str] | None, str]:

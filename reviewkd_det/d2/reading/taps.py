@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
-__all__ = ["Call", "bind", "only_call", "tapped"]
+__all__ = ["Call", "bind", "only_call", "replaced", "returned", "tapped"]
 
 C = TypeVar("C")
 
@@ -50,6 +50,38 @@ def tapped(model: nn.Module, names: Sequence[str]) -> Iterator[Mapping[str, list
 
             hook = model.get_submodule(name).register_forward_hook(record, with_kwargs=True)
             hooks.callback(hook.remove)
+        yield calls
+
+
+@contextmanager
+def replaced(owner: Any, name: str, function: Any) -> Iterator[None]:
+    """Let an object have another method inside the block; its class is left alone."""
+    setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        delattr(owner, name)
+
+
+@contextmanager
+def returned(owner: Any, name: str) -> Iterator[list[Call]]:
+    """Record what a method of an object returns inside the block, without its arguments.
+
+    Args:
+        owner: the object.
+        name: name of the method.
+
+    Yields:
+        The calls so far.
+    """
+    calls: list[Call] = []
+    method = getattr(owner, name)
+
+    def record(*args: Any, **kwargs: Any) -> Any:
+        calls.append(Call({}, method(*args, **kwargs)))
+        return calls[-1].output
+
+    with replaced(owner, name, record):
         yield calls
 
 

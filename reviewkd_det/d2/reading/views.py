@@ -1,10 +1,12 @@
 """What a detector and its teacher give distillation methods.
 
 Shapes: N images, those without labels last; level l is (N, C_l, H / stride_l, W / stride_l);
-R sampled proposals of the images with labels, K object classes.
+R rows of the images with labels: sampled proposals, or anchors that are assigned an object; K
+object classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -13,14 +15,23 @@ from torch import Tensor
 from reviewkd_det.common.distill.build import Customer
 from reviewkd_det.core import FrozenTeacher, Level, Need, Side, Truth, View, pair_by_name
 from reviewkd_det.d2.config import ONE_STAGE, TWO_STAGE
-from reviewkd_det.d2.reading.taps import Call, only_call
+from reviewkd_det.d2.reading.taps import Call, only_call, returned, tapped
 from reviewkd_det.d2.reading.unlabeled import BackboneCall
 from reviewkd_det.d2.teacher.box_head import count_classes
+from reviewkd_det.d2.teacher.dense_head import check_same_anchors, is_dense, join_rows
 
-__all__ = ["KEY", "Views", "describe_customer", "describe_sides", "read_views", "taps_for"]
+__all__ = [
+    "KEY",
+    "Views",
+    "describe_customer",
+    "describe_sides",
+    "read_views",
+    "recorded",
+]
 
 KEY = "MODEL.DISTILL"
 BOX_HEAD = ("roi_heads", "roi_heads.box_pooler", "roi_heads.box_predictor")
+ANCHORS = "label_anchors"  # the method by which a one-stage detector labels its anchors
 
 
 class Views(NamedTuple):
@@ -35,13 +46,14 @@ def describe_customer(student: Any) -> Customer:
     """What a student detector gives methods.
 
     Levels always; of a detector with one box head the class logits of the sampled proposals, and
-    the classes that these are assigned, background included.
+    the classes that these are assigned, background included; of one with a dense head those of the
+    anchors that are assigned an object.
     """
     roi_heads = getattr(student, "roi_heads", None)
     gives, name = Need.LEVELS, type(student).__name__
     if roi_heads is not None:
         name += f" with {type(roi_heads).__name__}"
-    if count_classes(roi_heads) is not None:
+    if count_classes(roi_heads) is not None or is_dense(student):
         gives |= Need.LOGITS | Need.TARGET
     uses = ONE_STAGE if roi_heads is None else TWO_STAGE
     return Customer(name, gives, uses, KEY, "warmup_iters")
@@ -59,7 +71,8 @@ def describe_sides(
         needs: what the methods need together.
 
     Raises:
-        ValueError: levels are needed and cannot be paired, see `pair_by_name`.
+        ValueError: levels are needed and cannot be paired, see `pair_by_name`, or logits are needed
+            and the heads are of two kinds or have other anchors.
     """
     levels: tuple[tuple[Level, ...], tuple[Level, ...]] = ((), ())
     if Need.LEVELS in needs:
@@ -68,10 +81,22 @@ def describe_sides(
             list(ours.values()), list(theirs.values()), in_features, f"{KEY}.IN_FEATURES"
         )
         levels = tuple(ours[name] for name in names), tuple(theirs[name] for name in names)
-    classes: tuple[int | None, int | None] = (None, None)
-    if Need.LOGITS in needs:
-        classes = count_classes(getattr(student, "roi_heads", None)), teacher.roi_heads.classes
-    return Side(levels[0], classes[0]), Side(levels[1], classes[1])
+    if Need.LOGITS not in needs:
+        return Side(levels[0]), Side(levels[1])
+    binary = is_dense(student)
+    head = teacher.dense_head if binary else teacher.roi_heads
+    if head is None:
+        kinds = ["one box head", "a dense head"]
+        ours_kind, other = kinds[binary], kinds[not binary]
+        raise ValueError(
+            f"the teacher must have {ours_kind}, as the student has, for methods on logits; got "
+            f"{other}"
+        )
+    if binary:
+        check_same_anchors(student, head)
+    classes = student.num_classes if binary else count_classes(getattr(student, "roi_heads", None))
+    theirs = head.given_classes if binary else head.classes
+    return Side(levels[0], classes, binary), Side(levels[1], theirs, binary)
 
 
 def _levels(backbone: Any) -> dict[str, Level]:
@@ -81,9 +106,17 @@ def _levels(backbone: Any) -> dict[str, Level]:
     }
 
 
-def taps_for(needs: Need) -> tuple[str, ...]:
-    """The modules of the student whose calls `read_views` reads."""
-    return BOX_HEAD if Need.LOGITS in needs else ()
+@contextmanager
+def recorded(student: Any, needs: Need) -> Iterator[Mapping[str, list[Call]]]:
+    """Record what `read_views` reads of a student's heads while the context lasts."""
+    if Need.LOGITS not in needs:
+        yield {}
+    elif is_dense(student):
+        with tapped(student, ["head"]) as calls, returned(student, ANCHORS) as labels:
+            yield {**calls, ANCHORS: labels}
+    else:
+        with tapped(student, BOX_HEAD) as calls:
+            yield calls
 
 
 def read_views(
@@ -95,13 +128,13 @@ def read_views(
 ) -> Views:
     """Read what the methods compare.
 
-    The student's sampled proposals are pooled from the teacher's pyramid too, so rows of logits are
-    those of the same boxes.
+    The student's sampled proposals are pooled from the teacher's pyramid too, and a dense teacher
+    has the student's anchors, so rows of logits are those of the same boxes.
 
     Args:
         names: names of the levels compared, from high to low resolution.
         student: the call of the student's backbone.
-        calls: the calls of `taps_for`.
+        calls: what `recorded` gave.
         teacher: the frozen `TeacherBackbone`.
         teacher_levels: levels of the teacher by name.
     """
@@ -110,11 +143,37 @@ def read_views(
     )
     if not calls:
         return Views(View(ours), View(theirs), Truth())
+    read = _read_anchors if "head" in calls else _read_proposals
+    logits, teacher_logits, target = read(calls, teacher.module, teacher_levels)
+    return Views(View(ours, logits), View(theirs, teacher_logits), Truth(target))
+
+
+def _read_proposals(
+    calls: Mapping[str, list[Call]], teacher: Any, teacher_levels: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of student and teacher, (R, K + 1), and the classes of the rows, (R,)."""
     proposals, _ = only_call(calls, "roi_heads").output
     logits, _ = only_call(calls, "roi_heads.box_predictor").output  # (R, K + 1)
     # As pooled: Detectron2 may replace the proposals' boxes by predicted ones afterwards.
     boxes = only_call(calls, "roi_heads.box_pooler").inputs["box_lists"]
     with torch.no_grad():
-        teacher_logits = teacher.module.region_logits(teacher_levels, boxes)
-    target = torch.cat([x.gt_classes for x in proposals])  # (R,)
-    return Views(View(ours, logits), View(theirs, teacher_logits), Truth(target))
+        teacher_logits = teacher.region_logits(teacher_levels, boxes)
+    return logits, teacher_logits, torch.cat([x.gt_classes for x in proposals])
+
+
+def _read_anchors(
+    calls: Mapping[str, list[Call]], teacher: Any, teacher_levels: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of student and teacher, (R, K), and the classes of the rows, (R,)."""
+    labels = torch.stack(only_call(calls, ANCHORS).output[0])  # (N, anchors)
+    classes = teacher.dense_head.given_classes
+    logits = join_rows(only_call(calls, "head").output[0], classes)  # (N, anchors, K)
+    with torch.no_grad():
+        teacher_logits = teacher.anchor_logits(teacher_levels, len(labels))
+    if logits.shape != teacher_logits.shape:
+        raise RuntimeError(
+            "student and teacher must have as many anchors in a batch; got "
+            f"{logits.shape[1]} and {teacher_logits.shape[1]}"
+        )
+    has_object = (labels >= 0) & (labels < classes)
+    return logits[has_object], teacher_logits[has_object], labels[has_object]

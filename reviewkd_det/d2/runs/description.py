@@ -21,15 +21,17 @@ __all__ = ["cost_of", "describe", "log_description"]
 SIDE = 512  # pixels of a counted image; the ratio hardly depends on it
 
 
-def log_description(model: nn.Module, teacher: str = "") -> None:
+def log_description(model: nn.Module, teacher: str = "", labels: str = "") -> None:
     """Log what is trained, in the main process.
 
     Args:
         model: what is trained, in training mode; in several processes as they wrap it.
         teacher: config of the teacher, as the run's config names it.
+        labels: what the teacher has labelled, in a sentence; "" for nothing.
     """
     if comm.is_main_process():
-        logging.getLogger(__name__).info("%s", describe(unwrapped(model), teacher))
+        told = f"; the teacher's labels: {labels}" if labels else ""
+        logging.getLogger(__name__).info("%s%s", describe(unwrapped(model), teacher), told)
 
 
 def describe(model: nn.Module, teacher: str = "") -> str:

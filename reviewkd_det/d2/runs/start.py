@@ -126,7 +126,8 @@ def _options(cfg: CfgNode, key: str, name: str) -> dict[str, Any]:
     """Files whose images alone are used need no labels, and boxes no masks."""
     if key == "IMAGE_FOLDERS":
         return {}
-    labeled = name in cfg.DATASETS.TRAIN or name in cfg.DATASETS.TEST
+    calibration = cfg.MODEL.DISTILL.TEACHER_LABELS.CALIBRATION
+    labeled = any(name in names for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST, calibration))
     if key == "COCO_FORMAT":
         return {"needs_annotations": labeled, "needs_masks": cfg.MODEL.MASK_ON}
     return {"needs_annotations": labeled, "output_dir": cfg.OUTPUT_DIR}  # of what is converted

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from reviewkd_det.common.tensors.compiled import compiled_or_plain
 from reviewkd_det.d2.reading.images import channels_first, cut_to, normalize_and_pad, size_for
 from reviewkd_det.d2.teacher.box_head import BoxHead
+from reviewkd_det.d2.teacher.dense_head import DenseHead
 
 __all__ = ["PRECISIONS", "TeacherBackbone"]
 
@@ -38,6 +39,7 @@ class TeacherBackbone(nn.Module):
             values.
         reverse_channels: whether the student's channel order is the reverse of the teacher's.
         roi_heads: the teacher's box head, for methods on logits.
+        dense_head: the dense head of a one-stage teacher, for methods on logits.
         precision: precision of the backbone, which is converted, and of the levels.
         compile_backbone: whether the backbone runs through torch.compile, where it can be.
     """
@@ -53,6 +55,7 @@ class TeacherBackbone(nn.Module):
         *,
         reverse_channels: bool,
         roi_heads: BoxHead | None = None,
+        dense_head: DenseHead | None = None,
         precision: torch.dtype = torch.float32,
         compile_backbone: bool = False,
     ) -> None:
@@ -65,6 +68,7 @@ class TeacherBackbone(nn.Module):
             else backbone.__call__
         )
         self.roi_heads = roi_heads
+        self.dense_head = dense_head
         self.reverse_channels = reverse_channels
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
@@ -103,3 +107,8 @@ class TeacherBackbone(nn.Module):
         assert self.roi_heads is not None
         own = {name: level[: len(boxes)].float() for name, level in levels.items()}
         return self.roi_heads(own, boxes)
+
+    def anchor_logits(self, levels: Mapping[str, Tensor], images: int) -> Tensor:
+        """Class logits of all anchors of the first images, (images, anchors, classes)."""
+        assert self.dense_head is not None
+        return self.dense_head({name: level[:images].float() for name, level in levels.items()})

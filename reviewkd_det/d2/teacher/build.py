@@ -11,6 +11,7 @@ from reviewkd_det.core import FrozenTeacher, Need
 from reviewkd_det.d2.teacher.backbone import PRECISIONS, TeacherBackbone
 from reviewkd_det.d2.teacher.box_head import BoxHead
 from reviewkd_det.d2.teacher.classes import logits_order
+from reviewkd_det.d2.teacher.dense_head import DenseHead
 from reviewkd_det.d2.teacher.folding import fold_batch_norms
 from reviewkd_det.d2.teacher.source import read_teacher
 
@@ -82,12 +83,20 @@ class TeacherLoader:
                 the needed kind, or the student's images cannot be turned into the teacher's.
         """
         source = read_teacher(self.config_file, self.weights, self.opts, self.weights_entry)
-        parts: dict[str, Any] = {"backbone": source.build_backbone()}
-        if Need.LOGITS in needs:
-            parts["roi_heads"] = BoxHead(source.build_roi_heads(parts["backbone"]))
+        dense_head: DenseHead | None = None
+        parts: dict[str, Any] = {}
+        if Need.LOGITS in needs and source.is_one_stage:
+            detector = source.build_detector()
+            dense_head = DenseHead(detector)
+            parts = {"backbone": detector.backbone, "head": detector.head}
+        else:
+            parts = {"backbone": source.build_backbone()}
+            if Need.LOGITS in needs:
+                parts["roi_heads"] = BoxHead(source.build_roi_heads(parts["backbone"]))
         source.load_weights(nn.ModuleDict(parts))
-        if self.class_order and "roi_heads" in parts:
-            parts["roi_heads"].take_classes(self.class_order)
+        for head in (dense_head, parts.get("roi_heads")):
+            if self.class_order and head is not None:
+                head.take_classes(self.class_order)
         fold_batch_norms(parts["backbone"].eval())
         teacher = TeacherBackbone(
             parts["backbone"],
@@ -95,6 +104,7 @@ class TeacherLoader:
             source.pixel_std,
             reverse_channels=_is_reversed(self.student_format, source.input_format),
             roi_heads=parts.get("roi_heads"),
+            dense_head=dense_head,
             precision=PRECISIONS[self.precision],
             compile_backbone=self.compile_backbone,
         )

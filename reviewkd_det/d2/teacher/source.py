@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode, LazyConfig, instantiate
-from detectron2.modeling import build_backbone, build_roi_heads
+from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, build_roi_heads
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
@@ -36,6 +37,7 @@ class TeacherSource:
     build_detector: Callable[[], Any]
     build_backbone: Callable[[], Any]
     build_roi_heads: Callable[[Any], Any]  # from the backbone
+    is_one_stage: bool = False  # a detector with a dense head
     weights_entry: str = ""
 
     def load_weights(self, parts: nn.Module) -> None:
@@ -105,6 +107,7 @@ def _read_yaml(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
         build_backbone=lambda: _build(cfg, path, build_backbone),
         build_roi_heads=lambda x: _build(cfg, path, build_roi_heads, x.output_shape()),
         weights_entry="" if weights else full.MODEL.WEIGHTS_ENTRY,
+        is_one_stage=_is_one_stage(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)),
     )
 
 
@@ -141,4 +144,9 @@ def _read_python(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource
         build_backbone=lambda: detector.backbone,
         build_roi_heads=lambda backbone: getattr(detector, "roi_heads", None),
         weights_entry="" if weights else cfg.get("train", {}).get("init_checkpoint_entry", ""),
+        is_one_stage=_is_one_stage(type(detector)),
     )
+
+
+def _is_one_stage(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, DenseDetector)

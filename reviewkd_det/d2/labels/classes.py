@@ -1,0 +1,58 @@
+"""Which class of a student each class of a teacher is."""
+
+import logging
+from collections.abc import Sequence
+
+__all__ = ["match_names"]
+
+logger = logging.getLogger(__name__)
+
+
+def match_names(
+    teacher_names: Sequence[str] | None,
+    teacher_count: int,
+    student_names: Sequence[str] | None,
+    student_count: int,
+) -> dict[int, int]:
+    """Map a teacher's classes to a student's, by name where both are known, else one to one.
+
+    Args:
+        teacher_names: names of the teacher's classes; None where they are not known.
+        teacher_count: number of the teacher's classes.
+        student_names: names of the student's classes; None where they are not known.
+        student_count: number of the student's classes.
+
+    Returns:
+        The student's class by the teacher's, without those that the student does not know.
+
+    Raises:
+        ValueError: no name is common, or names are not known and the numbers differ.
+    """
+    if teacher_names is None or student_names is None:
+        if teacher_count != student_count:
+            raise ValueError(
+                "student and teacher must have equally many classes where the names of one are not "
+                f"known; got {student_count} and {teacher_count}"
+            )
+        return {index: index for index in range(student_count)}
+    places = {_plain(name): index for index, name in enumerate(student_names)}
+    found = {
+        index: places[_plain(name)]
+        for index, name in enumerate(teacher_names)
+        if _plain(name) in places
+    }
+    if not found:
+        raise ValueError(
+            "student and teacher must have a class name in common; got "
+            f"{', '.join(student_names[:5])} and {', '.join(teacher_names[:5])}"
+        )
+    if lacking := [x for i, x in enumerate(student_names) if i not in found.values()]:
+        logger.warning(
+            "The teacher does not know %d of the student's %d classes, which get no labels from "
+            "it: %s", len(lacking), len(student_names), ", ".join(lacking[:10]),
+        )  # fmt: skip
+    return found
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()

@@ -1,0 +1,219 @@
+"""A whole teacher that detects, and what its detections depend on."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, LazyConfig, instantiate
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+from detectron2.utils.file_io import PathManager
+from omegaconf import OmegaConf
+from torch import nn
+
+from reviewkd_det.d2.compat import load_python_config
+from reviewkd_det.d2.config import load_config, plain_config
+from reviewkd_det.d2.data.checks import CLASS_KEYS
+from reviewkd_det.d2.data.coco_checks import read_coco_file
+from reviewkd_det.d2.data.mapper import CheckedDatasetMapper
+from reviewkd_det.d2.teacher.classes import teacher_classes
+from reviewkd_det.d2.teacher.source import OPTS_KEY, WEIGHTS_KEY, read_teacher
+from reviewkd_det.d2.teacher.zoo import find_teacher_config
+
+__all__ = ["DetectingTeacher", "find_detecting_teacher"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DetectingTeacher:
+    """A teacher that is ready to be built.
+
+    Args:
+        config_file: config of the teacher, as the user names it.
+        weights: checkpoint of the teacher.
+        local_weights: where that lies on this machine.
+        fingerprint: hash of the checkpoint's content and of all that the config says of detecting.
+        classes: names of its classes; None where they are not known.
+        trained_on: names of the data sets that it was trained on.
+        build_mapper: function that returns what makes its input of an image's dictionary.
+        build_detector: function that returns the detector on the CPU, without its weights.
+        load_weights: function that loads the weights into it.
+    """
+
+    config_file: str
+    weights: str
+    local_weights: str
+    fingerprint: str
+    classes: Sequence[str] | None
+    trained_on: Sequence[str]
+    build_mapper: Callable[[], CheckedDatasetMapper]
+    build_detector: Callable[[], Any]
+    load_weights: Callable[[nn.Module], None]
+
+    def count_classes(self) -> int:
+        """The number of classes, which the detector is built for.
+
+        Raises:
+            ValueError: the detector does not say.
+        """
+        with torch.random.fork_rng(devices=[]):
+            detector = self.build_detector()
+        owner = getattr(detector, "roi_heads", detector)
+        if not isinstance(count := getattr(owner, "num_classes", None), int):
+            raise ValueError(
+                "the teacher's classes must be known; got a "
+                f"{type(detector).__name__} without num_classes; let DATASETS.TRAIN of its config "
+                "name data that is registered"
+            )
+        return count
+
+    def build(self, device: str) -> nn.Module:
+        """Build, load and verify the detector, in eval mode; no random state moves."""
+        with torch.random.fork_rng(devices=[]):
+            detector = self.build_detector()
+        self.load_weights(detector)
+        return detector.to(device).eval().requires_grad_(False)
+
+
+def find_detecting_teacher(
+    config_file: str, weights: str = "", opts: Sequence[str] = (), weights_entry: str = ""
+) -> DetectingTeacher:
+    """Read a teacher's config, as `read_teacher` does, and the settings of its inference.
+
+    Raises:
+        FileNotFoundError: the config or the checkpoint does not exist.
+        ValueError: no checkpoint is named anywhere.
+    """
+    path = find_teacher_config(config_file)
+    with torch.random.fork_rng(devices=[]):  # a Python config is built to be read
+        source = read_teacher(config_file, weights, opts, weights_entry)
+    read = _python_inference if path.suffix == ".py" else _yaml_inference
+    inference = read(path, opts)
+
+    def build_mapper() -> CheckedDatasetMapper:
+        return CheckedDatasetMapper(
+            is_train=False,
+            augmentations=inference.augmentations(),
+            image_format=source.input_format,
+        )
+
+    local_weights = _local_path(source.weights)
+    return DetectingTeacher(
+        config_file,
+        source.weights,
+        local_weights,
+        _fingerprint(
+            local_weights,
+            source.weights.partition("?")[2],
+            inference.settings + source.weights_entry,
+        ),
+        teacher_classes(config_file, weights, opts) or _own_names(inference),
+        inference.trained_on,
+        build_mapper,
+        source.build_detector,
+        source.load_weights,
+    )
+
+
+@dataclass(frozen=True)
+class _Inference:
+    settings: str  # all that detections depend on besides the weights
+    augmentations: Callable[[], list[Any]]
+    classes: Sequence[str] | None
+    count: int | None  # of the detector's classes, where the config says
+    trained_on: Sequence[str]
+
+
+def _own_names(inference: _Inference) -> Sequence[str] | None:
+    """The names of the classes, unless they are those of data with another number of classes.
+
+    A config that was derived from another may still name the data of that.
+    """
+    names, count = inference.classes, inference.count
+    if names is None or count in (None, len(names)):
+        return names
+    logger.warning(
+        "The teacher's config has %d classes and names data with %d, %s, which are taken not to be "
+        "its own", count, len(names), ", ".join(inference.trained_on),
+    )  # fmt: skip
+    return None
+
+
+def _yaml_inference(path: Path, opts: Sequence[str]) -> _Inference:
+    cfg = load_config(path, opts, OPTS_KEY)
+    detecting = plain_config(cfg)
+    detecting.MODEL.WEIGHTS = detecting.MODEL.DEVICE = ""
+    settings = [node.dump(sort_keys=True) for node in (detecting.MODEL, detecting.INPUT)]
+    keys = CLASS_KEYS.get(detecting.MODEL.META_ARCHITECTURE)
+    return _Inference(
+        "\n".join([*settings, detecting.TEST.dump(sort_keys=True)]),
+        lambda: utils.build_augmentation(cfg, False),
+        _class_names(cfg.DATASETS.TRAIN, cfg),
+        None if keys is None else cfg.MODEL[keys[0]][keys[1]],
+        tuple(cfg.DATASETS.TRAIN),
+    )
+
+
+def _python_inference(path: Path, opts: Sequence[str]) -> _Inference:
+    cfg = LazyConfig.apply_overrides(load_python_config(str(path)), list(opts))
+    mapper = OmegaConf.select(cfg, "dataloader.test.mapper")
+    found = None if mapper is None else mapper.get("augmentations")
+    names = OmegaConf.select(cfg, "dataloader.train.dataset.names") or ()
+    names = [names] if isinstance(names, str) else list(names)
+    model = cfg.model.student if "student" in cfg.model else cfg.model
+    counts = [OmegaConf.select(model, x) for x in ("roi_heads.num_classes", "num_classes")]
+    content = [OmegaConf.to_container(x) for x in (cfg.model, found) if x is not None]
+    return _Inference(
+        json.dumps(content, default=_name, sort_keys=True),
+        # Where the config does not say, the sizes of Detectron2's own configs.
+        lambda: instantiate(found) or [T.ResizeShortestEdge(short_edge_length=800, max_size=1333)],
+        _class_names(names),
+        next((x for x in counts if isinstance(x, int)), None),
+        tuple(names),
+    )
+
+
+def _name(value: Any) -> str:
+    """A class or a function by its name, without its place in memory."""
+    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value))}"
+
+
+def _class_names(names: Sequence[str], cfg: CfgNode | None = None) -> list[str] | None:
+    """The classes of the first of some data sets whose classes can be found."""
+    files = {} if cfg is None else {x[0]: x[1] for x in cfg.DATASETS.COCO_FORMAT}
+    for name in names:
+        if name in DatasetCatalog:
+            if MetadataCatalog.get(name).get("thing_classes") is None:
+                DatasetCatalog.get(name)  # ours are read on first use
+            if (classes := MetadataCatalog.get(name).get("thing_classes")) is not None:
+                return list(classes)
+        elif name in files and PathManager.isfile(files[name]):
+            categories = read_coco_file(files[name])["categories"]
+            return [x["name"] for x in sorted(categories, key=lambda x: x["id"])]
+    return None
+
+
+def _local_path(weights: str) -> str:
+    try:
+        return str(PathManager.get_local_path(weights.partition("?")[0]))
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{WEIGHTS_KEY} must be within reach; got '{weights}': {error}"
+        ) from error
+
+
+def _fingerprint(local_weights: str, *settings: str) -> str:
+    if not Path(local_weights).is_file():
+        raise FileNotFoundError(
+            f"{WEIGHTS_KEY} must name a file that exists; got '{local_weights}'"
+        )
+    content = hashlib.sha256(Path(local_weights).read_bytes())
+    content.update("\n".join(["", *settings]).encode())
+    return content.hexdigest()[:16]
