@@ -84,3 +84,11 @@ def test_a_bad_file_is_refused(tmp_path, content, words):
 def test_bad_options_are_refused(opts, error, words):
     with pytest.raises(error, match=words):
         merge_options(tree(), opts, "the test")
+
+
+def test_another_file_of_weights_drops_the_entry_of_the_first():
+    cfg = CfgNode({"A": {"WEIGHTS": "a.pth", "WEIGHTS_ENTRY": "ema"}})
+    merge_options(cfg, ["A.WEIGHTS", "b.pth"])
+    assert cfg.A == CfgNode({"WEIGHTS": "b.pth", "WEIGHTS_ENTRY": ""})
+    merge_options(cfg, ["A.WEIGHTS_ENTRY", "net", "A.WEIGHTS", "c.pth"])
+    assert cfg.A == CfgNode({"WEIGHTS": "c.pth", "WEIGHTS_ENTRY": "net"})
