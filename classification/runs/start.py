@@ -111,7 +111,8 @@ def evaluate_main(args: argparse.Namespace) -> None:
     accelerator = _start(cfg)
     _open_log(accelerator)
     data = build_data(cfg, accelerator, training=False)
-    entry = cfg.MODEL.WEIGHTS_ENTRY if args.weights else ""  # the run's own file has one network
+    # Else the config's is that of the file that the run began with.
+    entry = cfg.MODEL.WEIGHTS_ENTRY if "MODEL.WEIGHTS_ENTRY" in args.opts else ""
     model = build_model(cfg.MODEL.NAME, weights, len(data.class_names), "MODEL", entry=entry)
     preprocess = Preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
     classify = torch.nn.Sequential(preprocess, model).to(accelerator.device).eval()

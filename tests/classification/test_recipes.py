@@ -257,10 +257,14 @@ def test_a_recipe_has_the_published_schedule(path):
     ids=name,
 )
 def test_a_pair_compares_the_published_levels(path, random_model, monkeypatch):
-    def without_weights(model_name, weights, num_classes, key):
+    def student_without_weights(model_name, weights, num_classes, key, *, entry):
         return random_model(model_name, num_classes)
 
-    monkeypatch.setattr(build, "build_model", without_weights)
+    def teacher_without_weights(cfg, num_classes, needs):
+        return random_model(cfg.TEACHER.NAME, num_classes), num_classes
+
+    monkeypatch.setattr(build, "build_model", student_without_weights)
+    monkeypatch.setattr(build, "build_teacher", teacher_without_weights)
     cfg, pair = load_config(path), PAIRS[path]
     classes = 1000 if path.parent.name == "imagenet" else 100
     with torch.device("meta"):

@@ -137,7 +137,7 @@ def test_evaluating_needs_whole_weights(run, tmp_path, monkeypatch, capsys):
     torch.save({"model": {}}, tmp_path / "none.pth")
     weights = ["MODEL.WEIGHTS", tmp_path / "none.pth"]
     assert call(monkeypatch, "train_net.py", "--eval-only", *arguments, *weights) == 1
-    assert "MODEL.WEIGHTS must hold every weight of the model; missing" in capsys.readouterr().err
+    assert "it must hold weights, which are arrays by name; got none" in capsys.readouterr().err
 
 
 def test_a_run_goes_on_where_it_was(run, monkeypatch):

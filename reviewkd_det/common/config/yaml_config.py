@@ -47,6 +47,9 @@ def merge_file(cfg: CfgNode, config_file: str | Path) -> list[tuple[Path, dict[s
 def merge_options(cfg: CfgNode, opts: Sequence[str], source: str = "the command line") -> None:
     """Merge alternating keys and values into a config.
 
+    A file that is named without its entry is another than the config's, so the entry that the
+    config names, `*_ENTRY`, is dropped.
+
     Args:
         cfg: declares every known key; changed in place.
         opts: the keys and values.
@@ -63,6 +66,10 @@ def merge_options(cfg: CfgNode, opts: Sequence[str], source: str = "the command 
     for key in opts[::2]:
         if not isinstance(key, str) or key in sections:
             raise ValueError(f"option must name one key of a section; got {short(key)} in {source}")
+    known = {key for key, _ in _items(cfg)}
+    dropped = [f"{key}_ENTRY" for key in opts[::2]]
+    dropped = [key for key in dropped if key in known and key not in opts[::2]]
+    opts = [*opts, *(part for key in dropped for part in (key, ""))]
     _merge(cfg, lambda: cfg.merge_from_list(list(opts)), source)
 
 

@@ -107,6 +107,9 @@ def _apply_options(cfg: Any, options: list[str]) -> Any:
         key = option.partition("=")[0]
         if not key.startswith(("+", "~")) and OmegaConf.select(cfg, key, default=None) is None:
             raise KeyError(f"option must change a key that the config has; got {option}")
+    keys = [option.partition("=")[0] for option in options]
+    if "train.init_checkpoint" in keys and "train.init_checkpoint_entry" not in keys:
+        options = [*options, "train.init_checkpoint_entry=''"]  # that of the config's own file
     try:
         return LazyConfig.apply_overrides(cfg, options)
     except Exception as error:  # of hydra's and omegaconf's own kinds

@@ -223,9 +223,9 @@ def test_what_is_wrong_is_said_before_anything_is_written(tmp_path, teacher, opt
     assert not (tmp_path / "run").exists()
 
 
-def test_a_teacher_of_other_classes_is_refused(tmp_path):
+def test_a_teacher_of_other_classes_is_refused_where_logits_are_compared(tmp_path):
     path = tmp_path / "hundred.pth"
     torch.save({"model": create_model("resnet8", num_classes=100).state_dict()}, path)
-    opts = ["TEACHER.NAME", "resnet8", "TEACHER.WEIGHTS", path]
+    opts = ["TEACHER.NAME", "resnet8", "TEACHER.WEIGHTS", path, "DISTILL.METHODS", "('KD',)"]
     with pytest.raises(ValueError, match=r"must be for 10 classes.*hundred.pth' for 100"):
         train(tmp_path / "run", *opts, config="student")

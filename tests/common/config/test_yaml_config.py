@@ -101,3 +101,11 @@ def test_a_whole_number_stands_for_a_float_and_nothing_else_does(tmp_path, as_op
     for key, value in (("RATE", True), ("COUNT", 3.0), ("COUNT", True), ("RATE", 10**400)):
         with pytest.raises(ValueError, match=f"must have the known types; .*key: {key}"):
             merged(value, key)
+
+
+def test_another_file_of_weights_drops_the_entry_of_the_first():
+    cfg = CfgNode({"A": {"WEIGHTS": "a.pth", "WEIGHTS_ENTRY": "ema"}})
+    merge_options(cfg, ["A.WEIGHTS", "b.pth"])
+    assert cfg.A == CfgNode({"WEIGHTS": "b.pth", "WEIGHTS_ENTRY": ""})
+    merge_options(cfg, ["A.WEIGHTS_ENTRY", "net", "A.WEIGHTS", "c.pth"])
+    assert cfg.A == CfgNode({"WEIGHTS": "c.pth", "WEIGHTS_ENTRY": "net"})
