@@ -104,7 +104,8 @@ def decode(image: Image.Image) -> None:
     """
     scale = max(image.size) / LONG_SIDE
     if scale > 1:
-        image.draft(None, (int(image.width / scale), int(image.height / scale)))
+        # Of a thin image the shorter side would be 0.
+        image.draft(None, (max(1, int(image.width / scale)), max(1, int(image.height / scale))))
     image.load()
 
 

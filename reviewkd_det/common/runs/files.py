@@ -4,10 +4,21 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-__all__ = ["PART", "replace_file"]
+__all__ = ["PART", "file_name_of", "replace_file"]
 
 PART = ".part"  # ends the name of what is being written
+
+
+def file_name_of(name: str, ending: str) -> str:
+    """A file's name for whatever has a name: two names never have the same one.
+
+    Args:
+        name: any name, such as that of a data set.
+        ending: what the file's name ends with, such as `.json`.
+    """
+    return quote(name, safe=" ") + ending
 
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:

@@ -14,7 +14,7 @@ from reviewkd_det.d2.data.keypoint_checks import (
     check_keypoints,
     check_sigmas,
 )
-from reviewkd_det.d2.data.prepare import prepare_data
+from reviewkd_det.d2.data.prepare import prepare_data, refuse_folders
 from reviewkd_det.d2.data.semantic import check_semantic
 from reviewkd_det.d2.data.yaml_use import read_use
 from reviewkd_det.d2.evaluation import fast_coco_eval
@@ -56,6 +56,8 @@ def check_data(cfg: CfgNode, *, training: bool, resume: bool = False) -> list[st
         wanted["DATASETS.TRAIN"] = cfg.DATASETS.TRAIN
         wanted["DATASETS.UNLABELED"] = cfg.DATASETS.UNLABELED
         wanted[f"{LABELS}.CALIBRATION"] = cfg.MODEL.DISTILL.TEACHER_LABELS.CALIBRATION
+    use = read_use(cfg, training=training, resume=resume)
+    refuse_folders(use)
     for key, names in wanted.items():
         if not names and (key == "DATASETS.TRAIN" or not training):
             raise ValueError(f"{key} must name a data set; got none")
@@ -67,7 +69,7 @@ def check_data(cfg: CfgNode, *, training: bool, resume: bool = False) -> list[st
     if cfg.TEST.FAST_COCO_EVAL:
         fast_coco_eval()
     results = {name: results_of(cfg, name) for name in cfg.DATASETS.TEST}
-    classes = prepare_data(read_use(cfg, training=training, resume=resume))
+    classes = prepare_data(use)
     for name in cfg.DATASETS.TEST:
         check_evaluable(name, with_masks=cfg.MODEL.MASK_ON)
     check_classes(cfg, [*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.TEST])

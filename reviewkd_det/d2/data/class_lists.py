@@ -1,7 +1,7 @@
 """One list of classes for all data sets of a run: the same everywhere, or mapped by name."""
 
 import logging
-import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 
 from reviewkd_det.common.data.classes import map_classes, require_same_classes
+from reviewkd_det.common.runs.files import file_name_of
 from reviewkd_det.d2.data.data_use import DataUse
 from reviewkd_det.d2.data.views import show_classes, write_evaluation_file
 
@@ -34,6 +35,7 @@ def settle_classes(use: DataUse, records: Mapping[str, Records]) -> list[str] | 
             first list does not have.
     """
     lists = {name: classes for name in records if (classes := _classes_of(name))}
+    _warn_of_equal_names(lists)
     if not use.has_classes or not (lists or use.known_classes):
         return None
     if use.known_classes is not None:
@@ -57,6 +59,18 @@ def settle_classes(use: DataUse, records: Mapping[str, Records]) -> list[str] | 
         if name in lists and (lists[name] == known or not use.map_classes):
             _show_ignored_as_crowds(use, name, records[name], known)
     return known
+
+
+def _warn_of_equal_names(lists: Mapping[str, Sequence[str]]) -> None:
+    for name, classes in lists.items():
+        twice = sorted(key for key, count in Counter(classes).items() if count > 1)
+        if twice and comm.is_main_process():
+            logger.warning(
+                "'%s' has several classes of the same name, which are trained as different ones "
+                "and shown as one: %s",
+                name,
+                ", ".join(twice),
+            )
 
 
 def _classes_of(name: str) -> list[str]:
@@ -120,8 +134,8 @@ def _show(use: DataUse, name: str, order: Sequence[int], known: Sequence[str]) -
     source, ids = metadata.get("json_file"), metadata.get("thing_dataset_id_to_contiguous_id")
     if not source or ids is None or name not in use.test:
         return show_classes(name, order, known, None)
-    file_name = re.sub(r"[^\w.-]", "_", name)
-    target = Path(use.folder, "data", f"{file_name}.json")
+    # Beside <name>.json, which is the source where data of another format was converted.
+    target = Path(use.folder, "data", file_name_of(name, ".evaluated.json"))
     if comm.is_main_process():
         by_id = {category: order[index] for category, index in ids.items()}
         write_evaluation_file(source, target, by_id, known)

@@ -6,16 +6,17 @@ because reading the annotations costs less than training on what they were befor
 
 import json
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from reviewkd_det.common.runs.files import file_name_of
 from reviewkd_det.d2.data.coco_format import load_coco_format
+from reviewkd_det.d2.data.mapper import find_upright, naming
 
-__all__ = ["coco_content", "register_converted"]
+__all__ = ["coco_content", "image_entry", "register_converted"]
 
 _registered: dict[str, tuple[str, ...]] = {}  # name: what it was registered with
 
@@ -34,7 +35,8 @@ def register_converted(
 
     Args:
         name: name for `DATASETS.TRAIN` and `DATASETS.TEST`.
-        source: what the data is from, to tell names that are given twice.
+        source: what the data is from, to tell names that are given twice; its second part is a
+            file or folder, beside or in which is kept what is known of the images.
         convert: function that returns the content of a COCO-format file, with whole paths.
         output_dir: folder of the run; the file goes to `data/<name>.json` in it.
         needs_annotations: whether the data must have labels.
@@ -48,8 +50,7 @@ def register_converted(
         raise ValueError(
             f"dataset name must be new; got {name!r} for {', '.join(source)}; choose another name"
         )
-    file_name = re.sub(r"[^\w.-]", "_", name) + ".json"
-    json_file = Path(output_dir, "data", file_name)
+    json_file = Path(output_dir, "data", file_name_of(name, ".json"))
     written: list[Path] = []  # in this process
 
     def load() -> list[dict]:
@@ -59,7 +60,9 @@ def register_converted(
         return load_coco_format(str(json_file), "", name, needs_annotations=needs_annotations)
 
     DatasetCatalog.register(name, load)
-    MetadataCatalog.get(name).set(json_file=str(json_file), image_root="", evaluator_type="coco")
+    metadata = MetadataCatalog.get(name)
+    metadata.set(json_file=str(json_file), image_root="", evaluator_type="coco")
+    metadata.set(converted_from=source[1])
     _registered[name] = source
 
 
@@ -86,6 +89,17 @@ def coco_content(images: list[tuple[dict, list[dict]]], class_names: list[str]) 
         "annotations": annotations,
         "categories": [{"id": i, "name": name} for i, name in enumerate(class_names, start=1)],
     }
+
+
+def image_entry(file: Path) -> dict[str, Any]:
+    """The image of a file as `coco_content` takes it, with its upright size.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    with naming(str(file)):
+        _, (width, height) = find_upright(str(file))
+    return {"file_name": str(file), "height": height, "width": width}
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

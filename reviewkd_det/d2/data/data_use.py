@@ -16,6 +16,7 @@ class DataKeys:
     train: str = "DATASETS.TRAIN"
     test: str = "DATASETS.TEST"
     unlabeled: str = "DATASETS.UNLABELED"
+    calibration: str = "MODEL.DISTILL.TEACHER_LABELS.CALIBRATION"
     check: str = "DATASETS.CHECK"
     map_classes: str = "DATASETS.MAP_CLASSES"
     masks: str = "MODEL.MASK_ON"
@@ -32,12 +33,15 @@ class DataUse:
         test: names of the data sets that are evaluated.
         unlabeled: names of the data sets whose images alone are used.
         folder: folder of the run.
+        calibration: names of the data sets whose labels tell from which score on a teacher is
+            right.
         check: how images are checked, one of `CHECKS`.
         map_classes: whether class lists that differ are mapped by name.
         has_classes: whether the detector tells classes apart.
         masks: whether masks are trained.
         mask_format: "polygon" or "bitmask", the masks that training takes.
         keypoints: whether keypoints are trained.
+        all_keypoints: whether every object must have some then, and not only one object.
         train_resizes: Detectron2's resizing augmentations of training.
         test_resizes: those of the evaluation.
         known_classes: class names that the data must have: those of a run that goes on or of
@@ -53,12 +57,14 @@ class DataUse:
     test: Sequence[str]
     unlabeled: Sequence[str]
     folder: str
+    calibration: Sequence[str] = ()
     check: str = "full"
     map_classes: bool = False
     has_classes: bool = True
     masks: bool = False
     mask_format: str = "polygon"
     keypoints: bool = False
+    all_keypoints: bool = False
     train_resizes: Sequence[Any] = ()
     test_resizes: Sequence[Any] = ()
     known_classes: Sequence[str] | None = None

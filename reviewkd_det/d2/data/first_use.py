@@ -1,7 +1,6 @@
 """What is wrong with images and objects, found before training and not when they are drawn."""
 
 import logging
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,12 +15,14 @@ from PIL import Image
 
 from reviewkd_det.common import listed
 from reviewkd_det.common.data.image_check import Share, Size, check_images, decode
+from reviewkd_det.common.runs.files import file_name_of
 from reviewkd_det.d2.data.data_use import DataUse
 from reviewkd_det.d2.data.mapper import find_upright
 
 __all__ = ["cache_files", "find_bad_images", "find_bad_objects", "inspect_image"]
 
 CACHE = ".checked"  # ends the name of the file that keeps what is known of a data set's images
+KEYPOINTS = "objects must have keypoints where they are trained"
 SHOWN = 4  # files that a sentence names
 OTHER_FILES = ("sem_seg_file_name", "pan_seg_file_name")  # pictures of labels
 
@@ -109,9 +110,12 @@ def _files(records: Records, keys: Sequence[str] = ("file_name",)) -> list[str]:
 
 
 def cache_files(use: DataUse, name: str) -> list[Path]:
-    """Beside the JSON file or in the folder of images, and else in the run's folder."""
+    """Beside the annotations or in the folder of images, and else in the run's folder."""
     metadata = MetadataCatalog.get(name)
-    in_run = Path(use.folder, "data", name.replace(os.sep, "_") + CACHE)
+    in_run = Path(use.folder, "data", file_name_of(name, CACHE))
+    if source := metadata.get("converted_from"):
+        beside = Path(source, CACHE) if Path(source).is_dir() else Path(f"{source}{CACHE}")
+        return [beside, in_run]
     if json_file := metadata.get("json_file"):
         return [Path(f"{json_file}{CACHE}"), in_run]
     if root := metadata.get("image_root"):
@@ -170,10 +174,13 @@ def find_bad_objects(use: DataUse, records: Mapping[str, Records]) -> list[str]:
                 for rule, (breaks, _) in rules.items():
                     if breaks(instance):
                         broken[rule].append(f"'{record['file_name']}' at {instance['bbox']}")
+    if not use.all_keypoints and len(broken[KEYPOINTS]) < total:
+        broken[KEYPOINTS].clear()  # the mapper gives those objects invisible ones
     return [
         f"{rule}; got {len(places)} of {total} objects that break this: {listed(places, SHOWN)}; "
         f"{rules[rule][1]}"
         for rule, places in broken.items()
+        if places
     ]
 
 
@@ -192,8 +199,8 @@ def _rules(use: DataUse) -> dict[str, tuple[Callable[[dict[str, Any]], bool], st
             f"set {keys.mask_format} to 'bitmask'",
         )
     if use.keypoints:
-        rules[f"every object must have keypoints with {keys.keypoints} True"] = (
+        rules[KEYPOINTS] = (
             lambda x: not x.get("keypoints"),
-            f"add them, or set {keys.keypoints} to False",
+            f"add them, or set {keys.keypoints}, which is True, to False",
         )
     return rules

@@ -1,10 +1,10 @@
-"""The same data under two names: files that are there twice, images that are trained and tested."""
+"""Data that is there twice: files under two names, images that are trained and tested."""
 
 import filecmp
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 from detectron2.data import MetadataCatalog
@@ -15,15 +15,17 @@ Records = Sequence[dict[str, Any]]
 
 
 def refuse_twins(key: str, names: Sequence[str]) -> None:
-    """Check that no two names of a key are of the same annotation file, or of equal ones.
+    """Check that a key names nothing twice, and no annotation file, or equal ones, by two names.
 
     Args:
         key: config key that has the names.
-        names: names of data sets whose files exist.
+        names: names of data sets whose files exist, as the key has them.
 
     Raises:
-        ValueError: two names have it.
+        ValueError: something is there twice.
     """
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{key} must name a data set once; got '{twice[0]}' twice; leave one out")
     files = {name: MetadataCatalog.get(name).get("json_file") for name in names}
     for (one, file), (other, other_file) in combinations(files.items(), 2):
         if not file or not other_file or _image_root(one) != _image_root(other):
@@ -36,39 +38,59 @@ def refuse_twins(key: str, names: Sequence[str]) -> None:
             )
 
 
-def describe_shared_images(train: Mapping[str, Records], test: Mapping[str, Records]) -> list[str]:
+def describe_shared_images(
+    train: Mapping[str, Records],
+    test: Mapping[str, Records],
+    others: Mapping[str, Mapping[str, Records]],
+) -> list[str]:
     """Say which images are there more than once.
 
     Args:
         train: records of the training sets, by name.
         test: records of the test sets, by name.
+        others: records of further sets that must have nothing of the test sets, by what is done
+            with them, such as "trained on without labels".
 
     Returns:
-        A line for each pair of a training and a test set that share images, for each pair of
-        training sets that do, and for each set that has an image twice.
+        A line for each pair of a test set and another set that share images or have equal
+        annotation files, for each pair of training sets that do, and for each set that has an image
+        twice.
     """
-    files = {name: _files(records) for name, records in {**train, **test}.items()}
+    uses = {"trained": train, **others}
+    files = {name: _files(x) for of_use in (*uses.values(), test) for name, x in of_use.items()}
     lines = []
-    for name, own in files.items():
-        counts = Counter(own)
+    for name in {**train, **test}:
+        counts = Counter(files[name])
         if twice := [file for file, count in counts.items() if count > 1]:
             lines.append(f"'{name}' has {len(twice)} image files more than once: '{twice[0]}'")
-    pairs = [(one, other) for one in train for other in test]
-    for one, other in [*pairs, *combinations(train, 2)]:
-        shared = set(files[one]) & set(files[other])
-        if one == other:
-            lines.append(f"'{one}' is trained and tested on: its scores say nothing of new images")
-        elif shared:
-            what = "trained and tested on" if other in test else "in two training sets"
-            lines.append(
-                f"{len(shared)} images of '{one}' and '{other}' are the same, {what}: "
-                f"'{min(shared)}'"
-            )
+    for use, of_use in uses.items():
+        for one, other in product(of_use, test):
+            lines += _describe_pair(one, other, files, f"{use} and tested on")
+    for one, other in combinations(train, 2):
+        lines += _describe_pair(one, other, files, "in two training sets")
     return lines
 
 
+def _describe_pair(
+    one: str, other: str, files: Mapping[str, Sequence[str]], what: str
+) -> list[str]:
+    if one == other:
+        return [f"'{one}' is {what}: its scores say nothing of new images"]
+    if shared := set(files[one]) & set(files[other]):
+        return [
+            f"{len(shared)} images of '{one}' and '{other}' are the same, {what}: '{min(shared)}'"
+        ]
+    one_file, other_file = (MetadataCatalog.get(name).get("json_file") for name in (one, other))
+    if one_file and other_file and _are_equal(one_file, other_file):
+        return [
+            f"'{one}' and '{other}' have equal annotation files, '{one_file}' and '{other_file}', "
+            f"and other folders of images; where these are copies, they are {what}"
+        ]
+    return []
+
+
 def _files(records: Records) -> list[str]:
-    """Paths of image files, the same for the same file below linked folders."""
+    """Paths of image files, the same for the same file under links."""
     folders: dict[str, str] = {}
     files = []
     for record in records:
@@ -76,7 +98,8 @@ def _files(records: Records) -> list[str]:
             folder, name = os.path.split(file)
             if folder not in folders:
                 folders[folder] = os.path.realpath(folder)
-            files.append(os.path.join(folders[folder], name))
+            path = os.path.join(folders[folder], name)
+            files.append(os.path.realpath(path) if os.path.islink(path) else path)
     return files
 
 

@@ -12,11 +12,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 from reviewkd_det.common import listed
-from reviewkd_det.d2.data.converted import coco_content, register_converted
-from reviewkd_det.d2.data.mapper import find_upright, naming
+from reviewkd_det.d2.data.converted import coco_content, image_entry, register_converted
 from reviewkd_det.d2.data.voc_files import KEY, VOCImage, all_xml, images_of_split
 
-__all__ = ["read_voc_format", "register_voc_format"]
+__all__ = ["read_voc_format", "register_voc_format", "voc_classes"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ def register_voc_format(
 
 
 def read_voc_format(folder: str, split: str, *, needs_annotations: bool = True) -> dict[str, Any]:
-    """Read a split as the content of a COCO-format file.
+    """Read a split as the content of a COCO-format file; of unlabelled data the images alone.
 
     The classes are those of `classes.txt` or `labels.txt` in the folder, in their order, or else
     those of all XML files below it, sorted; so all splits of a folder have the same.
@@ -57,8 +56,10 @@ def read_voc_format(folder: str, split: str, *, needs_annotations: bool = True) 
     """
     root = Path(folder)
     files = images_of_split(root, split, needs_annotations=needs_annotations)
+    if not needs_annotations:
+        return coco_content([(image_entry(entry.image), []) for entry in files], [])
     trees = {path: _parse(path) for path in all_xml(root)}
-    classes = _classes(root, trees, needs_annotations=needs_annotations)
+    classes = _classes(root, trees, needs_annotations=True)
     images = [_read(entry, trees, classes) for entry in files]
     objects = [entry for _, entries in images for entry in entries]
     logger.info(
@@ -82,6 +83,17 @@ def read_voc_format(folder: str, split: str, *, needs_annotations: bool = True) 
             split,
         )
     return coco_content(images, classes)
+
+
+def voc_classes(folder: str) -> list[str]:
+    """The class names of a VOC-style folder, in the order of their numbers.
+
+    Raises:
+        ValueError: an XML file cannot be read, or has a class that the folder's list has not.
+    """
+    root = Path(folder)
+    trees = {path: _parse(path) for path in all_xml(root)}
+    return _classes(root, trees, needs_annotations=False)
 
 
 def _parse(path: Path) -> ElementTree.Element:
@@ -139,10 +151,8 @@ def _read(
         ]
     if all(side >= 1 and side.is_integer() for side in size):
         width, height = map(int, size)
-    else:  # some programs write 0, or nothing
-        with naming(str(entry.image)):
-            _, (width, height) = find_upright(str(entry.image))
-    return {"file_name": str(entry.image), "height": height, "width": width}, objects
+        return {"file_name": str(entry.image), "height": height, "width": width}, objects
+    return image_entry(entry.image), objects  # some programs write 0, or nothing
 
 
 def _object(

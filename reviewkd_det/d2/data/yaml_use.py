@@ -1,5 +1,6 @@
 """How a YAML config uses its data, and which classes that data has."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -9,8 +10,17 @@ from detectron2.data.detection_utils import build_augmentation
 from reviewkd_det.common.runs.record import saved_classes
 from reviewkd_det.d2.data.coco_checks import read_coco_file
 from reviewkd_det.d2.data.data_use import DataUse
+from reviewkd_det.d2.data.voc_format import voc_classes
+from reviewkd_det.d2.data.yolo_files import class_names, read_data_yaml
+from reviewkd_det.d2.labels.settings import read_settings
 
-__all__ = ["known_classes", "read_use", "training_classes"]
+__all__ = [
+    "data_classes",
+    "known_classes",
+    "read_use",
+    "registered_classes",
+    "training_classes",
+]
 
 CLASSLESS = ("ProposalNetwork",)
 
@@ -30,9 +40,10 @@ def read_use(cfg: CfgNode, *, training: bool, resume: bool) -> DataUse:
         known, whose = known_classes(cfg)
     return DataUse(
         train=cfg.DATASETS.TRAIN if training else (),
-        test=[*cfg.DATASETS.TEST, *(_calibration(cfg) if training else ())],
+        test=cfg.DATASETS.TEST,
         unlabeled=cfg.DATASETS.UNLABELED if training and _uses_unlabeled(cfg) else (),
         folder=cfg.OUTPUT_DIR,
+        calibration=_calibration(cfg) if training else (),
         check=cfg.DATASETS.CHECK,
         map_classes=cfg.DATASETS.MAP_CLASSES,
         has_classes=_architecture(cfg) not in CLASSLESS,
@@ -47,12 +58,9 @@ def read_use(cfg: CfgNode, *, training: bool, resume: bool) -> DataUse:
 
 
 def _calibration(cfg: CfgNode) -> list[str]:
-    """Data sets whose labels tell from which score on a teacher is right."""
-    labels = cfg.MODEL.DISTILL.TEACHER_LABELS
-    if not labels.ENABLED:
-        return []
-    used = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-    return [name for name in labels.CALIBRATION if name not in used]
+    """Data sets whose labels tell from which score on a teacher is right, where that is asked."""
+    settings = read_settings(cfg)
+    return [] if settings is None or settings.score is not None else [*settings.calibration]
 
 
 def _uses_unlabeled(cfg: CfgNode) -> bool:
@@ -81,22 +89,61 @@ def training_classes(cfg: CfgNode) -> list[str] | None:
     """
     if not cfg.DATASETS.TRAIN:
         return None
-    name, count = cfg.DATASETS.TRAIN[0], _class_count(cfg)
-    files = {entry[0]: entry[1] for entry in cfg.DATASETS.COCO_FORMAT}
-    classes: list[str] | None = None
-    if name in files:
-        classes = _names_in(files[name])
-    elif name in DatasetCatalog:
-        classes = MetadataCatalog.get(name).get("thing_classes")
-    return list(classes) if classes and count in (None, len(classes)) else None
+    classes, count = data_classes(cfg, cfg.DATASETS.TRAIN[0]), _class_count(cfg)
+    return classes if classes and count in (None, len(classes)) else None
 
 
-def _names_in(json_file: str) -> list[str] | None:
-    try:
-        categories = read_coco_file(json_file, needs_annotations=False)["categories"]
-        return [x["name"] for x in sorted(categories, key=lambda x: x["id"])]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # moved or changed since; the run that reads it says what is wrong
+def data_classes(cfg: CfgNode, name: str, *, load: bool = False) -> list[str] | None:
+    """The class names of a data set as a config means it.
+
+    What the config declares comes first: a run that has another config, such as its teacher's, may
+    know other data under the same name.
+
+    Args:
+        cfg: config, of whichever run.
+        name: name of the data set.
+        load: whether registered data, which the config does not declare, is read where its classes
+            are not known yet.
+
+    Returns:
+        The names; None where they are not known.
+    """
+    for key, read in DECLARED.items():
+        for entry in cfg.DATASETS[key]:
+            if entry[0] == name:
+                try:
+                    return list(read(entry[1]))
+                except (OSError, ValueError, KeyError, TypeError):
+                    return None  # moved or changed since; the run that reads it says what is wrong
+    return registered_classes(name, load=load)
+
+
+def registered_classes(name: str, *, load: bool = False) -> list[str] | None:
+    """The class names of data that is registered, read for them with `load`; None if unknown."""
+    if name not in DatasetCatalog:
+        return None
+    if load and MetadataCatalog.get(name).get("thing_classes") is None:
+        DatasetCatalog.get(name)  # ours are read on first use
+    classes = MetadataCatalog.get(name).get("thing_classes")
+    return None if classes is None else list(classes)
+
+
+def _coco_classes(json_file: str) -> list[str]:
+    categories = read_coco_file(json_file, needs_annotations=False)["categories"]
+    return [x["name"] for x in sorted(categories, key=lambda x: x["id"])]
+
+
+def _yolo_classes(data_yaml: str) -> list[str]:
+    path = Path(data_yaml)
+    return class_names(read_data_yaml(path), path)
+
+
+# Keys that declare data, and what reads the class names from the first path of an entry.
+DECLARED: dict[str, Callable[[str], list[str]]] = {
+    "COCO_FORMAT": _coco_classes,
+    "VOC_FORMAT": voc_classes,
+    "YOLO_FORMAT": _yolo_classes,
+}
 
 
 def _architecture(cfg: CfgNode) -> str:

@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reviewkd_det.d2.data.converted import coco_content, register_converted
-from reviewkd_det.d2.data.mapper import find_upright, naming
+from reviewkd_det.d2.data.converted import coco_content, image_entry, register_converted
 from reviewkd_det.d2.data.yolo_files import (
     KEY,
     class_names,
@@ -50,7 +49,7 @@ def register_yolo_format(
 def read_yolo_format(
     data_yaml: str, split: str, *, needs_annotations: bool = True
 ) -> dict[str, Any]:
-    """Read a split as the content of a COCO-format file.
+    """Read a split as the content of a COCO-format file; of unlabelled data the images alone.
 
     Raises:
         FileNotFoundError: the data.yaml, an image or, with needs_annotations, every label file is
@@ -60,10 +59,13 @@ def read_yolo_format(
     """
     path = Path(data_yaml)
     content = read_data_yaml(path)
+    found = image_files(content, path, split)
+    if not needs_annotations:
+        return coco_content([(image_entry(image), []) for image in found], [])
     classes = class_names(content, path)
-    files = [(image, label_file(image)) for image in image_files(content, path, split)]
+    files = [(image, label_file(image)) for image in found]
     without = [label for _, label in files if not label.is_file()]
-    if needs_annotations and len(without) == len(files):
+    if len(without) == len(files):
         raise FileNotFoundError(
             f"split '{split}' of '{path}' must have label files; got none for {len(files)} images, "
             f"the first would be '{without[0]}'"
@@ -71,18 +73,18 @@ def read_yolo_format(
     # Rows of a pose detector have a box before their keypoints, which are not read.
     keypoint_values = _keypoint_values(content, path)
     images, repeated = [], 0
-    for image, label in files:
-        with naming(str(image)):
-            _, (width, height) = find_upright(str(image))
+    for file, label in files:
+        image = image_entry(file)
         rows = _rows(label) if label.is_file() else {}
         repeated += sum(len(numbers) - 1 for numbers in rows.values())
         objects = [
             _object(row.split(), f"'{label}', line {numbers[0]}", classes, keypoint_values)
             for row, numbers in rows.items()
         ]
-        scaled = [_in_pixels(entry, width, height) for entry in objects]
-        images.append(({"file_name": str(image), "height": height, "width": width}, scaled))
-    logger.info(
+        scaled = [_in_pixels(entry, image["width"], image["height"]) for entry in objects]
+        images.append((image, scaled))
+    logger.log(
+        logging.WARNING if 2 * len(without) > len(files) else logging.INFO,
         "%s, split %s: %d images, %d of them without a label file and so without objects; %d "
         "repeated rows are left out",
         path,

@@ -97,11 +97,6 @@ def _asked(cfg: CfgNode, settings: LabelSettings) -> dict[str, Any]:
 def _make(cfg: CfgNode, settings: LabelSettings, files: Mapping[str, Path]) -> None:
     node = cfg.MODEL.DISTILL.TEACHER
     teacher = find_detecting_teacher(node.CONFIG_FILE, node.WEIGHTS, node.OPTS, node.WEIGHTS_ENTRY)
-    if tested := [name for name in files if name in cfg.DATASETS.TEST]:
-        logger.warning(
-            "The student trains on the images that it is tested on: DATASETS.UNLABELED and "
-            "DATASETS.TEST both name %s", ", ".join(tested),
-        )  # fmt: skip
     train = read_records(cfg.DATASETS.TRAIN)
     label_sets(
         teacher,

@@ -1,12 +1,12 @@
 """What `MODEL.DISTILL.TEACHER_LABELS` says, checked before anything is built."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 
+from reviewkd_det.common.runs.files import file_name_of
 from reviewkd_det.d2.config import plain_config
 
 __all__ = ["AUTO", "KEY", "SOFT", "LabelSettings", "label_file", "read_settings"]
@@ -71,7 +71,7 @@ def read_settings(cfg: CfgNode) -> LabelSettings | None:
 
 def label_file(output_dir: str, name: str) -> Path:
     """The file of a run that holds the teacher's labels on a data set."""
-    return Path(output_dir, "teacher_labels", re.sub(r"[^\w.-]", "_", name) + ".json")
+    return Path(output_dir, "teacher_labels", file_name_of(name, ".json"))
 
 
 def _score(value: Any) -> float | None:

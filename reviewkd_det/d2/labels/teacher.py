@@ -3,14 +3,13 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode, LazyConfig, instantiate
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.config import LazyConfig, instantiate
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.utils.file_io import PathManager
@@ -20,8 +19,8 @@ from torch import nn
 from reviewkd_det.d2.compat import load_python_config
 from reviewkd_det.d2.config import load_config, plain_config
 from reviewkd_det.d2.data.checks import CLASS_KEYS
-from reviewkd_det.d2.data.coco_checks import read_coco_file
 from reviewkd_det.d2.data.mapper import CheckedDatasetMapper
+from reviewkd_det.d2.data.yaml_use import data_classes, registered_classes
 from reviewkd_det.d2.teacher.classes import teacher_classes
 from reviewkd_det.d2.teacher.source import OPTS_KEY, WEIGHTS_KEY, read_teacher
 from reviewkd_det.d2.teacher.zoo import find_teacher_config
@@ -155,7 +154,7 @@ def _yaml_inference(path: Path, opts: Sequence[str]) -> _Inference:
     return _Inference(
         "\n".join([*settings, detecting.TEST.dump(sort_keys=True)]),
         lambda: utils.build_augmentation(cfg, False),
-        _class_names(cfg.DATASETS.TRAIN, cfg),
+        _first(data_classes(cfg, name, load=True) for name in cfg.DATASETS.TRAIN),
         None if keys is None else cfg.MODEL[keys[0]][keys[1]],
         tuple(cfg.DATASETS.TRAIN),
     )
@@ -174,30 +173,19 @@ def _python_inference(path: Path, opts: Sequence[str]) -> _Inference:
         json.dumps(content, default=_name, sort_keys=True),
         # Where the config does not say, the sizes of Detectron2's own configs.
         lambda: instantiate(found) or [T.ResizeShortestEdge(short_edge_length=800, max_size=1333)],
-        _class_names(names),
+        _first(registered_classes(name, load=True) for name in names),
         next((x for x in counts if isinstance(x, int)), None),
         tuple(names),
     )
 
 
+def _first(lists: Iterable[list[str] | None]) -> list[str] | None:
+    return next((names for names in lists if names is not None), None)
+
+
 def _name(value: Any) -> str:
     """A class or a function by its name, without its place in memory."""
     return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value))}"
-
-
-def _class_names(names: Sequence[str], cfg: CfgNode | None = None) -> list[str] | None:
-    """The classes of the first of some data sets whose classes can be found."""
-    files = {} if cfg is None else {x[0]: x[1] for x in cfg.DATASETS.COCO_FORMAT}
-    for name in names:
-        if name in DatasetCatalog:
-            if MetadataCatalog.get(name).get("thing_classes") is None:
-                DatasetCatalog.get(name)  # ours are read on first use
-            if (classes := MetadataCatalog.get(name).get("thing_classes")) is not None:
-                return list(classes)
-        elif name in files and PathManager.isfile(files[name]):
-            categories = read_coco_file(files[name])["categories"]
-            return [x["name"] for x in sorted(categories, key=lambda x: x["id"])]
-    return None
 
 
 def _local_path(weights: str) -> str:

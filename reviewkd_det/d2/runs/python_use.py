@@ -54,6 +54,7 @@ def read_use(
         masks=getattr(mapper, "use_instance_mask", False),
         mask_format=getattr(mapper, "instance_mask_format", "polygon"),
         keypoints=getattr(mapper, "use_keypoint", False),
+        all_keypoints=getattr(mapper, "keypoint_hflip_indices", None) is None,
         train_resizes=_augmentations(mapper),
         test_resizes=_augmentations(_mapper(cfg, "dataloader.test.mapper")),
         known_classes=known,

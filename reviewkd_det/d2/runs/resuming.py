@@ -83,7 +83,7 @@ def _with_data(config: Any) -> dict[str, Any]:
     """A config with the files of its training sets alone, under a key of their own."""
     tree = {key: value for key, value in config.items() if key != "DATASETS"}
     datasets = dict(config.get("DATASETS", {}))
-    if not _methods(config):  # nothing is taught, so no teacher is read
+    if not _teaches(config):  # so no teacher is read
         model = dict(tree.get("MODEL", {}))
         model["DISTILL"] = {k: v for k, v in model.get("DISTILL", {}).items() if k != "TEACHER"}
         tree["MODEL"] = model
@@ -98,8 +98,11 @@ def _with_data(config: Any) -> dict[str, Any]:
     return {**tree, "DATASETS": kept, "training data": files}
 
 
-def _methods(config: Any) -> Sequence[str]:
-    return config.get("MODEL", {}).get("DISTILL", {}).get("METHODS", ())
+def _teaches(config: Any) -> bool:
+    """Whether the teacher is used: by methods, or for labels."""
+    distill = config.get("MODEL", {}).get("DISTILL", {})
+    labels = distill.get("TEACHER_LABELS", {})
+    return bool(distill.get("METHODS", ())) or bool(labels.get("ENABLED", False))
 
 
 def _is_entry(value: Any) -> bool:
