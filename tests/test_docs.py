@@ -44,7 +44,7 @@ WRONG = {
     "an argument after the pairs": "python tools/train_net.py --config-file "
     "configs/demo/teacher.yaml SEED 1 --num-gpus 2",
     "what no command has made": "python tools/export_student.py --output x "
-    "--config-file output/demo/distilled/config.yaml",
+    "--config-file output/demo/all/config.yaml",
     "no teacher yet": "python tools/train_net.py --config-file configs/demo/student.yaml",
     "no such target": "make no_such",
     "a variable that is not set": "python tools/demo.py $NO_SUCH",

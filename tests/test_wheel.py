@@ -114,7 +114,7 @@ def test_the_printed_commands_can_be_pasted(home, trained):
 
 @pytest.mark.usefixtures("trained")
 def test_a_run_of_the_demo_is_drawn(home):
-    run = ["--run", "output/demo/distilled", "--count", 1]
+    run = ["--run", "output/demo/all", "--count", 1]
     home.run("reviewkd-visualize", *run, "--output", "pictures")
     assert {path.name for path in (home.work / "pictures").iterdir()} == {
         "predictions_000001.png",

@@ -1,6 +1,6 @@
 """Write a page and a picture that compare any number of runs.
 
-python tools/report.py output/demo/teacher output/demo/distilled plain=output/demo/baseline
+python tools/report.py output/demo/teacher output/demo/plain everything=output/demo/all
 """
 
 from reviewkd_det.commands.report import main

@@ -1,6 +1,6 @@
 """Draw what runs detect, side by side, and what a distilled one has of its teacher's levels.
 
-python tools/visualize.py --run output/demo/baseline --run output/demo/distilled --output FOLDER
+python tools/visualize.py --run output/demo/plain --run output/demo/all --output FOLDER
 """
 
 from reviewkd_det.commands.visualize import main

@@ -1,6 +1,6 @@
 """Draw what runs detect, side by side, and what a distilled one has of its teacher's levels.
 
-python tools/visualize.py --run output/demo/baseline --run output/demo/distilled \
+python tools/visualize.py --run output/demo/plain --run output/demo/all \
     [--dataset NAME | --images FILE_OR_FOLDER ...] --output output/pictures
 """
 
