@@ -3,24 +3,24 @@
 import pytest
 from torch import nn
 
-from reviewkd_det.d2.labels.classes import map_classes
+from reviewkd_det.d2.labels.classes import match_names
 from reviewkd_det.d2.labels.mapped import ClassMap
 from reviewkd_det.d2.labels.probabilities import with_probabilities
 
 
 def test_classes_are_mapped_by_name_whatever_their_case():
-    assert map_classes(["Dog ", "cat", "cow"], 3, ["cat", "dog"], 2) == {0: 1, 1: 0}
+    assert match_names(["Dog ", "cat", "cow"], 3, ["cat", "dog"], 2) == {0: 1, 1: 0}
 
 
 def test_without_names_equal_numbers_are_mapped_one_to_one():
-    assert map_classes(None, 2, ["a", "b"], 2) == {0: 0, 1: 1}
+    assert match_names(None, 2, ["a", "b"], 2) == {0: 0, 1: 1}
     with pytest.raises(ValueError, match=r"must have equally many classes .*; got 2 and 3"):
-        map_classes(None, 3, ["a", "b"], 2)
+        match_names(None, 3, ["a", "b"], 2)
 
 
 def test_no_name_in_common_is_refused():
     with pytest.raises(ValueError, match=r"a class name in common; got a, b and c"):
-        map_classes(["c"], 1, ["a", "b"], 2)
+        match_names(["c"], 1, ["a", "b"], 2)
 
 
 def test_what_a_student_does_not_know_is_background_to_it():
