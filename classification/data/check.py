@@ -31,7 +31,7 @@ def check_source(
 
     Args:
         source: the data.
-        root: folder of the data, where what is known of its files is kept.
+        root: folder of the data, which keeps what is known of its files where all are below it.
         check: "full" decodes every image, "files" reads headers alone, "none" does nothing.
         folder: folder of the run, which keeps it where `root` cannot be written to; "" for none.
         rank: number of this process.
@@ -48,7 +48,9 @@ def check_source(
         files += [image for image in split.images if isinstance(image, str)]
     if check == "none" or not files:
         return
-    caches = [Path(root, CACHE), *([Path(folder, CACHE)] if folder else [])]
+    inside = all(Path(file).is_relative_to(root) for file in files) if root else False
+    places = [*([root] if inside else []), *([folder] if folder else [])]
+    caches = [Path(place, CACHE) for place in places]
     flaws = check_images(
         files,
         _inspect,

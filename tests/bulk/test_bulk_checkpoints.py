@@ -129,14 +129,7 @@ def test_the_undamaged_file_is_loaded(tmp_path, kind):
         load_classification(model, path)
 
 
-@pytest.mark.parametrize(
-    ("state", "words"),
-    [
-        ({**STATE, "conv.bias": [1, 2]}, "must be arrays by name; got a list as 'conv.bias'"),
-        ({**STATE, 3: torch.zeros(1)}, "must be arrays by name; got a Tensor as 3"),
-    ],
-)
-def test_what_is_no_weight_is_named(tmp_path, state, words):
-    torch.save({"model": state}, tmp_path / "weights.pth")
-    with pytest.raises(ValueError, match=rf"MODEL.WEIGHTS must be a .*weights\.pth': .*{words}"):
+def test_what_is_no_weight_counts_as_missing(tmp_path):
+    torch.save({"model": {**STATE, "conv.bias": [1, 2]}}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=r"MODEL.WEIGHTS must hold every .* missing 1: conv.bias"):
         load_detection(build(), tmp_path / "weights.pth")

@@ -211,14 +211,14 @@ def test_labelled_and_test_images_without_labels_are_warned_of(classes, caplog):
     assert second.startswith("2 of the 6 images of DATA.UNLABELED are test images")
     caplog.clear()
     in_folder(classes, ("rest",))
-    assert not caplog.messages
+    assert not [x for x in caplog.records if x.levelname == "WARNING"]
 
 
 @pytest.mark.parametrize("loader", ["device", "workers"])
 def test_an_image_that_cannot_be_read_is_named(classes, loader):
     write(classes.parent / "more" / "good.png")
     (classes.parent / "more" / "bad.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"image file must be readable; got '.*more/bad.png'"):
+    with pytest.raises(ValueError, match=r"must be readable; got 1 of .*more/bad.png'"):
         list(in_folder(classes, (str(classes.parent / "more"),), loader=loader).train)
 
 

@@ -19,6 +19,7 @@ from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data import register_coco_format, use_for_builtin_coco
 from reviewkd_det.d2.data.checks import check_data
 from reviewkd_det.d2.evaluators import build_evaluator, results_of
+from reviewkd_det.d2.runs import from_yaml
 from tests.d2 import segments, tiny, zoo
 from tests.d2.test_scripts import call, metrics
 
@@ -257,12 +258,13 @@ def test_the_best_metric_must_be_one_of_the_evaluation(a_set, tmp_path):
     test = {"EVAL_PERIOD": 5}
     data = {"TRAIN": [name], "TEST": [name]}
     cfg = config(tmp_path, SEGMENTOR, DATASETS=data, TEST=test)
-    words = "TEST.BEST_METRIC must be a result of DATASETS.TEST, such as sem_seg/mIoU; got bbox/AP"
-    with pytest.raises(ValueError, match=words):
-        check_data(cfg, training=True)
-    for metric in ("sem_seg/mIoU", f"{name}/sem_seg/mACC", "of_an_own_evaluator"):
+    check_data(cfg, training=True)
+    with pytest.raises(ValueError, match=r"result of the evaluation, sem_seg/mIoU, .*'bbox/AP'"):
+        from_yaml.build_trainer(cfg)
+    for metric in ("sem_seg/mIoU", f"{name}/sem_seg/mACC", "sem_seg/IoU-cat"):
         cfg.TEST.BEST_METRIC = metric
-        check_data(cfg, training=True)
+        settings = from_yaml.build_trainer(cfg).settings
+        assert settings.best_metric == metric.removeprefix(f"{name}/")
 
 
 @pytest.mark.parametrize(
@@ -341,7 +343,7 @@ def test_data_of_other_formats_is_trained_and_evaluated(tmp_path, monkeypatch):
     )
     assert call(monkeypatch, "train_net.py", "--config-file", config) == 0
     assert {"loss_cls", "bbox/AP"} <= set(metrics(tmp_path / "run"))
-    assert sorted(path.name for path in (tmp_path / "run" / "data").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "run" / "data").glob("*.json")) == [
         f"{train}.json", f"{val}.json"
     ]  # fmt: skip
     saved = tmp_path / "run" / "config.yaml"

@@ -6,7 +6,8 @@
 3. What fits the network at all, before what does not.
 4. Plain weights before averaged ones.
 5. What fits most: by name and shape, then by name.
-6. The usual entry, in the order of `USUAL`; then what has the fewest names besides.
+6. The usual entry, in the order of `USUAL`, before what lies in another one; then what has the
+   fewest names besides.
 """
 
 import logging
@@ -129,13 +130,14 @@ def _rank(part: Part, wanted: Wanted) -> tuple[Any, ...]:
     # A student's average is not the student; a teacher often is one.
     is_own = part.role == wanted.role and not (part.role == "student" and part.is_average)
     usual = next((USUAL.index(token) for token in tokens if token in USUAL), len(USUAL))
+    unusual = sum(token not in USUAL for token in tokens)
     return (
         is_own,
         names > 0,
         not part.is_average,
         fits,
         names,
-        -usual,
+        (-unusual, -usual),
         names - len(part.state) if names else len(part.state),
         len(part.prefix),
     )

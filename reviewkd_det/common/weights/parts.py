@@ -135,7 +135,7 @@ def describe_parts(entries: Mapping[str, Mapping[str, Any]], *, briefly: bool = 
 def _walk(content: Any, name: str, depth: int) -> Iterator[tuple[str, dict[str, Any]]]:
     if not isinstance(content, Mapping) or depth < 0:
         return
-    own = {k: v for k, v in content.items() if isinstance(k, str) and _is_array(v)}
+    own = {str(k): v for k, v in content.items() if _is_array(v)}
     inner: list[tuple[str, dict[str, Any]]] = []
     for key, value in content.items():
         if isinstance(key, str) and not NO_WEIGHTS.match(key.lower()):

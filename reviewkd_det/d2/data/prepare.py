@@ -12,6 +12,7 @@ from reviewkd_det.d2.data.data_use import DataUse
 from reviewkd_det.d2.data.first_use import cache_files, find_bad_images, find_bad_objects
 from reviewkd_det.d2.data.image_folder import is_image_folder
 from reviewkd_det.d2.data.overlaps import describe_shared_images, refuse_twins
+from reviewkd_det.d2.data.register import finding_data
 from reviewkd_det.d2.data.views import hold, show_own
 
 __all__ = ["prepare_data", "refuse_folders"]
@@ -40,7 +41,10 @@ def prepare_data(use: DataUse) -> list[str] | None:
     for name in names:
         show_own(name)
     refuse_folders(use)
-    records = {name: DatasetCatalog.get(name) for name in names}
+    records = {}
+    for name in names:
+        with finding_data([name]):
+            records[name] = DatasetCatalog.get(name)
     train, test, calibration = (
         {name: records[name] for name in part} for part in (use.train, use.test, use.calibration)
     )

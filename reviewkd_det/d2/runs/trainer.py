@@ -108,9 +108,9 @@ class RunSettings:
     max_iter: int
     weights: str
     weights_key: str
-    weights_entry: str
-    images: Images
-    keys: ConfigKeys
+    weights_entry: str = ""
+    images: Images = field(default_factory=Images)
+    keys: ConfigKeys = field(default_factory=ConfigKeys)
     mixed_precision: bool = False
     checkpoint_period: int = 5000
     checkpoints_to_keep: int = 0

@@ -106,6 +106,6 @@ def test_a_whole_number_stands_for_a_float_and_nothing_else_does(tmp_path, as_op
 def test_another_file_of_weights_drops_the_entry_of_the_first():
     cfg = CfgNode({"A": {"WEIGHTS": "a.pth", "WEIGHTS_ENTRY": "ema"}})
     merge_options(cfg, ["A.WEIGHTS", "b.pth"])
-    assert CfgNode({"WEIGHTS": "b.pth", "WEIGHTS_ENTRY": ""}) == cfg.A
+    assert dict(cfg.A) == {"WEIGHTS": "b.pth", "WEIGHTS_ENTRY": ""}
     merge_options(cfg, ["A.WEIGHTS_ENTRY", "net", "A.WEIGHTS", "c.pth"])
-    assert CfgNode({"WEIGHTS": "c.pth", "WEIGHTS_ENTRY": "net"}) == cfg.A
+    assert dict(cfg.A) == {"WEIGHTS": "c.pth", "WEIGHTS_ENTRY": "net"}

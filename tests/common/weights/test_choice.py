@@ -76,6 +76,7 @@ def test_each_role_takes_its_own_and_either_can_be_named(kind):
         {"stem.conv._orig_mod.weight": torch.ones(2, 3)} | dict([*network(1.0).items()][1:]),
         {"other": {k: torch.ones(9) for k in SHAPES}, "this": network(1.0)},
         {"epoch_ema": network(3.0), "net": network(1.0), "zoo": network(3.0)},
+        {"model": network(1.0), "trained": {"model": network(3.0), "updates": 4}},  # ours
     ],
 )
 def test_one_network_is_found_however_it_is_wrapped(content):
