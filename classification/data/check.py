@@ -53,6 +53,8 @@ def check_source(
         files += [image for image in split.images if isinstance(image, str)]
     if check == "none" or not files:
         return
+    if rank == 0:
+        _warn_of_shared(source, root)
     inside = all(Path(file).is_relative_to(root) for file in files) if root else False
     places = [*([root] if inside else []), *([folder] if folder else [])]
     caches = [Path(place, CACHE) for place in places]
