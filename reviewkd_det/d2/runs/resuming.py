@@ -14,7 +14,9 @@ from reviewkd_det.d2.runs.checkpointer import checkpoints_of
 __all__ = ["settle_python_resume", "settle_yaml_resume"]
 
 ALLOW = "SOLVER.RESUME_WITH_CHANGES"
-TEACHER = tuple(f"MODEL.DISTILL.TEACHER.{key}" for key in ("CONFIG_FILE", "WEIGHTS", "OPTS"))
+TEACHER = tuple(
+    f"MODEL.DISTILL.TEACHER.{key}" for key in ("CONFIG_FILE", "WEIGHTS", "WEIGHTS_ENTRY", "OPTS")
+)
 YAML = ResumeRules(
     kept=(
         *(

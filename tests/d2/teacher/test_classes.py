@@ -4,12 +4,13 @@ import json
 
 import pytest
 import torch
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
 from reviewkd_det.common.runs.record import RECORD
 from reviewkd_det.core import Need
 from reviewkd_det.d2 import load_config
+from reviewkd_det.d2.data.yaml_use import data_classes
 from reviewkd_det.d2.runs.from_yaml import start_new
 from reviewkd_det.d2.teacher.build import TeacherLoader
 from reviewkd_det.d2.teacher.classes import reorder_classes, teacher_classes
@@ -35,6 +36,27 @@ def config(tmp_path):
 
 def load(config, *opts):
     return load_config(config, ["DATASETS.MAP_CLASSES", "True", *opts])
+
+
+def test_a_teachers_own_data_comes_before_the_students_of_the_same_name(tmp_path):
+    name = f"named_{tmp_path.name}"
+    MetadataCatalog.get(name).set(thing_classes=STUDENTS)
+    DatasetCatalog.register(name, list)
+    (tmp_path / "data.yaml").write_text("names: [c, b, a]")
+    (tmp_path / "a.xml").write_text("<a><object><name>x</name></object></a>")
+    categories = [{"id": 2, "name": "b"}, {"id": 1, "name": "c"}, {"id": 3, "name": "a"}]
+    (tmp_path / "a.json").write_text(json.dumps({"images": [], "categories": categories}))
+    for key, value, expected in (
+        ("YOLO_FORMAT", [name, str(tmp_path / "data.yaml"), "train"], ["c", "b", "a"]),
+        ("COCO_FORMAT", [name, str(tmp_path / "a.json"), ""], ["c", "b", "a"]),
+        ("COCO_FORMAT", [name, str(tmp_path / "moved.json"), ""], None),
+        ("VOC_FORMAT", [name, str(tmp_path), "train"], ["x"]),
+        ("COCO_FORMAT", ["another", "", ""], STUDENTS),
+    ):
+        cfg = load_config(tiny.save_teacher(tmp_path, WHOLE), [f"DATASETS.{key}", str([value])])
+        assert data_classes(cfg, name, load=True) == expected
+    DatasetCatalog.pop(name)
+    MetadataCatalog.pop(name)
 
 
 def test_rows_of_scores_boxes_and_masks_change_places():
