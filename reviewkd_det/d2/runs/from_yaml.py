@@ -28,7 +28,8 @@ from reviewkd_det.d2.runs.best_metric import COCO_METRICS, OTHERS, find_best_met
 from reviewkd_det.d2.runs.ema import average_of
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
 from reviewkd_det.d2.runs.options import check_options
-from reviewkd_det.d2.runs.trainer import Parts, RunSettings, Trainer
+from reviewkd_det.d2.runs.settings import Parts, RunSettings
+from reviewkd_det.d2.runs.trainer import Trainer
 from reviewkd_det.d2.teacher.build import teacher_state
 from reviewkd_det.d2.teacher.classes import in_student_order, teacher_classes
 from reviewkd_det.d2.weights.cautions import ConfigKeys, Images
@@ -47,14 +48,6 @@ __all__ = [
     "train",
 ]
 
-# What a key of our trainer is called in a YAML config.
-OPTION_KEYS = {
-    "accumulation_steps": "SOLVER.ACCUMULATION_STEPS",
-    "ema_decay": "SOLVER.EMA_DECAY",
-    "patience": "TEST.PATIENCE",
-    "eval_period": "TEST.EVAL_PERIOD",
-}
-
 
 def build_trainer(cfg: CfgNode) -> Trainer:
     """Build what trains the config's detector; nothing is loaded yet.
@@ -64,7 +57,7 @@ def build_trainer(cfg: CfgNode) -> Trainer:
     """
     cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
     settings = _settings(cfg)
-    check_options(settings, OPTION_KEYS, evaluates=bool(cfg.DATASETS.TEST))
+    check_options(settings, evaluates=bool(cfg.DATASETS.TEST))
     model = build_model(cfg)
     logging.getLogger(__name__).info("Model:\n%s", model)
     optimizer = build_optimizer(cfg, model)

@@ -155,7 +155,7 @@ def read_config(args: argparse.Namespace) -> CfgNode:
         weights, output = ("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS), ("OUTPUT_DIR", cfg.OUTPUT_DIR)
         given = args.opts[::2]
         found = find_evaluated(args.config_file, given, weights, output, resume=args.resume)
-        if found.weights != cfg.MODEL.WEIGHTS:
+        if found.weights != cfg.MODEL.WEIGHTS and "MODEL.WEIGHTS_ENTRY" not in given:
             cfg.MODEL.WEIGHTS_ENTRY = ""  # that of the file that the run began with
         cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = found.weights, found.output_dir
         note(args, found.line, is_warning=found.is_warning)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -29,8 +30,11 @@ def config(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scenes, "SIZES", scenes.SIZES[:2])
         tree = scenes.run_tree(folder, "again", CHECKPOINT_PERIOD=1, WEIGHT_DECAY=0.01)
-    _, *files = tree["DATASETS"]["COCO_FORMAT"][0]
-    tree["DATASETS"]["COCO_FORMAT"].append(["again_too", *files])
+    _, json_file, images = tree["DATASETS"]["COCO_FORMAT"][0]
+    content = json.loads(Path(json_file).read_text())
+    content["annotations"].pop()  # a file of its own
+    (folder / "too.json").write_text(json.dumps(content))
+    tree["DATASETS"]["COCO_FORMAT"].append(["again_too", str(folder / "too.json"), images])
     tree["DATASETS"]["TEST"].append("again_too")
     tree["TEST"] = {"EVAL_PERIOD": 1, "BEST_METRIC": "again_too/bbox/AP"}
     tree["MODEL"] = {"ROI_HEADS": {"SCORE_THRESH_TEST": 0.0}}
