@@ -32,7 +32,7 @@ def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool =
     from reviewkd_det.d2.registered import build_model
     from reviewkd_det.d2.runs.checkpointer import last_checkpoint
     from reviewkd_det.d2.runs.saved_run import run_of_config
-    from reviewkd_det.d2.runs.start import load_run_config
+    from reviewkd_det.d2.runs.yaml_config import load_run_config
     from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 

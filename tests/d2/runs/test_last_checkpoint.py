@@ -11,7 +11,7 @@ from torch import nn
 from reviewkd_det.commands.export import export
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.runs.checkpointer import BEST, StudentCheckpointer, last_checkpoint
-from reviewkd_det.d2.runs.start import read_config
+from reviewkd_det.d2.runs.yaml_config import read_config
 from reviewkd_det.pictures.runs import load_run
 from tests.d2.runs import running
 
