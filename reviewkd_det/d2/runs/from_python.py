@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 from detectron2.config import instantiate
-from detectron2.data import MetadataCatalog, build_detection_train_loader
+from detectron2.data import build_detection_train_loader
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from detectron2.solver import LRMultiplier
 from detectron2.utils import comm
 from detectron2.utils.registry import locate
 from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import OmegaConf
-from torch import nn
 
 from reviewkd_det.common.runs.trackers import flat_config
 from reviewkd_det.d2.data.own_loader import OwnLoader
@@ -26,26 +25,21 @@ from reviewkd_det.d2.runs.batch_statistics import TrainImages, check_batch_stati
 from reviewkd_det.d2.runs.best_metric import find_best_metric
 from reviewkd_det.d2.runs.ema import average_of
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
+from reviewkd_det.d2.runs.new_student import inherit_from_python
 from reviewkd_det.d2.runs.options import check_options
 from reviewkd_det.d2.runs.preflight import check_schedule
 from reviewkd_det.d2.runs.python_data import (
-    MAP_KEY,
     TEST_NAMES,
     TRAIN_NAMES,
     check_head,
     dataset_names,
-    named_teacher_classes,
+    listed_names,
     student_of,
 )
 from reviewkd_det.d2.runs.settings import YAML_KEYS, Parts, RunSettings, TrainLoader
 from reviewkd_det.d2.runs.trainer import Trainer
-from reviewkd_det.d2.teacher.classes import (
-    in_student_order,
-)
-from reviewkd_det.d2.teacher.source import read_teacher
 from reviewkd_det.d2.weights.cautions import ConfigKeys, Images
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
-from reviewkd_det.d2.weights.inherit import inherit, inherited_names
 
 __all__ = ["build_train_loader", "build_trainer", "evaluate_checkpoint"]
 
@@ -99,7 +93,7 @@ def build_trainer(cfg: Any) -> Trainer:
         scheduler,
         train_loader,
         evaluate=(lambda trained: evaluate(trained, _test_sets(cfg))) if has_evaluator else None,
-        start_new=lambda student: _inherit(cfg, student),
+        start_new=lambda student: inherit_from_python(cfg, student),
         ddp=cfg.train.ddp,
         average=average_of(model, settings.ema_decay),
     )
@@ -186,37 +180,6 @@ def _count_all_detections(cfg: Any) -> None:
             cfg.dataloader.evaluator.max_dets_per_image = count
 
 
-def _inherit(cfg: Any, student: nn.Module) -> set[str]:
-    """Let a new student take what `train.inherit` names."""
-    teacher: Any = cfg.model.get("teacher") or {}
-    parts = _listed(cfg.train.inherit)
-    if not parts:
-        return set()
-    if "config_file" not in teacher:
-        raise ValueError(
-            "train.inherit must be empty without a model.teacher that has a config_file; "
-            f"got {parts}"
-        )
-    opts = list(teacher.get("opts") or ())
-    source = read_teacher(
-        teacher.config_file, teacher.get("weights", ""), opts, teacher.get("weights_entry", "")
-    )
-    # A resumed run, which builds no teacher, draws the same as this one.
-    with torch.random.fork_rng(devices=[]):
-        state: Any = source.load_state()
-    own, names = student.state_dict(), dataset_names(cfg, TRAIN_NAMES)
-    state = in_student_order(
-        state,
-        {name: own[name] for name in inherited_names(own, parts)},
-        MetadataCatalog.get(names[0]).get("thing_classes") if names else None,
-        named_teacher_classes(cfg),
-        "train.inherit",
-        MAP_KEY,
-        map_them=cfg.train.map_classes,
-    )
-    return inherit(student, state, parts, "train.inherit")
-
-
 def _images(cfg: Any, student: Any) -> Images:
     """How the config makes images, as far as it is Detectron2's."""
     mean, std = (getattr(student, name, None) for name in ("pixel_mean", "pixel_std"))
@@ -225,11 +188,6 @@ def _images(cfg: Any, student: Any) -> Images:
         mean.flatten().tolist() if isinstance(mean, torch.Tensor) else None,
         std.flatten().tolist() if isinstance(std, torch.Tensor) else None,
     )
-
-
-def _listed(value: Any) -> list[str]:
-    """The names of a list, or of one that stands alone."""
-    return [value] if isinstance(value, str) else list(value or ())
 
 
 def _settings(cfg: Any) -> RunSettings:
@@ -255,7 +213,7 @@ def _settings(cfg: Any) -> RunSettings:
         accumulation_steps=train.accumulation_steps,
         patience=train.patience,
         ema_decay=train.ema_decay,
-        trackers=_listed(train.trackers),
+        trackers=listed_names(train.trackers),
         project=train.tracker_project,
         config=flat_config(OmegaConf.to_container(cfg)),  # type: ignore[arg-type]
         option_keys=OPTION_KEYS,

@@ -18,6 +18,7 @@ __all__ = [
     "check_data",
     "check_head",
     "dataset_names",
+    "listed_names",
     "named_teacher_classes",
     "student_of",
 ]
@@ -90,8 +91,12 @@ def student_of(cfg: Any) -> Any:
 
 def dataset_names(cfg: Any, key: str) -> list[str]:
     """Names of data sets, where the config has them at a key."""
-    names = OmegaConf.select(cfg, key)
-    return [names] if isinstance(names, str) else list(names or ())
+    return listed_names(OmegaConf.select(cfg, key))
+
+
+def listed_names(value: Any) -> list[str]:
+    """The names of a list, or of one that stands alone."""
+    return [value] if isinstance(value, str) else list(value or ())
 
 
 def check_head(cfg: Any, key: str) -> None:
