@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reviewkd_det.d2.runs.checkpointer import checkpoints_of, last_checkpoint
-from reviewkd_det.d2.runs.saved_run import run_of_config
+from reviewkd_det.d2.runs.saved_run import run_of_config, weights_of_run
 
 __all__ = ["Evaluated", "find_evaluated"]
 
@@ -51,14 +51,9 @@ def find_evaluated(
     if key in given_keys and not resume:
         return Evaluated(path, results, f"Evaluating {key} {path}")
     if resume or own:
-        last = last_checkpoint(folder if resume or not own else own)
-        if not last and resume:
-            raise FileNotFoundError(f"--resume must find a checkpoint; got none in '{folder}'")
+        last = last_checkpoint(folder) if resume else weights_of_run(config_file, key)
         if not last:
-            raise FileNotFoundError(
-                f"'{config_file}' must have a checkpoint of its run beside it; got none; name one "
-                f"with {key}"
-            )
+            raise FileNotFoundError(f"--resume must find a checkpoint; got none in '{folder}'")
         return Evaluated(last, results, f"Evaluating the last checkpoint of the run, {last}")
     if Path(folder).is_dir() and (found := checkpoints_of(folder).all()):
         line = (

@@ -19,11 +19,22 @@ def run_of_config(config_file: str | Path) -> Path | None:
     return folder if Path(config_file).name == "config.yaml" and is_run else None
 
 
-def weights_of_run(config_file: str | Path) -> str:
-    """The last checkpoint of the run whose own config this is; "" where there is none.
+def weights_of_run(config_file: str | Path, key: str) -> str:
+    """The last checkpoint of the run whose own config this is; "" for any other config.
+
+    Args:
+        config_file: a config.
+        key: config key that could name another checkpoint, for the error sentence.
 
     Raises:
-        ValueError: the run has checkpoints, and none is whole.
+        FileNotFoundError: the run has no checkpoint.
+        ValueError: it has checkpoints, and none is whole.
     """
     folder = run_of_config(config_file)
-    return "" if folder is None else last_checkpoint(folder)
+    last = "" if folder is None else last_checkpoint(folder)
+    if folder is not None and not last:
+        raise FileNotFoundError(
+            f"'{config_file}' must have a checkpoint of its run beside it; got none; name one "
+            f"with {key}"
+        )
+    return last

@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from reviewkd_det.common.runs import lock
+from reviewkd_det.d2.teacher.source import read_teacher
 from tests.d2 import scenes, tiny
 from tests.d2.runs.running import one_thread, run_here
 from tests.d2.test_scripts import call
@@ -91,16 +93,34 @@ def test_its_own_config_evaluates_its_last_checkpoint_where_it_lies(run, monkeyp
     assert f"Evaluating the last checkpoint of the run, {run / 'model_final.pth'}" in log
 
 
+def test_a_copied_run_is_exported_and_teaches_itself(run, trained, monkeypatch):
+    shutil.copy(run / "model_0000000.pth", run / "model_final.pth")  # another than where it was
+    (run / "model_0000001.pth").unlink()
+    arguments = ["--config-file", run / "config.yaml", "--output", run / "exported"]
+    assert call(monkeypatch, "export_student.py", *arguments) == 0
+    exported, last, other = (
+        torch.load(file, weights_only=True)["model"]["backbone.fpn_output2.weight"]
+        for file in (
+            run / "exported/model.pth",
+            run / "model_final.pth",
+            trained / "model_final.pth",
+        )
+    )
+    assert torch.equal(exported, last)
+    assert not torch.equal(exported, other)
+    assert read_teacher(str(run / "config.yaml")).weights == str(run / "model_final.pth")
+
+
 def test_its_own_config_without_a_checkpoint_is_refused(run, monkeypatch, capsys):
     for path in run.glob("model_*.pth"):
         path.unlink()
     assert (
         call(monkeypatch, "train_net.py", "--eval-only", "--config-file", run / "config.yaml") == 1
     )
-    assert (
-        "must have a checkpoint of its run beside it; got none; name one with MODEL.WEIGHTS"
-        in capsys.readouterr().err
-    )
+    words = "must have a checkpoint of its run beside it; got none; name one with MODEL."
+    assert f"{words}WEIGHTS" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match=f"{words}DISTILL.TEACHER.WEIGHTS"):
+        read_teacher(str(run / "config.yaml"))
 
 
 def test_a_finished_run_is_left_as_it_is(config, run, monkeypatch):
