@@ -132,6 +132,7 @@ def test_a_finished_run_is_left_as_it_is(config, run, monkeypatch):
 
 def test_other_settings_are_told_and_the_config_tells_what_is_used(config, run, monkeypatch):
     options = ["SOLVER.MAX_ITER", "3", "SOLVER.WEIGHT_DECAY", "1", "SOLVER.BASE_LR", "0.5"]
+    options += ["MODEL.WEIGHTS_ENTRY", "ema"]
     assert go_on(monkeypatch, config, run, *options) == 0
     saved = yaml.safe_load((run / "config.yaml").read_text())["SOLVER"]
     assert (saved["MAX_ITER"], saved["WEIGHT_DECAY"], saved["BASE_LR"]) == (3, 0.01, 0.001)
@@ -139,6 +140,7 @@ def test_other_settings_are_told_and_the_config_tells_what_is_used(config, run, 
     assert "from now on SOLVER.MAX_ITER 3 (was 2)" in told
     assert "as in the checkpoint" in told
     assert "SOLVER.WEIGHT_DECAY 0.01 (not 1.0)" in told
+    assert "MODEL.WEIGHTS_ENTRY '' (not 'ema')" in told
     assert read(run, "summary.json")["iterations"] == 3
     rates = [json.loads(x).get("lr") for x in (run / "metrics.json").read_text().splitlines()]
     assert max(filter(None, rates)) <= 0.001
@@ -149,6 +151,8 @@ def test_another_teacher_or_other_data_is_refused(config, run, monkeypatch, caps
     key = "MODEL.DISTILL.TEACHER.WEIGHTS"
     assert go_on(monkeypatch, config, run, key, other) == 1
     assert f"{key} must be that of the run to resume, ''; got '{other}'" in capsys.readouterr().err
+    assert go_on(monkeypatch, config, run, f"{key}_ENTRY", "model") == 1
+    assert f"{key}_ENTRY must be that of the run to resume, ''" in capsys.readouterr().err
     saved = run / "config.yaml"
     saved.write_text(saved.read_text().replace("/images", "/pictures"))
     assert go_on(monkeypatch, config, run) == 1

@@ -100,6 +100,8 @@ def test_all_take_the_same_one(config, run, tmp_path_factory, capsys, change):
         config_file=config, opts=opts, eval_only=True, resume=True, overwrite=False
     )
     assert expected == read_config(args).MODEL.WEIGHTS
+    args.opts = [*opts, "MODEL.WEIGHTS_ENTRY", "model"]
+    assert read_config(args).MODEL.WEIGHTS_ENTRY == "model"
     export(str(run / "config.yaml"), tmp_path_factory.mktemp("exported"), opts)
     assert f"Exported {expected} to " in capsys.readouterr().out
     drawn = load_run("run", run, *[]).model.state_dict()
