@@ -19,6 +19,7 @@ from reviewkd_det.common.runs.record import saved_classes
 from reviewkd_det.core import Need, find_method
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data.yaml_use import training_classes
+from reviewkd_det.d2.runs.saved_run import run_of_config
 from reviewkd_det.d2.teacher.zoo import find_teacher_config
 
 __all__ = [
@@ -49,7 +50,9 @@ def teacher_classes(config_file: str, weights: str, opts: Sequence[str] = ()) ->
     """
     path = find_teacher_config(config_file)
     cfg = None if path.suffix == ".py" else load_config(path, opts, "MODEL.DISTILL.TEACHER.OPTS")
-    weights = weights or (cfg.MODEL.WEIGHTS if cfg else "")
+    is_given = bool(weights) or "MODEL.WEIGHTS" in opts[::2]
+    if cfg and (is_given or run_of_config(path) is None):  # else it is what the run began with
+        weights = weights or cfg.MODEL.WEIGHTS
     for folder in ([Path(weights).parent] if weights else []) + [path.parent]:
         if classes := saved_classes(folder):
             return classes

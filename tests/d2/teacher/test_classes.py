@@ -11,7 +11,7 @@ from reviewkd_det.common.runs.record import RECORD
 from reviewkd_det.core import Need
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.data.yaml_use import data_classes
-from reviewkd_det.d2.runs.from_yaml import start_new
+from reviewkd_det.d2.runs.new_student import inherit_from_yaml
 from reviewkd_det.d2.teacher.build import TeacherLoader
 from reviewkd_det.d2.teacher.classes import match_classes, reorder_classes, teacher_classes
 from tests.d2 import scenes, tiny
@@ -94,7 +94,7 @@ def test_logits_are_compared_class_by_class(config):
 def test_what_is_inherited_is_in_the_students_order(config):
     cfg = load(config)
     student = build_model(cfg)
-    start_new(cfg, student)
+    inherit_from_yaml(cfg, student)
     saved = torch.load(config.parent / "teacher.pth", weights_only=True)["model"]
     name = "roi_heads.box_predictor.cls_score.weight"
     assert torch.equal(student.state_dict()[name], saved[name][[*ORDER, 4]])
