@@ -13,7 +13,7 @@ from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.data.yaml_use import data_classes
 from reviewkd_det.d2.runs.new_student import inherit_from_yaml
 from reviewkd_det.d2.teacher.build import TeacherLoader
-from reviewkd_det.d2.teacher.classes import reorder_classes, teacher_classes
+from reviewkd_det.d2.teacher.classes import match_classes, reorder_classes, teacher_classes
 from tests.d2 import scenes, tiny
 
 TEACHERS = ["b", "unused", "c", "a"]
@@ -127,3 +127,8 @@ def test_a_teachers_classes_are_those_of_its_data_where_no_run_tells(tmp_path):
     opts = ["MODEL.ROI_HEADS.NUM_CLASSES", 5]  # a base config's data is not the teacher's
     assert teacher_classes(str(config), "", opts) is None
     assert len(teacher_classes("COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml", "")) == 80
+
+
+def test_a_teacher_whose_classes_nobody_tells_is_warned_of(caplog):
+    assert match_classes(["a", "b"], None, "METHODS DKD", "KEY", map_them=True) == []
+    assert "METHODS DKD takes its classes for those of the student" in caplog.text
