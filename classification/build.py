@@ -87,7 +87,18 @@ def build_data(cfg: CfgNode, accelerator: Accelerator, *, training: bool = True)
 
 
 def build_mixing(cfg: CfgNode, accelerator: Accelerator, num_classes: int) -> Mixing:
-    """What mixes the training images of a config."""
+    """What mixes the training images of a config.
+
+    Raises:
+        ValueError: an image would be mixed with itself.
+    """
+    parts = accelerator.num_processes * cfg.SOLVER.ACCUMULATION_STEPS
+    if (cfg.INPUT.MIXUP or cfg.INPUT.CUTMIX) and 2 * parts > cfg.SOLVER.BATCH_SIZE:
+        raise ValueError(
+            f"SOLVER.BATCH_SIZE must be {2 * parts} or more with INPUT.MIXUP or INPUT.CUTMIX, "
+            f"which mix the images of each of {accelerator.num_processes} processes x "
+            f"{cfg.SOLVER.ACCUMULATION_STEPS} accumulation steps; got {cfg.SOLVER.BATCH_SIZE}"
+        )
     share = Share(accelerator.process_index, accelerator.num_processes)
     return Mixing(cfg.INPUT.MIXUP, cfg.INPUT.CUTMIX, num_classes, cfg.SEED, share)
 

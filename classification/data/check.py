@@ -1,18 +1,23 @@
 """The image files of a run, looked at before it begins."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from classification.data.images import read_rgb
 from classification.data.sources import Source
+from classification.data.unlabeled import identities
+from classification.partly_labeled import UNLABELED
 from reviewkd_det.common import listed
 from reviewkd_det.common.data.image_check import CHECKS, Share, Size, check_images, decode
 
 __all__ = ["check_source"]
 
+logger = logging.getLogger(__name__)
 CACHE = ".checked"  # names the file that keeps what is known of a folder's images
 SHOWN = 4  # files that a sentence names
 
@@ -48,6 +53,8 @@ def check_source(
         files += [image for image in split.images if isinstance(image, str)]
     if check == "none" or not files:
         return
+    if rank == 0:
+        _warn_of_shared(source, root)
     inside = all(Path(file).is_relative_to(root) for file in files) if root else False
     places = [*([root] if inside else []), *([folder] if folder else [])]
     caches = [Path(place, CACHE) for place in places]
@@ -64,6 +71,21 @@ def check_source(
         raise ValueError(
             f"every image of the data must be readable; got {len(flaws)} of {len(files)} that are "
             f"not: {shown}; take them out"
+        )
+
+
+def _warn_of_shared(source: Source, root: str) -> None:
+    """Say where labelled training images are the test images, through links or by hard links."""
+    labeled = source.train.take((source.train.labels != UNLABELED).nonzero().flatten())
+    if isinstance(labeled.images, Tensor) or isinstance(source.test.images, Tensor):
+        return
+    if shared := len(identities(labeled.images) & identities(source.test.images)):
+        logger.warning(
+            "%d of the %d test images of '%s' are training images too: the accuracy is then not "
+            "that of unseen images",
+            shared,
+            len(source.test),
+            root,
         )
 
 

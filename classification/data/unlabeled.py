@@ -15,7 +15,7 @@ from classification.data.sources import Source, Split
 from classification.partly_labeled import UNLABELED
 from reviewkd_det.common.data.folders import find_files
 
-__all__ = ["REST", "add_unlabeled", "find_images"]
+__all__ = ["REST", "add_unlabeled", "find_images", "identities"]
 
 logger = logging.getLogger(__name__)
 REST = "rest"  # names the training images that DATA.TRAIN_IMAGES leaves out
@@ -116,21 +116,22 @@ def _is_image(path: str) -> bool:
 
 def _warn_of_known(files: list[str], source: Source, root: str) -> None:
     """Say where images without labels are the labelled or the test images, by their inodes."""
-    unlabeled = _identities(files)
+    unlabeled = identities(files)
     for split, what, meaning in (
         (source.train, "labelled training", "they are drawn twice, with their label and without"),
         (source.test, "test", "the accuracy is then not that of unseen images"),
     ):
         if isinstance(split.images, Tensor):
             continue
-        if known := len(unlabeled & _identities(split.images)):
+        if known := len(unlabeled & identities(split.images)):
             logger.warning(
                 "%d of the %d images of %s are %s images of %r: %s",
                 known, len(files), KEY, what, root, meaning,
             )  # fmt: skip
 
 
-def _identities(files: Sequence[str | Tensor]) -> set[tuple[int, int]]:
+def identities(files: Sequence[str | Tensor]) -> set[tuple[int, int]]:
+    """What tells image files apart, whatever links lead to them; images in memory have none."""
     stats = (os.stat(file) for file in files if isinstance(file, str) and os.path.exists(file))
     return {(stat.st_dev, stat.st_ino) for stat in stats}
 

@@ -9,7 +9,7 @@ from reviewkd_det.common.runs.changes import ResumeRules, Settled, saved_config,
 __all__ = ["settle_resume"]
 
 ALLOW = "SOLVER.RESUME_WITH_CHANGES"
-TEACHER = tuple(f"TEACHER.{key}" for key in ("NAME", "WEIGHTS", "MEAN", "STD"))
+TEACHER = tuple(f"TEACHER.{key}" for key in ("NAME", "WEIGHTS", "WEIGHTS_ENTRY", "MEAN", "STD"))
 RULES = ResumeRules(
     kept=(
         "SOLVER.OPTIMIZER",
@@ -17,8 +17,12 @@ RULES = ResumeRules(
         "SOLVER.NESTEROV",
         "SOLVER.WEIGHT_DECAY",
         "MODEL.WEIGHTS",
+        "MODEL.WEIGHTS_ENTRY",
     ),
-    fixed=(*TEACHER, "DATA.NAME", "DATA.ROOT", "DATA.TRAIN_IMAGES"),
+    fixed=(
+        *TEACHER,
+        *(f"DATA.{key}" for key in ("NAME", "ROOT", "TRAIN_IMAGES", "SUBSET_SEED", "UNLABELED")),
+    ),
     unused=("OUTPUT_DIR", "MODULES", ALLOW),
     allow=ALLOW,
 )

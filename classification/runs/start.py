@@ -107,12 +107,12 @@ def evaluate_main(args: argparse.Namespace) -> None:
         ValueError: it does not fit the network or the data.
     """
     cfg = load_config(args.config_file, args.opts)
-    weights = args.weights or str(Path(cfg.OUTPUT_DIR, "last.pth"))
+    weights = args.weights or str(_last_weights(args, cfg))
     accelerator = _start(cfg)
     _open_log(accelerator)
     data = build_data(cfg, accelerator, training=False)
     # Else the config's is that of the file that the run began with.
-    entry = cfg.MODEL.WEIGHTS_ENTRY if "MODEL.WEIGHTS_ENTRY" in args.opts else ""
+    entry = cfg.MODEL.WEIGHTS_ENTRY if "MODEL.WEIGHTS_ENTRY" in args.opts[::2] else ""
     model = build_model(cfg.MODEL.NAME, weights, len(data.class_names), "MODEL", entry=entry)
     preprocess = Preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
     classify = torch.nn.Sequential(preprocess, model).to(accelerator.device).eval()
@@ -121,6 +121,14 @@ def evaluate_main(args: argparse.Namespace) -> None:
     logger.info("%s with %s on %s: %s", cfg.MODEL.NAME, weights, data.description, shown)
     if args.json and accelerator.is_main_process:
         replace_file(Path(args.json), lambda part: part.write_text(json.dumps(accuracy) + "\n"))
+
+
+def _last_weights(args: argparse.Namespace, cfg: CfgNode) -> Path:
+    """The last weights of a run; beside its own config, since a run may be moved or copied."""
+    config = Path(args.config_file)
+    own = config.with_name("last.pth")
+    is_own = config.name == "config.yaml" and own.is_file() and "OUTPUT_DIR" not in args.opts[::2]
+    return own if is_own else Path(cfg.OUTPUT_DIR, "last.pth")
 
 
 def _start(cfg: CfgNode, trackers: tuple[str, ...] = ()) -> Accelerator:

@@ -31,7 +31,8 @@ def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool =
     from reviewkd_det.d2.exported import exported_config, to_do_before_loading
     from reviewkd_det.d2.registered import build_model
     from reviewkd_det.d2.runs.checkpointer import last_checkpoint
-    from reviewkd_det.d2.runs.start import load_run_config
+    from reviewkd_det.d2.runs.saved_run import run_of_config
+    from reviewkd_det.d2.runs.yaml_config import load_run_config
     from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
@@ -44,14 +45,17 @@ def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool =
     plain = plain_config(cfg)
     plain.MODEL.DEVICE = "cpu"
     model = build_model(plain)
-    if "MODEL.WEIGHTS" not in opts:
-        cfg.MODEL.WEIGHTS, cfg.MODEL.WEIGHTS_ENTRY = last_checkpoint(cfg.OUTPUT_DIR), ""
+    given = opts[::2]
+    entry = cfg.MODEL.WEIGHTS_ENTRY if "MODEL.WEIGHTS_ENTRY" in given else ""
+    if "MODEL.WEIGHTS" not in given:
+        own = None if "OUTPUT_DIR" in given else run_of_config(config_file)
+        folder = own or cfg.OUTPUT_DIR  # a run may have been moved or copied
+        cfg.MODEL.WEIGHTS = last_checkpoint(folder)
         if not cfg.MODEL.WEIGHTS:
             raise FileNotFoundError(
-                f"OUTPUT_DIR must hold a checkpoint; got '{cfg.OUTPUT_DIR}'; or name one with "
+                f"OUTPUT_DIR must hold a checkpoint; got '{folder}'; or name one with "
                 "MODEL.WEIGHTS FILE"
             )
-    entry = cfg.MODEL.WEIGHTS_ENTRY
     VerifiedCheckpointer(model, key="MODEL.WEIGHTS", entry=entry).load(cfg.MODEL.WEIGHTS)
 
     output.mkdir(parents=True, exist_ok=True)

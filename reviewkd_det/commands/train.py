@@ -17,7 +17,8 @@ def train(args: argparse.Namespace) -> None:
     from reviewkd_det.d2.runs.description import log_description
     from reviewkd_det.d2.runs.end import log_end, yaml_commands
     from reviewkd_det.d2.runs.preflight import check_run
-    from reviewkd_det.d2.runs.start import is_first_to_train, read_config, set_up_run
+    from reviewkd_det.d2.runs.start import is_first_to_train, set_up_run
+    from reviewkd_det.d2.runs.yaml_config import read_config
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
     cfg = read_config(args)

@@ -15,6 +15,7 @@ def train(args: argparse.Namespace) -> None:
     from reviewkd_det.d2.runs.description import log_description
     from reviewkd_det.d2.runs.end import lazy_commands, log_end
     from reviewkd_det.d2.runs.lazy_config import read_lazy_config
+    from reviewkd_det.d2.runs.python_data import check_data
     from reviewkd_det.d2.runs.start import is_first_to_train, set_up_run
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
@@ -22,7 +23,7 @@ def train(args: argparse.Namespace) -> None:
     training = not args.eval_only
     with lock_folder(cfg.train.output_dir, needed=is_first_to_train(args)):
         with set_up_run(cfg, args, cfg.train.output_dir, cfg.train.device) as record:
-            record["classes"] = from_python.check_data(cfg, training=training, resume=args.resume)
+            record["classes"] = check_data(cfg, training=training, resume=args.resume)
             if training:
                 trainer = from_python.build_trainer(cfg)
                 trainer.resume_or_load(resume=args.resume)

@@ -52,7 +52,8 @@ def add_distill_config(cfg: CfgNode) -> None:
     cfg.MODEL.DISTILL.TEACHER = CfgNode()
     # The teacher's own config: a path, relative to the file that names it, or a model-zoo name.
     cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE = ""
-    # The teacher's checkpoint, as MODEL.WEIGHTS is given; "" takes the MODEL.WEIGHTS of its config.
+    # The teacher's checkpoint, as MODEL.WEIGHTS is given; "" takes the MODEL.WEIGHTS of its config,
+    # and with the config.yaml of a run's folder the run's last checkpoint.
     cfg.MODEL.DISTILL.TEACHER.WEIGHTS = ""
     # Which entry or prefix of that file, such as "model_ema" or "teacher"; "" finds the teacher's.
     cfg.MODEL.DISTILL.TEACHER.WEIGHTS_ENTRY = ""

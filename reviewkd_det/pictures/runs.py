@@ -14,7 +14,7 @@ from reviewkd_det.d2.data import CheckedDatasetMapper
 from reviewkd_det.d2.reading.unlabeled import joined_backbone
 from reviewkd_det.d2.registered import build_model
 from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer, last_checkpoint
-from reviewkd_det.d2.runs.start import load_run_config
+from reviewkd_det.d2.runs.yaml_config import load_run_config
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 from reviewkd_det.pictures.captured import LevelMaps, capture_levels
 from reviewkd_det.pictures.scenes import Scene

@@ -13,7 +13,7 @@ from torch import nn
 
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.config import plain_config
-from reviewkd_det.d2.runs import from_yaml
+from reviewkd_det.d2.runs import solver
 from tests.d2 import tiny
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -132,7 +132,7 @@ def test_a_recipe_builds_and_trains(path, teacher_file):
     for bottom_up, name in zip(bottom_ups, (teacher_name, student_name), strict=True):
         if name.startswith("r"):
             assert sum(map(len, bottom_up.stages)) == RESNET_BLOCKS[int(name[1:])]
-    optimizer = from_yaml.build_optimizer(cfg, model)
+    optimizer = solver.build_optimizer(cfg, model)
     with EventStorage() as storage:
         losses = model(tiny.batch(masks=cfg.MODEL.MASK_ON))
     assert set(losses) == {*own_losses, "loss_reviewkd"}

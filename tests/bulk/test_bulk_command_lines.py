@@ -13,7 +13,7 @@ from classification import evaluate, train
 from classification.config import load_config as load_classification
 from reviewkd_det.common import check_config_file, parse_run_args
 from reviewkd_det.d2.runs.lazy_config import read_lazy_config
-from reviewkd_det.d2.runs.start import read_config
+from reviewkd_det.d2.runs.yaml_config import read_config
 from tests.bulk.mutations import names
 from tests.bulk.outcomes import check_refusal, counts, in_bulk, outcome
 from tests.bulk.test_bulk_yaml import keys_of

@@ -9,7 +9,7 @@ from classification.config import get_config
 from classification.config import load_config as load_classification
 from reviewkd_det.common import merge_file, merge_options
 from reviewkd_det.d2.config import get_config as get_detection_config
-from reviewkd_det.d2.runs.start import load_run_config
+from reviewkd_det.d2.runs.yaml_config import load_run_config
 from tests.bulk.mutations import changed, damaged, leaves, names, values
 from tests.bulk.outcomes import counts, in_bulk, outcome
 

@@ -54,6 +54,14 @@ def test_damaged_files_are_counted_and_named(root):
         check(root, "all")
 
 
+def test_test_images_that_are_trained_on_are_warned_of(root, caplog):
+    check(root)
+    assert "training images too" not in caplog.text
+    (root / "val" / "dog" / "again.jpg").symlink_to(root / "elsewhere" / "dog" / "0.jpg")
+    check(root)
+    assert f"1 of the 5 test images of '{root}' are training images too" in caplog.text
+
+
 def test_a_run_keeps_its_classes_and_teaches_and_goes_on_with_no_others(tmp_path):
     teacher = tmp_path / "teacher"
     assert train(teacher, "SOLVER.EPOCHS", 1) == 0

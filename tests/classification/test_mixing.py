@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch.nn import functional as F
 
-from classification.build import build_optimizer
+from classification.build import build_mixing, build_optimizer
 from classification.config import get_config, load_config
 from classification.data.augment import build_erasing
 from classification.data.batches import EpochBatches, Share
@@ -91,6 +92,16 @@ def test_adamw_lets_vectors_not_decay():
     assert len(decaying) + len(still) == len(list(student.parameters()))
     assert all(weight.ndim > 1 for weight in decaying)
     assert {id(student.pos_embed), id(student.cls_token)} <= {id(weight) for weight in still}
+
+
+def test_an_image_is_not_mixed_with_itself():
+    sizes = "SOLVER.BATCH_SIZE must be 10 or more with .* 1 processes x 5 accumulation steps; got 5"
+    cfg = get_config()
+    cfg.merge_from_list(["INPUT.CUTMIX", 1.0, "SOLVER.ACCUMULATION_STEPS", 5])
+    build_mixing(cfg, Accelerator(cpu=True), CLASSES)
+    cfg.SOLVER.BATCH_SIZE = 5
+    with pytest.raises(ValueError, match=sizes):
+        build_mixing(cfg, Accelerator(cpu=True), CLASSES)
 
 
 def test_a_method_that_needs_one_class_is_refused_with_mixed_labels(tmp_path):

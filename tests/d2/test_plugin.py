@@ -8,7 +8,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 import reviewkd_det.d2  # noqa: F401
-from reviewkd_det.d2.runs.start import load_run_config
+from reviewkd_det.d2.runs.yaml_config import load_run_config
 from tests.d2 import scenes, tiny
 
 # What a process has of Detectron2, and of the warnings that it shows, around the import of ours.

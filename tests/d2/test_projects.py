@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from reviewkd_det.d2 import load_config, own_configs
-from reviewkd_det.d2.runs.from_yaml import build_lr_scheduler, build_optimizer
+from reviewkd_det.d2.runs.solver import build_lr_scheduler, build_optimizer
 from reviewkd_det.d2.teacher.build import TeacherLoader
 from reviewkd_det.d2.teacher.source import read_teacher
 from tests.d2 import scenes, tiny, zoo

@@ -10,7 +10,7 @@ from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.data import load_image_folder, register_image_folder
 from reviewkd_det.d2.data.checks import check_data
 from reviewkd_det.d2.runs import from_yaml
-from reviewkd_det.d2.runs.start import load_run_config
+from reviewkd_det.d2.runs.yaml_config import load_run_config
 from tests.d2 import scenes, tiny
 
 

@@ -67,6 +67,8 @@ def settle_changes(saved: Any, now: Any, rules: ResumeRules) -> Settled:
         ValueError: a fixed key has another value, and `allow` is not set.
     """
     before, after = dict(_items(saved)), dict(_items(now))
+    # A run of an older version lacks keys; what it did not name of teacher and data was nothing.
+    before |= {key: "" for key in after if key not in before and _below(key, rules.fixed)}
     changes = {
         key: (before[key], value)
         for key, value in after.items()
@@ -110,7 +112,7 @@ def _plain(value: Any) -> Any:
 
 def _same(before: Any, now: Any) -> bool:
     """Whether two values are equal; a path may be written in two ways."""
-    if before is ABSENT:
+    if before is ABSENT or (before == "" and not now):
         return True
     if isinstance(before, list) and isinstance(now, list):
         return len(before) == len(now) and all(map(_same, before, now))

@@ -115,11 +115,12 @@ class MLflow:
 TRACKERS: dict[str, Any] = {"wandb": WandB, "mlflow": MLflow}
 
 
-def check_trackers(names: Iterable[str], also: str = "") -> None:
+def check_trackers(names: Iterable[str], key: str = "TRACKERS", also: str = "") -> None:
     """Check that the trackers of a config are known and installed.
 
     Args:
-        names: value of TRACKERS.
+        names: names of trackers.
+        key: config key that gives them.
         also: end of the sentence that refuses an unknown one.
 
     Raises:
@@ -128,10 +129,10 @@ def check_trackers(names: Iterable[str], also: str = "") -> None:
     """
     for name in names:
         if name not in TRACKERS:
-            raise ValueError(f"TRACKERS must be of {', '.join(TRACKERS)}; got {name!r}{also}")
+            raise ValueError(f"{key} must be of {', '.join(TRACKERS)}; got {name!r}{also}")
         if find_spec(name) is None:
             raise ImportError(
-                f"TRACKERS must be of what is installed; got {name!r}; install it with "
+                f"{key} must be of what is installed; got {name!r}; install it with "
                 f"pip install {name}"
             )
 

@@ -59,11 +59,11 @@ def read_yolo_format(
     """
     path = Path(data_yaml)
     content = read_data_yaml(path)
-    found = image_files(content, path, split)
     if not needs_annotations:
+        found = image_files(content, path, split)
         return coco_content([(image_entry(image), []) for image in found], [])
     classes = class_names(content, path)
-    files = [(image, label_file(image)) for image in found]
+    files = [(image, label_file(image)) for image in image_files(content, path, split)]
     without = [label for _, label in files if not label.is_file()]
     if len(without) == len(files):
         raise FileNotFoundError(

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Sequence
 
+from reviewkd_det.common.data.classes import describe_classes
+
 __all__ = ["match_names"]
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,12 @@ def match_names(
             raise ValueError(
                 "student and teacher must have equally many classes where the names of one are not "
                 f"known; got {student_count} and {teacher_count}"
+            )
+        if student_names is not None:
+            logger.warning(
+                "The class names of the teacher are not known; its classes are taken for those of "
+                "the student, in the same order: %s",
+                describe_classes(student_names),
             )
         return {index: index for index in range(student_count)}
     places = {_plain(name): index for index, name in enumerate(student_names)}

@@ -51,6 +51,15 @@ class EarlyStopping(HookBase):
             if self.best is not None:
                 logger.info("Training ends after iteration %d: %s", done, self._describe())
 
+    def take_last(self, iteration: int) -> None:
+        """Count the evaluation at the end of a run that is now made longer.
+
+        Args:
+            iteration: iterations of that run, after which `best` has its result.
+        """
+        better = self.best is not None and self.best.best_iter == iteration
+        self.waited = comm.all_gather(0 if better else self.waited + 1)[0]
+
     def _describe(self) -> str:
         assert self.best is not None
         metric, value = metric_of(self.best), self.best.best_metric

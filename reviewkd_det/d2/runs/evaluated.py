@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from reviewkd_det.common.runs.record import RECORD
 from reviewkd_det.d2.runs.checkpointer import checkpoints_of, last_checkpoint
+from reviewkd_det.d2.runs.saved_run import run_of_config, weights_of_run
 
 __all__ = ["Evaluated", "find_evaluated"]
 
@@ -44,22 +44,16 @@ def find_evaluated(
         ValueError: none of its checkpoints is whole.
     """
     (key, path), (folder_key, folder) = weights, output_dir
-    own = Path(config_file).parent
-    is_own = Path(config_file).name == "config.yaml" and _is_run(own)
-    if is_own and folder_key not in given_keys and own.resolve() != Path(folder).resolve():
+    own = run_of_config(config_file)
+    if own and folder_key not in given_keys and own.resolve() != Path(folder).resolve():
         folder = str(own)  # which was moved or copied
     results = str(Path(folder, "evaluation"))
     if key in given_keys and not resume:
         return Evaluated(path, results, f"Evaluating {key} {path}")
-    if resume or is_own:
-        last = last_checkpoint(folder if resume else own)
-        if not last and resume:
-            raise FileNotFoundError(f"--resume must find a checkpoint; got none in '{folder}'")
+    if resume or own:
+        last = last_checkpoint(folder) if resume else weights_of_run(config_file, key)
         if not last:
-            raise FileNotFoundError(
-                f"'{config_file}' must have a checkpoint of its run beside it; got none; name one "
-                f"with {key}"
-            )
+            raise FileNotFoundError(f"--resume must find a checkpoint; got none in '{folder}'")
         return Evaluated(last, results, f"Evaluating the last checkpoint of the run, {last}")
     if Path(folder).is_dir() and (found := checkpoints_of(folder).all()):
         line = (
@@ -68,7 +62,3 @@ def find_evaluated(
         )
         return Evaluated(path, results, line, is_warning=True)
     return Evaluated(path, results, f"Evaluating {key} {path}")
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / RECORD).is_file() or bool(checkpoints_of(folder).all())

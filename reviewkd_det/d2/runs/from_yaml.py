@@ -5,14 +5,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog, build_detection_test_loader
 from detectron2.engine import DefaultTrainer, hooks
 from detectron2.evaluation import DatasetEvaluator, verify_results
-from detectron2.solver import build_lr_scheduler as build_detectron2_scheduler
-from detectron2.solver import build_optimizer as build_detectron2_optimizer
-from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
@@ -27,33 +23,22 @@ from reviewkd_det.d2.runs.batch_statistics import TrainImages, check_batch_stati
 from reviewkd_det.d2.runs.best_metric import COCO_METRICS, OTHERS, find_best_metric
 from reviewkd_det.d2.runs.ema import average_of
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
+from reviewkd_det.d2.runs.new_student import inherit_from_yaml
 from reviewkd_det.d2.runs.options import check_options
-from reviewkd_det.d2.runs.trainer import Parts, RunSettings, Trainer
-from reviewkd_det.d2.teacher.build import teacher_state
-from reviewkd_det.d2.teacher.classes import in_student_order, teacher_classes
+from reviewkd_det.d2.runs.settings import Parts, RunSettings
+from reviewkd_det.d2.runs.solver import build_lr_scheduler, build_optimizer
+from reviewkd_det.d2.runs.trainer import Trainer
 from reviewkd_det.d2.weights.cautions import ConfigKeys, Images
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
-from reviewkd_det.d2.weights.inherit import inherit, inherited_names
 
 __all__ = [
     "build_evaluator",
-    "build_lr_scheduler",
-    "build_optimizer",
     "build_test_loader",
     "build_train_loader",
     "build_trainer",
     "evaluate_checkpoint",
-    "start_new",
     "train",
 ]
-
-# What a key of our trainer is called in a YAML config.
-OPTION_KEYS = {
-    "accumulation_steps": "SOLVER.ACCUMULATION_STEPS",
-    "ema_decay": "SOLVER.EMA_DECAY",
-    "patience": "TEST.PATIENCE",
-    "eval_period": "TEST.EVAL_PERIOD",
-}
 
 
 def build_trainer(cfg: CfgNode) -> Trainer:
@@ -64,7 +49,7 @@ def build_trainer(cfg: CfgNode) -> Trainer:
     """
     cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
     settings = _settings(cfg)
-    check_options(settings, OPTION_KEYS, evaluates=bool(cfg.DATASETS.TEST))
+    check_options(settings, evaluates=bool(cfg.DATASETS.TEST))
     model = build_model(cfg)
     logging.getLogger(__name__).info("Model:\n%s", model)
     optimizer = build_optimizer(cfg, model)
@@ -80,7 +65,7 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         evaluate=lambda trained: evaluate(trained, _test_sets(cfg)),
         evaluate_end=lambda trained: evaluate_augmented(cfg, trained, _test_sets),
         hooks=_precise_batch_norm(cfg, model if average is None else average.module),
-        start_new=lambda student: start_new(cfg, student),
+        start_new=lambda student: inherit_from_yaml(cfg, student),
         average=average,
     )
     return Trainer(parts, settings)
@@ -110,55 +95,6 @@ def evaluate_checkpoint(cfg: CfgNode) -> dict[str, Any]:
     return results
 
 
-def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser that `SOLVER.OPTIMIZER` names, over everything that learns."""
-    if cfg.SOLVER.OPTIMIZER == "SGD":
-        return build_detectron2_optimizer(cfg, model)
-    if kind := {"ADAM": torch.optim.Adam, "AdamW": torch.optim.AdamW}.get(cfg.SOLVER.OPTIMIZER):
-        parameters = get_default_optimizer_params(
-            model,
-            base_lr=cfg.SOLVER.BASE_LR,
-            weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
-            bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
-            weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
-        )
-        optimizer = maybe_add_gradient_clipping(cfg, kind)
-        return optimizer(
-            parameters,
-            lr=cfg.SOLVER.BASE_LR,
-            weight_decay=cfg.SOLVER.WEIGHT_DECAY,
-            # The fused step clips gradients that automatic mixed precision has still scaled.
-            fused=not cfg.SOLVER.AMP.ENABLED,
-        )
-    raise ValueError(f"SOLVER.OPTIMIZER must be SGD, AdamW or ADAM; got {cfg.SOLVER.OPTIMIZER}")
-
-
-def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
-    """Detectron2's, which anneals to a part of the learning rate that it divides by that.
-
-    That of its project DeepLab is there where the project's keys are.
-
-    Raises:
-        ValueError: the learning rate does not suit, or no scheduler has that name.
-    """
-    name = cfg.SOLVER.LR_SCHEDULER_NAME
-    if name == "WarmupCosineLR" and cfg.SOLVER.BASE_LR == 0:
-        raise ValueError(f"SOLVER.BASE_LR must not be 0 with SOLVER.LR_SCHEDULER_NAME {name}")
-    if name == "WarmupPolyLR" and "POLY_LR_POWER" in cfg.SOLVER:
-        from detectron2.projects.deeplab import build_lr_scheduler as build_deeplab_scheduler
-
-        return build_deeplab_scheduler(cfg, optimizer)
-    try:
-        return build_detectron2_scheduler(cfg, optimizer)
-    except ValueError as error:
-        if "Unknown LR scheduler" not in str(error):
-            raise
-        raise ValueError(
-            f"SOLVER.LR_SCHEDULER_NAME must be one of Detectron2's, such as WarmupMultiStepLR and "
-            f"WarmupCosineLR, or WarmupPolyLR with MODULES of its project DeepLab; got {name!r}"
-        ) from error
-
-
 def build_test_loader(cfg: CfgNode, dataset_name: str) -> Any:
     """Detectron2's loader with our mapper."""
     mapper = CheckedDatasetMapper(cfg, is_train=False)
@@ -181,24 +117,6 @@ def _precise_batch_norm(cfg: CfgNode, model: nn.Module) -> list[hooks.HookBase]:
         fewer.DATASETS.UNLABELED = ()  # the average is of the student alone
     loader, count = build_train_loader(fewer), cfg.TEST.PRECISE_BN.NUM_ITER
     return [hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, model, loader, count)]
-
-
-def start_new(cfg: CfgNode, student: nn.Module) -> set[str]:
-    """Let a new student take what `MODEL.DISTILL.INHERIT` names."""
-    parts, teacher = cfg.MODEL.DISTILL.INHERIT, cfg.MODEL.DISTILL.TEACHER
-    if not parts:
-        return set()
-    own = student.state_dict()
-    state = in_student_order(
-        teacher_state(cfg),
-        {name: own[name] for name in inherited_names(own, parts)},
-        MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes"),
-        teacher_classes(teacher.CONFIG_FILE, teacher.WEIGHTS, teacher.OPTS),
-        "MODEL.DISTILL.INHERIT",
-        "DATASETS.MAP_CLASSES",
-        map_them=cfg.DATASETS.MAP_CLASSES,
-    )
-    return inherit(student, state, parts)
 
 
 def _train_images(cfg: CfgNode) -> TrainImages:

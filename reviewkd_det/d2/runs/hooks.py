@@ -2,15 +2,19 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Any
 
 from detectron2.engine import HookBase, hooks
+from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
 from reviewkd_det.common import catch_interruption
 from reviewkd_det.common.runs.random_state import random_state
 from reviewkd_det.common.runs.run_command import run_command
 from reviewkd_det.common.runs.stopping import StopRequest
+from reviewkd_det.d2.compat import metric_of
 from reviewkd_det.d2.runs.checkpointer import BEST, FINAL, StudentCheckpointer
 
 __all__ = ["BestCheckpoint", "LRScheduler", "SaveState"]
@@ -31,6 +35,19 @@ class BestCheckpoint(hooks.BestCheckpointer):
     def load_state_dict(self, state: dict[str, float | int | None]) -> None:
         """Restore what `state_dict` returned."""
         self.best_metric, self.best_iter = state["best_metric"], state["best_iter"]
+
+    def take_last(self, results: Mapping[str, Any], iteration: int) -> None:
+        """Compare with the results at the end of a run that is now made longer.
+
+        Its last checkpoint was saved before they were known.
+
+        Args:
+            results: results of the evaluation.
+            iteration: iterations of that run.
+        """
+        value = flatten_results_dict(results).get(metric_of(self))
+        if value is not None and (self.best_metric is None or value > self.best_metric):
+            self.best_metric, self.best_iter = value, iteration
 
 
 class LRScheduler(hooks.LRScheduler):

@@ -37,6 +37,10 @@ KINDS = {
     "train.device": str,
     "train.amp.enabled": bool,
     "train.output_dir": str,
+    "train.max_iter": int,
+    "train.eval_period": int,
+    "train.log_period": int,
+    "train.checkpointer.period": int,
     "train.seed": int,
     "train.best_metric": str,
     "train.resume_with_changes": bool,
@@ -76,7 +80,8 @@ def read_lazy_config(args: argparse.Namespace) -> Any:
         weights = "train.init_checkpoint", train.init_checkpoint
         output = "train.output_dir", train.output_dir
         found = find_evaluated(args.config_file, given, weights, output, resume=args.resume)
-        if found.weights != train.init_checkpoint:
+        is_other = found.weights != train.init_checkpoint
+        if is_other and "train.init_checkpoint_entry" not in given:
             train.init_checkpoint_entry = ""  # that of the file that the run began with
         train.init_checkpoint, train.output_dir = found.weights, found.output_dir
         note(args, found.line, is_warning=found.is_warning)

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from reviewkd_det.common.runs.record import saved_classes
 from reviewkd_det.d2.data.data_use import DataKeys, DataUse
 
-__all__ = ["read_use"]
+__all__ = ["KEYS", "read_use"]
 
 MAPPER = "dataloader.train.mapper"
 KEYS = DataKeys(

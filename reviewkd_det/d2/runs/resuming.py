@@ -14,7 +14,8 @@ from reviewkd_det.d2.runs.checkpointer import checkpoints_of
 __all__ = ["settle_python_resume", "settle_yaml_resume"]
 
 ALLOW = "SOLVER.RESUME_WITH_CHANGES"
-TEACHER = tuple(f"MODEL.DISTILL.TEACHER.{key}" for key in ("CONFIG_FILE", "WEIGHTS", "OPTS"))
+TEACHER_KEYS = ("CONFIG_FILE", "WEIGHTS", "WEIGHTS_ENTRY", "OPTS")
+TEACHER = tuple(f"MODEL.DISTILL.TEACHER.{key}" for key in TEACHER_KEYS)
 YAML = ResumeRules(
     kept=(
         *(
@@ -25,6 +26,7 @@ YAML = ResumeRules(
             )
         ),
         "MODEL.WEIGHTS",
+        "MODEL.WEIGHTS_ENTRY",
         "MODEL.DISTILL.INHERIT",
     ),
     fixed=(*TEACHER, "DATASETS.TRAIN", "DATASETS.UNLABELED", "training data"),
@@ -32,9 +34,9 @@ YAML = ResumeRules(
     allow=ALLOW,
 )  # fmt: skip
 PYTHON = ResumeRules(
-    kept=("optimizer", "train.init_checkpoint", "train.inherit"),
+    kept=("optimizer", "train.init_checkpoint", "train.init_checkpoint_entry", "train.inherit"),
     fixed=(
-        *(f"model.teacher.{key}" for key in ("config_file", "weights", "opts")),
+        *(f"model.teacher.{key.lower()}" for key in TEACHER_KEYS),
         "dataloader.train.dataset",
     ),
     unused=("train.output_dir", "train.seed", "train.device", "train.resume_with_changes"),

@@ -1,4 +1,4 @@
-"""The start of a run: its config, its processes, its folder and its log."""
+"""The start of a run: its processes, its folder and its log."""
 
 import argparse
 import logging
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
 from detectron2.engine import default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -19,25 +18,12 @@ from reviewkd_det.common import keep_freed_memory, keep_tracebacks_in
 from reviewkd_det.common.runs.record import write_run_record
 from reviewkd_det.common.runs.seeds import saved_seed
 from reviewkd_det.common.runs.trackers import IDS
-from reviewkd_det.d2.config import load_config
-from reviewkd_det.d2.data import (
-    register_coco_format,
-    register_image_folder,
-    register_voc_format,
-    register_yolo_format,
-    use_for_builtin_coco,
-)
-from reviewkd_det.d2.runs.device import usable_device
-from reviewkd_det.d2.runs.evaluated import find_evaluated
 from reviewkd_det.d2.runs.launch import pass_to_children
-from reviewkd_det.d2.runs.resuming import settle_yaml_resume
 
 __all__ = [
     "find_seed",
     "is_first_to_train",
-    "load_run_config",
     "note",
-    "read_config",
     "refuse_another_run",
     "run",
     "set_up_run",
@@ -52,13 +38,6 @@ RUN_FILES = (
     "summary.json",
     IDS,
 )
-# Keys that name data: the parts of each entry, and what makes it known to Detectron2.
-NAMED_DATA: list[tuple[str, tuple[str, ...], Callable[..., None]]] = [
-    ("COCO_FORMAT", ("name", "json file", "image folder"), register_coco_format),
-    ("VOC_FORMAT", ("name", "folder", "split"), register_voc_format),
-    ("YOLO_FORMAT", ("name", "data.yaml", "split"), register_yolo_format),
-    ("IMAGE_FOLDERS", ("name", "folder"), register_image_folder),
-]
 
 
 def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
@@ -86,87 +65,6 @@ def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) ->
             dist_url=args.dist_url,
             args=(args,),
         )
-
-
-def load_run_config(config_file: str, opts: list[str], *, any_device: bool = False) -> CfgNode:
-    """Read a config for this machine and register the data that it names.
-
-    Without a GPU, "cuda" as `MODEL.DEVICE` becomes "cpu".
-
-    Args:
-        config_file: the config file.
-        opts: alternating keys and values.
-        any_device: whether a device that this machine lacks becomes "cpu", as for what was trained
-            on another one.
-
-    Raises:
-        ValueError: the machine has no such device, or see `load_config`.
-    """
-    cfg = load_config(config_file, opts, import_code=True)
-    try:
-        cfg.MODEL.DEVICE = usable_device(cfg.MODEL.DEVICE, "MODEL.DEVICE")
-    except ValueError:
-        if not any_device:
-            raise
-        cfg.MODEL.DEVICE = "cpu"
-    use_for_builtin_coco()
-    for key, parts, register in NAMED_DATA:
-        for entry in cfg.DATASETS[key]:
-            if not isinstance(entry, list | tuple) or [type(x) for x in entry] != [str] * len(
-                parts
-            ):
-                raise ValueError(
-                    f"DATASETS.{key} must be a list of [{', '.join(parts)}]; got {entry!r} in it"
-                )
-            register(*entry, **_options(cfg, key, entry[0]))
-    return cfg
-
-
-def _options(cfg: CfgNode, key: str, name: str) -> dict[str, Any]:
-    """Files whose images alone are used need no labels, and boxes no masks."""
-    if key == "IMAGE_FOLDERS":
-        return {}
-    calibration = cfg.MODEL.DISTILL.TEACHER_LABELS.CALIBRATION
-    labeled = any(name in names for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST, calibration))
-    if key == "COCO_FORMAT":
-        return {"needs_annotations": labeled, "needs_masks": cfg.MODEL.MASK_ON}
-    return {"needs_annotations": labeled, "output_dir": cfg.OUTPUT_DIR}  # of what is converted
-
-
-def read_config(args: argparse.Namespace) -> CfgNode:
-    """Read the config that the arguments name, and guard its output folder; write nothing.
-
-    To evaluate is to use the student alone, in `OUTPUT_DIR/evaluation`, so the training run keeps
-    its own config, log and predictions; `find_evaluated` chooses the checkpoint. A run that goes on
-    keeps what comes with its checkpoint, see `settle_yaml_resume`.
-
-    Raises:
-        FileExistsError: the folder holds another run, and neither --resume nor --overwrite is
-            given.
-        FileNotFoundError: what is to be evaluated has no checkpoint.
-        ValueError: automatic mixed precision is asked for without a GPU, or a run would go on with
-            another teacher or other data.
-    """
-    cfg = load_run_config(args.config_file, args.opts)
-    if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
-        raise ValueError("SOLVER.AMP.ENABLED must be False on the CPU; got True")
-    if args.eval_only:
-        cfg.MODEL.DISTILL.METHODS = ()
-        weights, output = ("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS), ("OUTPUT_DIR", cfg.OUTPUT_DIR)
-        given = args.opts[::2]
-        found = find_evaluated(args.config_file, given, weights, output, resume=args.resume)
-        if found.weights != cfg.MODEL.WEIGHTS:
-            cfg.MODEL.WEIGHTS_ENTRY = ""  # that of the file that the run began with
-        cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = found.weights, found.output_dir
-        note(args, found.line, is_warning=found.is_warning)
-    elif args.resume:
-        if (settled := settle_yaml_resume(cfg)) is not None and settled.warning:
-            note(args, settled.warning, is_warning=True)
-    elif not args.overwrite:
-        refuse_another_run(cfg.OUTPUT_DIR)
-    cfg.SEED = find_seed(cfg.SEED, cfg.OUTPUT_DIR, "SEED", resume=args.resume)
-    cfg.freeze()
-    return cfg
 
 
 @contextmanager

@@ -3,21 +3,18 @@
 import logging
 import time
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import torch
 from detectron2.engine import HookBase, default_writers, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils import comm
-from torch import nn
 
-from reviewkd_det.common.runs.average import MovingAverage
 from reviewkd_det.common.runs.random_state import restore_random_state
 from reviewkd_det.common.tensors.memory import max_gpu_memory
+from reviewkd_det.d2.compat import hooks_of
 from reviewkd_det.d2.meta_arch import DistilledDetector
 from reviewkd_det.d2.runs.accumulation import StepBatches, build_step
 from reviewkd_det.d2.runs.augmented import joined
@@ -27,103 +24,10 @@ from reviewkd_det.d2.runs.evaluation import read_json, write_json
 from reviewkd_det.d2.runs.hooks import BestCheckpoint, LRScheduler, SaveState
 from reviewkd_det.d2.runs.launch import data_parallel, unwrapped
 from reviewkd_det.d2.runs.not_finite import describe_failures
+from reviewkd_det.d2.runs.settings import Parts, RunSettings
 from reviewkd_det.d2.runs.tracking import TrackedRun, TrackerWriter
-from reviewkd_det.d2.weights.cautions import ConfigKeys, Images
 
-__all__ = ["Parts", "RunSettings", "Trainer"]
-
-
-class TrainLoader(Protocol):
-    """Endless training batches that a resumed run goes on with."""
-
-    @property
-    def last_batch(self) -> Any:
-        """The batch given last."""
-
-    def skip(self, batches: int) -> None:
-        """Begin the next iteration after so many batches."""
-
-    def __iter__(self) -> Any:
-        """Give the batches."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a run is made of.
-
-    Args:
-        model: detector on its device.
-        optimizer: optimiser of all that learns.
-        scheduler: learning-rate scheduler of PyTorch, stepped in every iteration.
-        train_loader: training batches.
-        evaluate: function that returns a model's results; None never evaluates.
-        evaluate_end: function that returns further results of the trained model.
-        hooks: hooks that follow the step of the scheduler.
-        start_new: function that prepares the model of a new run, its initial weights loaded, and
-            returns the names of the weights that it has set.
-        ddp: options of `DistributedDataParallel`.
-        average: average of the student's weights, which is evaluated and saved in their place.
-    """
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    scheduler: Any
-    train_loader: TrainLoader
-    evaluate: Callable[[nn.Module], dict[str, Any]] | None = None
-    evaluate_end: Callable[[nn.Module], dict[str, Any]] | None = None
-    hooks: Sequence[HookBase] = ()
-    start_new: Callable[[nn.Module], Collection[str]] | None = None
-    ddp: Mapping[str, Any] | None = None
-    average: MovingAverage | None = None
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """How long a run trains, when it saves and evaluates, and where.
-
-    Args:
-        output_dir: folder of the run.
-        max_iter: iterations of the run.
-        weights: checkpoint of initial weights; "" trains from scratch.
-        weights_key: config key that names it.
-        weights_entry: entry or prefix of that file; "" finds the student's.
-        images: how the config makes the student's images.
-        keys: names of the config's keys of that.
-        mixed_precision: whether PyTorch's automatic mixed precision is used.
-        checkpoint_period: iterations between two checkpoints.
-        checkpoints_to_keep: number of the newest checkpoints that stay; 0 keeps all.
-        eval_period: iterations between two evaluations; 0 evaluates at the end alone.
-        best_metric: result whose highest value makes `model_best.pth`.
-        log_period: iterations between two lines of the log.
-        batch_key: config key of the images of a batch, for error sentences.
-        accumulation_steps: batches of the loader that an iteration computes one after the other.
-        patience: evaluations without a better result after which training ends; 0 for no end.
-        ema_decay: decay of the average of the student's weights, where there is one.
-        trackers: where the metrics go as well, by name.
-        project: project or experiment of the trackers; "" for theirs, or ours.
-        config: settings that the trackers show, as `KEY.KEY: value`.
-    """
-
-    output_dir: str
-    max_iter: int
-    weights: str
-    weights_key: str
-    weights_entry: str = ""
-    images: Images = field(default_factory=Images)
-    keys: ConfigKeys = field(default_factory=ConfigKeys)
-    mixed_precision: bool = False
-    checkpoint_period: int = 5000
-    checkpoints_to_keep: int = 0
-    eval_period: int = 0
-    best_metric: str = "bbox/AP"
-    log_period: int = 20
-    batch_key: str = "SOLVER.IMS_PER_BATCH"
-    accumulation_steps: int = 1
-    patience: int = 0
-    ema_decay: float = 0.0
-    trackers: Sequence[str] = ()
-    project: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict)
+__all__ = ["Trainer"]
 
 
 class Trainer(TrainerBase):
@@ -196,20 +100,19 @@ class Trainer(TrainerBase):
         Args:
             resume: whether to go on where the folder has a checkpoint.
         """
-        loaded = self.checkpointer.resume_or_load(self.settings.weights, resume=resume)
+        settings = self.settings
+        loaded = self.checkpointer.resume_or_load(settings.weights, resume=resume)
         if self.checkpointer.resumed:
             self.start_iter = self.iter + 1
         else:
             start_new, student = self.parts.start_new, self.checkpointer.model
             inherited = start_new(student) if start_new is not None else ()
-            self.checkpointer.warn_of_start(self.settings.images, self.settings.keys, inherited)
-        self.checkpointer.begin_average(loaded)
+            self.checkpointer.warn_of_start(settings.images, settings.keys, inherited)
+        self.checkpointer.begin_average(loaded, settings.option_keys["ema_decay"])
         self.tracked.goes_on = bool(self.checkpointer.resumed)
-        if self.stopped_early:
-            self.max_iter = self.start_iter  # the run to go on with had ended
         self.data_loader.skip(self.start_iter)
         if self.checkpointer.resumed:
-            self._finished_summary = self._read_finished()
+            self._take_last_results()
             restore_random_state(loaded.get("random_states", []), comm.get_rank())
 
     @property
@@ -224,10 +127,13 @@ class Trainer(TrainerBase):
         """
         if self.is_finished:
             self.results = self._finished_summary["results"]
+            why = f"no more are asked for, {self.max_iter}"
+            if self.stopped_early:
+                why = f"{self.settings.patience} evaluations in a row gave no better result"
             logging.getLogger(__name__).warning(
-                "Nothing to train: the run in %s has done %d iterations, and no more are asked "
-                "for, %d; its result stays in summary.json",
-                self.settings.output_dir, self.start_iter, self.max_iter,
+                "Nothing to train: the run in %s has done %d iterations, and %s; its result stays "
+                "in summary.json",
+                self.settings.output_dir, self.start_iter, why,
             )  # fmt: skip
             return self.results
         with self.tracked as tracked:
@@ -271,12 +177,28 @@ class Trainer(TrainerBase):
         self._trainer.load_state_dict({k: v for k, v in inner.items() if k != "hooks"})
         self.train_seconds = state_dict.get("train_seconds", 0.0)  # Detectron2's own has none
 
-    def _read_finished(self) -> Any:
-        """The summary of the run where it has nothing left to do; else None, in every process."""
-        path = Path(self.settings.output_dir, "summary.json")
-        summary = read_json(path) if self.start_iter >= self.max_iter else {}
+    def _read_summary(self) -> Any:
+        """The summary of the run where it had come to its end; else None, in every process."""
+        summary = read_json(Path(self.settings.output_dir, "summary.json"))
         is_whole = summary.get("iterations") == self.start_iter and "results" in summary
         return comm.all_gather(summary if is_whole else None)[0]
+
+    def _take_last_results(self) -> None:
+        """Find whether the run to go on with had ended, and with which results.
+
+        Its last checkpoint was saved before they were known to the hooks.
+        """
+        summary = self._read_summary()
+        if summary and summary["results"] and not summary.get("stopped_early"):
+            for hook in hooks_of(self):
+                if isinstance(hook, BestCheckpoint):
+                    hook.take_last(summary["results"], self.start_iter)
+            if self.early_stopping is not None:
+                self.early_stopping.take_last(self.start_iter)
+        if self.stopped_early:
+            self.max_iter = self.start_iter
+        if self.start_iter >= self.max_iter:
+            self._finished_summary = summary
 
     def _evaluate(self) -> dict[str, Any]:
         """The results after this iteration; those of the last evaluation where it was just now."""

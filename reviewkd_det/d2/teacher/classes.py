@@ -1,5 +1,6 @@
 """The teacher's class names, and its weights in the student's order of classes."""
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,11 +10,16 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from torch import Tensor
 
-from reviewkd_det.common.data.classes import map_classes, require_same_classes
+from reviewkd_det.common.data.classes import (
+    describe_classes,
+    map_classes,
+    require_same_classes,
+)
 from reviewkd_det.common.runs.record import saved_classes
 from reviewkd_det.core import Need, find_method
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data.yaml_use import training_classes
+from reviewkd_det.d2.runs.saved_run import run_of_config
 from reviewkd_det.d2.teacher.zoo import find_teacher_config
 
 __all__ = [
@@ -25,6 +31,7 @@ __all__ = [
     "uses_logits",
 ]
 
+logger = logging.getLogger(__name__)
 # Weights with a row for each class: of scores, of boxes by class, of masks.
 SCORES = re.compile(r"(?:^|\.)(?:cls_score|cls_pred|class_embed|predictor)\.")
 BOXES = re.compile(r"(?:^|\.)box_predictor\.(?:.+\.)?bbox_pred\.")
@@ -43,7 +50,9 @@ def teacher_classes(config_file: str, weights: str, opts: Sequence[str] = ()) ->
     """
     path = find_teacher_config(config_file)
     cfg = None if path.suffix == ".py" else load_config(path, opts, "MODEL.DISTILL.TEACHER.OPTS")
-    weights = weights or (cfg.MODEL.WEIGHTS if cfg else "")
+    is_given = bool(weights) or "MODEL.WEIGHTS" in opts[::2]
+    if cfg and (is_given or run_of_config(path) is None):  # else it is what the run began with
+        weights = weights or cfg.MODEL.WEIGHTS
     for folder in ([Path(weights).parent] if weights else []) + [path.parent]:
         if classes := saved_classes(folder):
             return classes
@@ -54,6 +63,8 @@ def match_classes(
     student: Sequence[str], teacher: Sequence[str] | None, what: str, key: str, *, map_them: bool
 ) -> list[int]:
     """Compare the classes of student and teacher where a run uses both.
+
+    Where nothing is known of the teacher's, a warning says what they are taken for.
 
     Args:
         student: class names of the student.
@@ -69,6 +80,13 @@ def match_classes(
     Raises:
         ValueError: the lists differ and are not to be mapped, or the teacher lacks a class.
     """
+    if teacher is None:
+        logger.warning(
+            "The class names of the teacher are not known; %s takes its classes for those of the "
+            "student, in the same order: %s",
+            what,
+            describe_classes(student),
+        )
     if teacher is None or list(student) == list(teacher):
         return []
     if map_them:
@@ -136,16 +154,18 @@ def in_student_order(
             mapped.
     """
     of_classes = [name for name in inherited if SCORES.search(name) or BOXES.search(name)]
-    if not of_classes or student is None or teacher is None:
+    if not of_classes or student is None:
         return teacher_state
-    can_map = map_them and set(student) <= set(teacher)
+    can_map = map_them and teacher is not None and set(student) <= set(teacher)
     if not can_map and not any(
         name in teacher_state and teacher_state[name].shape == inherited[name].shape
         for name in of_classes
     ):
         return teacher_state  # of another number of classes: these weights are left out anyway
     order = match_classes(student, teacher, what, key, map_them=map_them)
-    return reorder_classes(teacher_state, order, len(teacher)) if order else teacher_state
+    if not order or teacher is None:
+        return teacher_state
+    return reorder_classes(teacher_state, order, len(teacher))
 
 
 def reorder_classes(

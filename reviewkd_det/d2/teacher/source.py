@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from reviewkd_det.d2.compat import load_python_config
 from reviewkd_det.d2.config import load_config, plain_config
 from reviewkd_det.d2.registered import build_model, names_checked
+from reviewkd_det.d2.runs.saved_run import weights_of_run
 from reviewkd_det.d2.teacher.zoo import find_teacher_config, trained_checkpoint
 from reviewkd_det.d2.weights.cautions import ConfigKeys, Images, warn_of_images
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
@@ -70,12 +71,12 @@ def read_teacher(
     Args:
         config_file: a path or a model-zoo name; a `.py` file is a LazyConfig with a `model`.
         weights: the checkpoint; "" takes the one of the options, the one that the model zoo trained
-            with its config, or the config's own.
+            with its config, the last one of the run whose config this is, or the config's own.
         opts: KEY VALUE pairs for YAML, `path.key=value` for a LazyConfig.
         weights_entry: entry or prefix of the checkpoint that is taken; "" finds it.
 
     Raises:
-        FileNotFoundError: nothing has that name.
+        FileNotFoundError: nothing has that name, or the run has no checkpoint.
         ValueError: no checkpoint is named anywhere, or an option changes what a LazyConfig calls.
     """
     path = find_teacher_config(config_file)
@@ -98,15 +99,16 @@ def _read_yaml(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
     cfg = plain_config(full)
     cfg.MODEL.DEVICE = "cpu"
     given = weights or ("MODEL.WEIGHTS" in opts[::2] and cfg.MODEL.WEIGHTS)
+    of_run = "" if given else weights_of_run(path, WEIGHTS_KEY)
     return TeacherSource(
-        weights=given or trained_checkpoint(path) or cfg.MODEL.WEIGHTS,
+        weights=given or trained_checkpoint(path) or of_run or cfg.MODEL.WEIGHTS,
         input_format=cfg.INPUT.FORMAT,
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
         build_detector=lambda: build_model(cfg, f" of '{path}'"),
         build_backbone=lambda: _build(cfg, path, build_backbone),
         build_roi_heads=lambda x: _build(cfg, path, build_roi_heads, x.output_shape()),
-        weights_entry="" if weights else full.MODEL.WEIGHTS_ENTRY,
+        weights_entry="" if weights or of_run else full.MODEL.WEIGHTS_ENTRY,
         is_one_stage=_is_one_stage(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)),
     )
 

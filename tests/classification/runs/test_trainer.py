@@ -1,6 +1,7 @@
 import argparse
 import json
 import logging
+import shutil
 
 import pytest
 import torch
@@ -83,6 +84,10 @@ def test_the_evaluation_of_the_checkpoint_gives_the_accuracy_of_the_run(tmp_path
     summary = read(teacher, "summary.json")
     assert read(tmp_path, "a.json") == {name: summary[name] for name in ("top1", "top5")}
     assert f"top1 {summary['top1']:.2f}" in capsys.readouterr().out
+    copied = shutil.copytree(teacher, tmp_path / "copied")
+    args.config_file = copied / "config.yaml"
+    here(evaluate_main, args)
+    assert f"with {copied / 'last.pth'} on " in capsys.readouterr().out
 
 
 def test_the_teacher_changes_neither_first_weights_nor_images(tmp_path, teacher):

@@ -46,6 +46,12 @@ def test_damage_is_found_by_decoding_and_sizes_by_headers(files, tmp_path):
     assert check(files, full=False).sizes[files[2]] == (202, 100)
 
 
+def test_a_thin_photo_is_no_damage(tmp_path):
+    path = str(tmp_path / "thin.jpg")
+    Image.new("RGB", (900, 3)).save(path)
+    assert check([path]).sizes == {path: (900, 3)}
+
+
 def test_a_file_is_looked_at_again_only_when_it_has_changed(files, tmp_path):
     caches = [tmp_path / "known"]
     for full, expected in [

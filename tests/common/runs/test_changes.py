@@ -14,7 +14,7 @@ def settle(**now):
 
 def test_nothing_is_said_where_nothing_differs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    settled = settle(STEPS=(3, 5), OUT="b", TEACHER={"FILE": str(tmp_path / "t.pth")})
+    settled = settle(STEPS=(3, 5), OUT="b", TEACHER={"FILE": str(tmp_path / "t.pth"), "NEW": []})
     assert (settled.warning, settled.kept, settled.changed) == ("", {}, ())
     assert saved_config(tmp_path) == {}
 
@@ -30,6 +30,7 @@ def test_what_holds_and_what_the_checkpoint_keeps_are_told_apart():
 @pytest.mark.parametrize(
     ("now", "words"),
     [
+        ({"TEACHER": {"FILE": "t.pth", "ENTRY": "ema"}}, "TEACHER.ENTRY must be .*, ''; got 'ema'"),
         ({"TEACHER": {"FILE": "u.pth"}}, "TEACHER.FILE must be .* 't.pth'; got 'u.pth'; set ALLOW"),
         ({"DATA": ["y"]}, r"DATA must be that of the run to resume, \['x'\]; got \['y'\]"),
     ],

@@ -243,13 +243,100 @@ def test_a_file_under_two_names_is_refused(names, use, tmp_path):
             prepare_data(use(train=[names["train"], twin]))
 
 
-@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("part", ["train", "test", "calibration"])
 def test_a_folder_of_images_has_no_labels(use, tmp_path, part):
     name = f"folder_{part}_of_{tmp_path.name}"
     register_image_folder(name, tmp_path / "train" / "images")
-    words = f"DATASETS.{part.upper()} must name data sets with labels; got '{name}', a folder"
+    words = f"{part.upper()} must name data sets with labels; got '{name}', a folder"
     with pytest.raises(ValueError, match=words):
         prepare_data(use(**{part: [name]}))
+
+
+def test_a_name_is_there_once(names, use):
+    for part in ("train", "test"):
+        with pytest.raises(ValueError, match=f"{part.upper()} must name a data set once; got '"):
+            prepare_data(use(**{part: [names["train"], names["train"]]}))
+    words = "TEST and MODEL.*CALIBRATION must name a data set once"
+    with pytest.raises(ValueError, match=words):
+        prepare_data(use(calibration=[names["val"]]))
+
+
+def test_test_images_that_are_used_otherwise_are_warned_of(names, use, tmp_path, caplog):
+    links = tmp_path / "links"
+    links.mkdir()
+    for path in (tmp_path / "val" / "images").iterdir():
+        (links / path.name).symlink_to(path)
+    pool = f"links_of_{tmp_path.name}"
+    register_image_folder(pool, links)
+    with caplog.at_level(logging.WARNING):
+        prepare_data(use(unlabeled=[pool]))
+    assert f"4 images of '{pool}' and '{names['val']}' are the same, trained on" in caplog.text
+    # The scenes of both parts are the same by their JSON files, in other folders.
+    assert f"'{names['train']}' and '{names['val']}' have equal annotation files" in caplog.text
+    change(tmp_path / "val", lambda x: x.update(note=""))
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        prepare_data(use())
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("crowd", ["iscrowd", "ignore"])
+def test_crowds_alone_are_no_objects(names, use, tmp_path, caplog, crowd):
+    def edit(content):
+        for annotation in content["annotations"]:
+            annotation[crowd] = 1
+
+    change(tmp_path / "val", edit)
+    with caplog.at_level(logging.WARNING):
+        prepare_data(use())
+    assert f"'{names['val']}' has 4 images and no object to find" in caplog.text
+    with pytest.raises(ValueError, match=r"CALIBRATION must have labelled objects.* but 8 crowds"):
+        prepare_data(use(test=[], calibration=[names["val"]]))
+    change(tmp_path / "train", edit)
+    with pytest.raises(ValueError, match=r"TRAIN must have labelled objects; .* but 8 crowds"):
+        prepare_data(use())
+
+
+def test_calibration_has_the_classes_of_the_run(names, use, tmp_path):
+    change(tmp_path / "val", rename("class 1", "class 0", "class 2"))
+    given = {"test": [], "calibration": [names["val"]]}
+    with pytest.raises(ValueError, match=f"classes of '{names['val']}' must be those of"):
+        prepare_data(use(**given))
+    prepare_data(use(map_classes=True, **given))
+    assert MetadataCatalog.get(names["val"]).thing_classes == ["class 0", "class 1", "class 2"]
+
+
+def test_masks_in_other_units_are_warned_of(names, use, tmp_path, caplog):
+    def edit(content):
+        for annotation in content["annotations"]:
+            x, y, w, h = (value / 100 for value in annotation["bbox"])
+            annotation["segmentation"] = [[x, y, x + w, y, x + w, y + h]]
+
+    change(tmp_path / "train", edit)
+    with caplog.at_level(logging.WARNING):
+        prepare_data(use())
+        assert "Masks" not in caplog.text
+        prepare_data(use(masks=True))
+    assert f"Masks of '{names['train']}' should lie in their boxes: 8 of 8 do not" in caplog.text
+    assert caplog.text.count("Masks") == 1
+
+
+def test_one_object_with_keypoints_is_enough_unless_all_are_needed(use, tmp_path):
+    def edit(content):
+        content["annotations"][0]["keypoints"] = [1, 1, 2]
+
+    change(tmp_path / "train", edit)
+    assert prepare_data(use(keypoints=True))
+    with pytest.raises(ValueError, match=r"must have keypoints .* got 7 of 8"):
+        prepare_data(use(keypoints=True, all_keypoints=True))
+
+
+def test_classes_of_one_name_are_warned_of(use, tmp_path, caplog):
+    for part in ("train", "val"):
+        change(tmp_path / part, rename("a", "b", "a"))
+    with caplog.at_level(logging.WARNING):
+        prepare_data(use())
+    assert "has several classes of the same name" in caplog.text
 
 
 def test_training_without_any_object_is_refused(use, tmp_path):

@@ -1,5 +1,6 @@
 """YOLO data, against boxes worked out by hand."""
 
+import json
 import logging
 
 import pytest
@@ -7,6 +8,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from reviewkd_det.d2.data import check_evaluable, register_yolo_format
+from reviewkd_det.d2.data.data_use import DataUse
+from reviewkd_det.d2.data.prepare import prepare_data
 from reviewkd_det.d2.data.yolo_format import read_yolo_format
 
 WIDTH, HEIGHT = 40, 20
@@ -103,6 +106,10 @@ def test_it_is_known_by_its_name_and_can_be_evaluated(yolo, tmp_path):
 def test_images_alone_need_no_labels(yolo):
     describe(yolo, "train: images/train/deep\nnames: [cat, dog]")
     assert read(yolo, needs_annotations=False)["annotations"] == []
+    describe(yolo, "train: images/train")  # no classes either
+    content = read(yolo, needs_annotations=False)
+    assert (len(content["images"]), content["annotations"], content["categories"]) == (2, [], [])
+    describe(yolo, "train: images/train/deep\nnames: [cat, dog]")
     words = r"must have label files; got none for 1 images, the first would be .*labels/train/deep"
     with pytest.raises(FileNotFoundError, match=words):
         read(yolo)
@@ -164,3 +171,19 @@ def test_a_missing_description_is_named(tmp_path):
         FileNotFoundError, match=r"DATASETS.YOLO_FORMAT must exist; got '.*data.yaml'"
     ):
         read(tmp_path)
+
+
+def test_mapped_classes_leave_the_converted_file_as_it_is(yolo, tmp_path):
+    describe(yolo / "labels", "path: ..\nval: images/train\nnames: [dog, cat]\n")
+    names = [f"{part}_of_{tmp_path.name}" for part in ("train", "val")]
+    for name, file, split in zip(names, (yolo, yolo / "labels"), ("train", "val"), strict=True):
+        output = str(tmp_path / "run")
+        register_yolo_format(name, str(file / "data.yaml"), split, output_dir=output)
+    use = DataUse(names[:1], names[1:], (), str(tmp_path / "run"), map_classes=True)
+    assert prepare_data(use) == ["cat", "dog"]
+    (first, _) = DatasetCatalog.get(names[1])
+    assert [x["category_id"] for x in first["annotations"]] == [0, 1]
+    # Another process may convert the data while the first maps it.
+    content = json.loads((tmp_path / "run" / "data" / f"{names[1]}.json").read_text())
+    assert [entry["name"] for entry in content["categories"]] == ["dog", "cat"]
+    assert (yolo / "data.yaml.checked").is_file()  # beside the data, for every run

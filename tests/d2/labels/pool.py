@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from reviewkd_det.d2.labels.settings import label_file
-from reviewkd_det.d2.runs.start import load_run_config
+from reviewkd_det.d2.runs.yaml_config import load_run_config
 from tests.d2 import scenes, tiny
 
 CONFIDENT = {"SCORE_THRESH_TEST": 0.05, "BATCH_SIZE_PER_IMAGE": 8}

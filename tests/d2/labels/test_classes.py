@@ -12,8 +12,9 @@ def test_classes_are_mapped_by_name_whatever_their_case():
     assert match_names(["Dog ", "cat", "cow"], 3, ["cat", "dog"], 2) == {0: 1, 1: 0}
 
 
-def test_without_names_equal_numbers_are_mapped_one_to_one():
+def test_without_names_equal_numbers_are_mapped_one_to_one(caplog):
     assert match_names(None, 2, ["a", "b"], 2) == {0: 0, 1: 1}
+    assert "The class names of the teacher are not known" in caplog.text
     with pytest.raises(ValueError, match=r"must have equally many classes .*; got 2 and 3"):
         match_names(None, 3, ["a", "b"], 2)
 

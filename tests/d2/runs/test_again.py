@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from reviewkd_det.common.runs import lock
+from reviewkd_det.d2.teacher.source import read_teacher
 from tests.d2 import scenes, tiny
 from tests.d2.runs.running import one_thread, run_here
 from tests.d2.test_scripts import call
@@ -30,11 +32,11 @@ def config(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scenes, "SIZES", scenes.SIZES[:2])
         tree = scenes.run_tree(folder, "again", CHECKPOINT_PERIOD=1, WEIGHT_DECAY=0.01)
-    _, json_file, root = tree["DATASETS"]["COCO_FORMAT"][0]
-    too = json.loads(Path(json_file).read_text())
-    too["images"] = too["images"][::-1]  # or it would be the same file
-    (folder / "too.json").write_text(json.dumps(too))
-    tree["DATASETS"]["COCO_FORMAT"].append(["again_too", str(folder / "too.json"), root])
+    _, json_file, images = tree["DATASETS"]["COCO_FORMAT"][0]
+    content = json.loads(Path(json_file).read_text())
+    content["annotations"].pop()  # a file of its own
+    (folder / "too.json").write_text(json.dumps(content))
+    tree["DATASETS"]["COCO_FORMAT"].append(["again_too", str(folder / "too.json"), images])
     tree["DATASETS"]["TEST"].append("again_too")
     tree["TEST"] = {"EVAL_PERIOD": 1, "BEST_METRIC": "again_too/bbox/AP"}
     tree["MODEL"] = {"ROI_HEADS": {"SCORE_THRESH_TEST": 0.0}}
@@ -91,16 +93,34 @@ def test_its_own_config_evaluates_its_last_checkpoint_where_it_lies(run, monkeyp
     assert f"Evaluating the last checkpoint of the run, {run / 'model_final.pth'}" in log
 
 
+def test_a_copied_run_is_exported_and_teaches_itself(run, trained, monkeypatch):
+    shutil.copy(run / "model_0000000.pth", run / "model_final.pth")  # another than where it was
+    (run / "model_0000001.pth").unlink()
+    arguments = ["--config-file", run / "config.yaml", "--output", run / "exported"]
+    assert call(monkeypatch, "export_student.py", *arguments) == 0
+    exported, last, other = (
+        torch.load(file, weights_only=True)["model"]["backbone.fpn_output2.weight"]
+        for file in (
+            run / "exported/model.pth",
+            run / "model_final.pth",
+            trained / "model_final.pth",
+        )
+    )
+    assert torch.equal(exported, last)
+    assert not torch.equal(exported, other)
+    assert read_teacher(str(run / "config.yaml")).weights == str(run / "model_final.pth")
+
+
 def test_its_own_config_without_a_checkpoint_is_refused(run, monkeypatch, capsys):
     for path in run.glob("model_*.pth"):
         path.unlink()
     assert (
         call(monkeypatch, "train_net.py", "--eval-only", "--config-file", run / "config.yaml") == 1
     )
-    assert (
-        "must have a checkpoint of its run beside it; got none; name one with MODEL.WEIGHTS"
-        in capsys.readouterr().err
-    )
+    words = "must have a checkpoint of its run beside it; got none; name one with MODEL."
+    assert f"{words}WEIGHTS" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match=f"{words}DISTILL.TEACHER.WEIGHTS"):
+        read_teacher(str(run / "config.yaml"))
 
 
 def test_a_finished_run_is_left_as_it_is(config, run, monkeypatch):
@@ -112,6 +132,7 @@ def test_a_finished_run_is_left_as_it_is(config, run, monkeypatch):
 
 def test_other_settings_are_told_and_the_config_tells_what_is_used(config, run, monkeypatch):
     options = ["SOLVER.MAX_ITER", "3", "SOLVER.WEIGHT_DECAY", "1", "SOLVER.BASE_LR", "0.5"]
+    options += ["MODEL.WEIGHTS_ENTRY", "ema"]
     assert go_on(monkeypatch, config, run, *options) == 0
     saved = yaml.safe_load((run / "config.yaml").read_text())["SOLVER"]
     assert (saved["MAX_ITER"], saved["WEIGHT_DECAY"], saved["BASE_LR"]) == (3, 0.01, 0.001)
@@ -119,6 +140,7 @@ def test_other_settings_are_told_and_the_config_tells_what_is_used(config, run, 
     assert "from now on SOLVER.MAX_ITER 3 (was 2)" in told
     assert "as in the checkpoint" in told
     assert "SOLVER.WEIGHT_DECAY 0.01 (not 1.0)" in told
+    assert "MODEL.WEIGHTS_ENTRY '' (not 'ema')" in told
     assert read(run, "summary.json")["iterations"] == 3
     rates = [json.loads(x).get("lr") for x in (run / "metrics.json").read_text().splitlines()]
     assert max(filter(None, rates)) <= 0.001
@@ -129,6 +151,8 @@ def test_another_teacher_or_other_data_is_refused(config, run, monkeypatch, caps
     key = "MODEL.DISTILL.TEACHER.WEIGHTS"
     assert go_on(monkeypatch, config, run, key, other) == 1
     assert f"{key} must be that of the run to resume, ''; got '{other}'" in capsys.readouterr().err
+    assert go_on(monkeypatch, config, run, f"{key}_ENTRY", "model") == 1
+    assert f"{key}_ENTRY must be that of the run to resume, ''" in capsys.readouterr().err
     saved = run / "config.yaml"
     saved.write_text(saved.read_text().replace("/images", "/pictures"))
     assert go_on(monkeypatch, config, run) == 1

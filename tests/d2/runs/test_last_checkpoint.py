@@ -11,7 +11,7 @@ from torch import nn
 from reviewkd_det.commands.export import export
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.runs.checkpointer import BEST, StudentCheckpointer, last_checkpoint
-from reviewkd_det.d2.runs.start import read_config
+from reviewkd_det.d2.runs.yaml_config import read_config
 from reviewkd_det.pictures.runs import load_run
 from tests.d2.runs import running
 
@@ -100,6 +100,8 @@ def test_all_take_the_same_one(config, run, tmp_path_factory, capsys, change):
         config_file=config, opts=opts, eval_only=True, resume=True, overwrite=False
     )
     assert expected == read_config(args).MODEL.WEIGHTS
+    args.opts = [*opts, "MODEL.WEIGHTS_ENTRY", "model"]
+    assert read_config(args).MODEL.WEIGHTS_ENTRY == "model"
     export(str(run / "config.yaml"), tmp_path_factory.mktemp("exported"), opts)
     assert f"Exported {expected} to " in capsys.readouterr().out
     drawn = load_run("run", run, *[]).model.state_dict()

@@ -8,7 +8,7 @@ from detectron2.modeling import build_model
 
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.data import register_coco_format
-from reviewkd_det.d2.runs import from_yaml
+from reviewkd_det.d2.runs import from_yaml, solver
 from reviewkd_det.d2.runs.evaluation import without_nan
 from tests.d2 import scenes, tiny
 
@@ -66,7 +66,7 @@ def test_resuming_restores_everything_that_was_saved(tmp_path, optimizer):
 def test_everything_that_learns_is_optimised_and_the_teacher_is_not(tmp_path, optimizer):
     cfg = trainer_for(tmp_path, OPTIMIZER=optimizer, WEIGHT_DECAY=0.02)
     model = build_model(cfg)
-    groups = from_yaml.build_optimizer(cfg, model).param_groups
+    groups = solver.build_optimizer(cfg, model).param_groups
     optimised = {id(p) for group in groups for p in group["params"]}
     assert optimised == {id(p) for p in model.parameters() if p.requires_grad}
     assert {id(p) for p in model.methods.parameters()} <= optimised
@@ -79,7 +79,7 @@ def test_the_fused_optimiser_is_not_used_with_mixed_precision(tmp_path, mixed_pr
     opts = ["SOLVER.AMP.ENABLED", str(mixed_precision)]
     cfg = trainer_for(tmp_path, OPTIMIZER="AdamW")
     cfg.merge_from_list(opts)
-    optimizer = from_yaml.build_optimizer(cfg, torch.nn.Linear(2, 2))
+    optimizer = solver.build_optimizer(cfg, torch.nn.Linear(2, 2))
     assert optimizer.defaults["fused"] is not mixed_precision
 
 
@@ -87,9 +87,9 @@ def test_a_learning_rate_of_0_is_refused_where_it_would_be_divided_by(tmp_path):
     cfg = trainer_for(tmp_path, BASE_LR=0.0, LR_SCHEDULER_NAME="WarmupCosineLR")
     optimizer = torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=0.0)
     with pytest.raises(ValueError, match=r"BASE_LR must not be 0 with .* WarmupCosineLR"):
-        from_yaml.build_lr_scheduler(cfg, optimizer)
+        solver.build_lr_scheduler(cfg, optimizer)
     cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupMultiStepLR"
-    assert from_yaml.build_lr_scheduler(cfg, optimizer).get_last_lr() == [0.0]
+    assert solver.build_lr_scheduler(cfg, optimizer).get_last_lr() == [0.0]
 
 
 def test_what_could_not_be_measured_is_null():

@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.data import CheckedDatasetMapper
-from reviewkd_det.d2.runs import from_yaml
+from reviewkd_det.d2.runs import solver
 
 CONFIG = """
 from tests.d2.runs.twin_config import twin
@@ -83,13 +83,13 @@ def build_detector(cfg, teacher):
 
 def build_optimizer(cfg, params):
     """The YAML config's optimiser."""
-    return from_yaml.build_optimizer(cfg, params["model"])
+    return solver.build_optimizer(cfg, params["model"])
 
 
 def build_multiplier(cfg):
     """The YAML config's schedule, as a Python config gives it."""
     any_optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    return from_yaml.build_lr_scheduler(cfg, any_optimizer)._multiplier
+    return solver.build_lr_scheduler(cfg, any_optimizer)._multiplier
 
 
 def build_own_loader(**arguments):

@@ -4,15 +4,16 @@ import json
 
 import pytest
 import torch
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
 from reviewkd_det.common.runs.record import RECORD
 from reviewkd_det.core import Need
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.runs.from_yaml import start_new
+from reviewkd_det.d2.data.yaml_use import data_classes
+from reviewkd_det.d2.runs.new_student import inherit_from_yaml
 from reviewkd_det.d2.teacher.build import TeacherLoader
-from reviewkd_det.d2.teacher.classes import reorder_classes, teacher_classes
+from reviewkd_det.d2.teacher.classes import match_classes, reorder_classes, teacher_classes
 from tests.d2 import scenes, tiny
 
 TEACHERS = ["b", "unused", "c", "a"]
@@ -35,6 +36,27 @@ def config(tmp_path):
 
 def load(config, *opts):
     return load_config(config, ["DATASETS.MAP_CLASSES", "True", *opts])
+
+
+def test_a_teachers_own_data_comes_before_the_students_of_the_same_name(tmp_path):
+    name = f"named_{tmp_path.name}"
+    MetadataCatalog.get(name).set(thing_classes=STUDENTS)
+    DatasetCatalog.register(name, list)
+    (tmp_path / "data.yaml").write_text("names: [c, b, a]")
+    (tmp_path / "a.xml").write_text("<a><object><name>x</name></object></a>")
+    categories = [{"id": 2, "name": "b"}, {"id": 1, "name": "c"}, {"id": 3, "name": "a"}]
+    (tmp_path / "a.json").write_text(json.dumps({"images": [], "categories": categories}))
+    for key, value, expected in (
+        ("YOLO_FORMAT", [name, str(tmp_path / "data.yaml"), "train"], ["c", "b", "a"]),
+        ("COCO_FORMAT", [name, str(tmp_path / "a.json"), ""], ["c", "b", "a"]),
+        ("COCO_FORMAT", [name, str(tmp_path / "moved.json"), ""], None),
+        ("VOC_FORMAT", [name, str(tmp_path), "train"], ["x"]),
+        ("COCO_FORMAT", ["another", "", ""], STUDENTS),
+    ):
+        cfg = load_config(tiny.save_teacher(tmp_path, WHOLE), [f"DATASETS.{key}", str([value])])
+        assert data_classes(cfg, name, load=True) == expected
+    DatasetCatalog.pop(name)
+    MetadataCatalog.pop(name)
 
 
 def test_rows_of_scores_boxes_and_masks_change_places():
@@ -72,7 +94,7 @@ def test_logits_are_compared_class_by_class(config):
 def test_what_is_inherited_is_in_the_students_order(config):
     cfg = load(config)
     student = build_model(cfg)
-    start_new(cfg, student)
+    inherit_from_yaml(cfg, student)
     saved = torch.load(config.parent / "teacher.pth", weights_only=True)["model"]
     name = "roi_heads.box_predictor.cls_score.weight"
     assert torch.equal(student.state_dict()[name], saved[name][[*ORDER, 4]])
@@ -105,3 +127,8 @@ def test_a_teachers_classes_are_those_of_its_data_where_no_run_tells(tmp_path):
     opts = ["MODEL.ROI_HEADS.NUM_CLASSES", 5]  # a base config's data is not the teacher's
     assert teacher_classes(str(config), "", opts) is None
     assert len(teacher_classes("COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml", "")) == 80
+
+
+def test_a_teacher_whose_classes_nobody_tells_is_warned_of(caplog):
+    assert match_classes(["a", "b"], None, "METHODS DKD", "KEY", map_them=True) == []
+    assert "METHODS DKD takes its classes for those of the student" in caplog.text
