@@ -191,10 +191,9 @@ def load_config(
     find_own_configs(import_modules(modules))
     cfg = get_config()
     newer = declare_newer_keys(cfg)
-    labels = cfg.MODEL.DISTILL.TEACHER_LABELS
-    score, labels.SCORE = labels.SCORE, None  # which may become a word or a number
+    score = _take_score(cfg)
     files = merge_file(cfg, config_file)
-    score, labels.SCORE = score if labels.SCORE is None else labels.SCORE, None
+    score = _take_score(cfg, score)
     teacher_file = cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE
     for path, content in files:
         if _get(content, TEACHER_FILE) == teacher_file and (path.parent / teacher_file).is_file():
@@ -203,7 +202,7 @@ def load_config(
     merge_options(cfg, rename_options(opts, ALIASES), opts_source)
     given = [*opts[::2], *(key for _, content in files for key in flat(content))]
     remove_newer_keys(cfg, newer, given, config_file)
-    labels.SCORE = score if labels.SCORE is None else labels.SCORE
+    cfg.MODEL.DISTILL.TEACHER_LABELS.SCORE = _take_score(cfg, score)
     cfg.MODULES = modules
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ValueError(
@@ -211,6 +210,13 @@ def load_config(
             "pickles, which can run code"
         )
     return cfg
+
+
+def _take_score(cfg: CfgNode, default: object = None) -> object:
+    """The score of labels, None in the config from now on: it may become a word or a number."""
+    labels = cfg.MODEL.DISTILL.TEACHER_LABELS
+    score, labels.SCORE = labels.SCORE, None
+    return default if score is None else score
 
 
 def _get(content: object, key: str) -> object:
