@@ -45,7 +45,7 @@ def register_digit_scenes(root: str) -> None:
     for name, (file_name, split) in DATASETS.items():
         json_file = os.path.join(folder, "annotations", f"{file_name}.json")
         image_root = os.path.join(folder, "images", split)
-        DatasetCatalog[name] = partial(_load, folder, json_file, image_root, name)
+        DatasetCatalog[name] = partial(_load, folder, split, json_file, image_root, name)
         MetadataCatalog.pop(name, None)  # or its old paths would refuse the new ones
         MetadataCatalog.get(name).set(
             json_file=json_file,
@@ -105,8 +105,8 @@ def _put_in_place(unfinished: str, folder: str, split: str) -> None:
         os.replace(*(os.path.join(root, "annotations", name) for root in (unfinished, folder)))
 
 
-def _load(folder: str, json_file: str, image_root: str, name: str) -> list[dict]:
-    write_digit_scenes(folder)
+def _load(folder: str, split: str, json_file: str, image_root: str, name: str) -> list[dict]:
+    write_digit_scenes(folder, {split: SCENE_COUNTS[split]})
     return load_coco_format(json_file, image_root, name)
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -188,7 +189,7 @@ def test_loading_a_name_makes_the_data_once(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(
         digit_scenes,
         "write_digit_scenes",
-        lambda folder, write=write_digit_scenes: write(folder, FEW),
+        lambda folder, counts, write=write_digit_scenes: write(folder, {x: FEW[x] for x in counts}),
     )
     register_digit_scenes(str(tmp_path))
     try:
@@ -199,7 +200,7 @@ def test_loading_a_name_makes_the_data_once(tmp_path, monkeypatch, caplog):
     finally:
         register_digit_scenes(str(root))
     assert sizes == [4, 4, 3, 2, 5]
-    assert caplog.text.count("made 14 digit scenes") == 1
+    assert re.findall(r"made (\d+) digit scenes", caplog.text) == ["4", "3", "2", "5"]
     assert metadata.thing_classes == list("0123456789")
     assert metadata.json_file == str(tmp_path / "digit_scenes" / "annotations" / "val.json")
 
