@@ -38,6 +38,7 @@ def kill_amid_saving(process, folder):
     return process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_run_killed_amid_saving_ends_as_one_that_was_not(tmp_path, teacher):
     options = [*teacher, "SOLVER.EPOCHS", "6", "SOLVER.CHECKPOINT_PERIOD", "3"]
     cut = tmp_path / "cut"

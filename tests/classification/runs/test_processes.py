@@ -97,7 +97,8 @@ def test_two_processes_go_on_bit_for_bit(tmp_path, teacher, two):
 
 
 # The second told is the launcher, which passes SIGTERM on to each process at another moment.
-@pytest.mark.parametrize("to_launcher", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("to_launcher", [False, True])
 def test_all_processes_stop_after_the_same_step(tmp_path, to_launcher):
     process = start(*LAUNCHER, 2, *command(tmp_path, "SOLVER.BATCH_SIZE", "20"))
     wait_for(process, "epoch 1/10")

@@ -125,6 +125,7 @@ def test_a_run_gives_the_same_twice_and_with_any_number_of_workers(
     assert [x for x in found if not x.startswith("/random_states/0/numpy")] == []
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_ends_the_run_in_a_sentence(
     config, whole, tmp_path, monkeypatch, capsys
 ):
