@@ -65,14 +65,7 @@ def evaluate(text: str) -> Any:
         if len(text) > MOST_CHARACTERS:
             raise ValueError("it is too long")
         return _Evaluation().value(ast.parse(text.strip(), mode="eval").body, {})
-    except (
-        ArithmeticError,
-        MemoryError,
-        RecursionError,
-        SyntaxError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except FAULTS as error:
         raise ValueError(
             f"an eval of a config must be arithmetic; got {text[:80]!r}: {error}"
         ) from error
