@@ -31,7 +31,6 @@ def build_train_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
     if cfg.MODEL.DISTILL.TEACHER_LABELS.ENABLED:
         return _build_taught_loader(cfg)
     parts = _labeled_parts(cfg, lambda cfg: CheckedDatasetMapper(cfg, is_train=True))
-    accumulated = cfg.SOLVER.ACCUMULATION_STEPS
     labeled = build_stream_loader(**parts, batch_key="SOLVER.IMS_PER_BATCH")
     if not cfg.DATASETS.UNLABELED or not cfg.MODEL.DISTILL.METHODS:
         return labeled  # images without labels have nothing to teach a plain student
@@ -39,16 +38,8 @@ def build_train_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
         cfg.DATASETS.UNLABELED, filter_empty=False, check_consistency=False
     )
     records = [{k: v for k, v in record.items() if k != "annotations"} for record in records]
-    unlabeled = build_stream_loader(
-        records,
-        mapper=CheckedDatasetMapper(cfg, is_train=True),
-        total_batch_size=cfg.SOLVER.UNLABELED_PER_BATCH,
-        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-        batch_key="SOLVER.UNLABELED_PER_BATCH",
-        accumulation_steps=accumulated,
-    )
-    return JoinedLoader(labeled, unlabeled)
+    mapper = CheckedDatasetMapper(cfg, is_train=True)
+    return JoinedLoader(labeled, _build_joining_loader(cfg, records, mapper))
 
 
 def _labeled_parts(cfg: CfgNode, build_mapper: Callable[[CfgNode], Any]) -> dict[str, Any]:
@@ -72,23 +63,30 @@ def _build_taught_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
     """The loader where the teacher has labelled the images of DATASETS.UNLABELED."""
     parts = _labeled_parts(cfg, MixedMapper)
     taught = _without_unused(cfg, load_labels(cfg))
-    count = cfg.SOLVER.UNLABELED_PER_BATCH
-    if not count:
+    joins = bool(cfg.SOLVER.UNLABELED_PER_BATCH)
+    if not joins:
         union = train_parts(cfg, parts["mapper"], [*parts["dataset"], *taught])
         parts |= {"dataset": union["dataset"], "sampler": union["sampler"]}
     labeled = build_stream_loader(**parts, batch_key="SOLVER.IMS_PER_BATCH")
-    if not count:
+    if not joins:
         return labeled
-    more = build_stream_loader(
-        taught,
-        mapper=parts["mapper"],
-        total_batch_size=count,
+    more = _build_joining_loader(cfg, taught, parts["mapper"])
+    return JoinedLoader(labeled, more, have_labels=True)
+
+
+def _build_joining_loader(
+    cfg: CfgNode, records: Sequence[dict[str, Any]], mapper: Any
+) -> StreamLoader:
+    """The loader of the images that join each batch of DATASETS.TRAIN."""
+    return build_stream_loader(
+        records,
+        mapper=mapper,
+        total_batch_size=cfg.SOLVER.UNLABELED_PER_BATCH,
         aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         batch_key="SOLVER.UNLABELED_PER_BATCH",
         accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
     )
-    return JoinedLoader(labeled, more, have_labels=True)
 
 
 def build_stream_loader(
