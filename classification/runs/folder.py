@@ -10,6 +10,7 @@ from accelerate import Accelerator
 
 from classification.runs.states import files_of
 from reviewkd_det.common import replace_file
+from reviewkd_det.common.runs.files import read_json_object
 from reviewkd_det.common.runs.trackers import IDS
 
 __all__ = ["RunFolder"]
@@ -78,11 +79,7 @@ class RunFolder:
 
     def read_summary(self) -> dict[str, Any]:
         """The content of `summary.json`; empty where there is none that can be read."""
-        try:
-            content = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return read_json_object(self.path / "summary.json")
 
     def forget_metrics_after(self, epoch: int) -> None:
         """Delete the lines of later epochs: a run that died after its last state repeats those."""

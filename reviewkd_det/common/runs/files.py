@@ -1,12 +1,13 @@
 """Files that are whole or not there at all."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["PART", "file_name_of", "replace_file"]
+__all__ = ["PART", "file_name_of", "read_json_object", "replace_file"]
 
 PART = ".part"  # ends the name of what is being written
 
@@ -40,6 +41,15 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
     finally:
         part.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is no file, or none in it that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _sync_folder(folder: Path) -> None:

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from reviewkd_det.common.runs.files import replace_file
+from reviewkd_det.common.runs.files import read_json_object, replace_file
 from reviewkd_det.common.runs.run_command import run_command
 
 __all__ = ["RECORD", "installed_versions", "saved_classes", "write_run_record"]
@@ -35,7 +34,7 @@ def write_run_record(
         classes: names of the model's classes, in the order of their numbers; None for unknown.
     """
     path = Path(folder, RECORD)
-    before = _read(path) if resume else {}
+    before = read_json_object(path) if resume else {}
     if before and (classes is None or "classes" in before):
         return
     record = before or {
@@ -56,18 +55,10 @@ def saved_classes(folder: str | Path) -> list[str] | None:
     Args:
         folder: folder of the run.
     """
-    classes = _read(Path(folder, RECORD)).get("classes")
+    classes = read_json_object(Path(folder, RECORD)).get("classes")
     if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
         return classes
     return None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def installed_versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from reviewkd_det.common.runs.files import replace_file
+from reviewkd_det.common.runs.files import read_json_object, replace_file
 
 __all__ = [
     "IDS",
@@ -176,12 +176,8 @@ def allow_file_store() -> None:
 
 def read_ids(folder: Path) -> dict[str, str]:
     """The ids that `write_ids` has kept; none where there is no file, or no whole one."""
-    try:
-        content = json.loads((folder / IDS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    items = content.items() if isinstance(content, dict) else ()
-    return {name: id for name, id in items if isinstance(id, str)}
+    content = read_json_object(folder / IDS)
+    return {name: id for name, id in content.items() if isinstance(id, str)}
 
 
 def write_ids(folder: Path, ids: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from reviewkd_det.common.runs.workers import guard_workers
 
-__all__ = ["TestSet", "evaluate", "read_json", "without_nan", "write_json"]
+__all__ = ["TestSet", "evaluate", "without_nan", "write_json"]
 
 TestSet = tuple[str, Any, DatasetEvaluator]  # a name, a loader of images, and who judges
 
@@ -43,15 +43,6 @@ def without_nan(results: Any) -> Any:
     if isinstance(results, dict):
         return {name: without_nan(value) for name, value in results.items()}
     return None if isinstance(results, float) and math.isnan(results) else results
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is no file, or none in it that can be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -12,6 +12,7 @@ from detectron2.engine import HookBase, default_writers, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils import comm
 
+from reviewkd_det.common.runs.files import read_json_object
 from reviewkd_det.common.runs.random_state import restore_random_state
 from reviewkd_det.common.tensors.memory import max_gpu_memory
 from reviewkd_det.d2.compat import hooks_of
@@ -20,7 +21,7 @@ from reviewkd_det.d2.runs.accumulation import StepBatches, build_step
 from reviewkd_det.d2.runs.augmented import joined
 from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer
 from reviewkd_det.d2.runs.early_stopping import EarlyStopping, EndOfTraining
-from reviewkd_det.d2.runs.evaluation import read_json, write_json
+from reviewkd_det.d2.runs.evaluation import write_json
 from reviewkd_det.d2.runs.hooks import BestCheckpoint, LRScheduler, SaveState
 from reviewkd_det.d2.runs.launch import data_parallel, unwrapped
 from reviewkd_det.d2.runs.not_finite import describe_failures
@@ -179,7 +180,7 @@ class Trainer(TrainerBase):
 
     def _read_summary(self) -> Any:
         """The summary of the run where it had come to its end; else None, in every process."""
-        summary = read_json(Path(self.settings.output_dir, "summary.json"))
+        summary = read_json_object(Path(self.settings.output_dir, "summary.json"))
         is_whole = summary.get("iterations") == self.start_iter and "results" in summary
         return comm.all_gather(summary if is_whole else None)[0]
 
