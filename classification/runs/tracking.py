@@ -15,6 +15,8 @@ from reviewkd_det.common.runs.trackers import (
     numbers_of,
     project_for,
     read_ids,
+    reason_of,
+    start_error,
     write_ids,
 )
 
@@ -65,10 +67,7 @@ class Tracking:
                 if not (tracker.name == "mlflow" and "mlflow" in ids):  # whose values stay
                     tracker.store_init_configuration(flat_config(self.cfg))
         except Exception as error:  # of many kinds of their own
-            raise ConnectionError(
-                f"TRACKERS {', '.join(self.cfg.TRACKERS)} must start; got {_reason(error)}; without"
-                " a server set WANDB_MODE=offline or MLFLOW_TRACKING_URI=file:///FOLDER"
-            ) from error
+            raise start_error(self.cfg.TRACKERS, error) from error
         found = {x.name: ID_OF[x.name](x.tracker) for x in self._trackers if x.name in ID_OF}
         if found:
             write_ids(self.folder, {**ids, **found})
@@ -108,9 +107,5 @@ class Tracking:
         except Exception as error:  # of many kinds of their own
             self.accelerator.trackers.remove(tracker)
             place = self.folder / "metrics.jsonl"
-            name, reason = tracker.name, _reason(error)
+            name, reason = tracker.name, reason_of(error)
             logger.warning("%s takes no more of this run: %s; '%s' has it", name, reason, place)
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

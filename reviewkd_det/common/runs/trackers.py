@@ -25,6 +25,8 @@ __all__ = [
     "numbers_of",
     "project_for",
     "read_ids",
+    "reason_of",
+    "start_error",
     "start_tracker",
     "write_ids",
 ]
@@ -155,12 +157,26 @@ def start_tracker(
     try:
         tracker: Tracker = TRACKERS[name](project, folder, config, id)
     except Exception as error:  # of many kinds of its own
-        reason = " ".join(str(error).split())[:300]
-        raise ConnectionError(
-            f"TRACKERS {name} must start; got {type(error).__name__}: {reason}; without a server "
-            "set WANDB_MODE=offline or MLFLOW_TRACKING_URI=file:///FOLDER"
-        ) from error
+        raise start_error([name], error) from error
     return tracker
+
+
+def start_error(names: Iterable[str], error: Exception) -> ConnectionError:
+    """What to raise where trackers do not start.
+
+    Args:
+        names: names of the trackers.
+        error: what they raised.
+    """
+    return ConnectionError(
+        f"TRACKERS {', '.join(names)} must start; got {reason_of(error)}; without a server set "
+        "WANDB_MODE=offline or MLFLOW_TRACKING_URI=file:///FOLDER"
+    )
+
+
+def reason_of(error: Exception) -> str:
+    """A tracker's error in one line of bounded length."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def project_for(name: str, project: str, default: str) -> str:

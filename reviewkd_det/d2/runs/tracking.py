@@ -14,6 +14,7 @@ from reviewkd_det.common.runs.trackers import (
     numbers_of,
     project_for,
     read_ids,
+    reason_of,
     start_tracker,
     write_ids,
 )
@@ -69,8 +70,7 @@ class TrackedRun:
             getattr(self._trackers[name], method)(*arguments, **named)
         except Exception as error:  # of many kinds of their own
             del self._trackers[name]
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            place = Path(self.settings.output_dir, "metrics.json")
+            place, reason = Path(self.settings.output_dir, "metrics.json"), reason_of(error)
             logger.warning("%s takes no more of this run: %s; '%s' has it", name, reason, place)
 
 
