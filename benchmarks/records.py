@@ -59,9 +59,13 @@ def record(run: Run, *, timed: bool = True) -> Record:
 
 
 def _precisions(run: Run) -> dict[str, float]:
-    boxes = (run.summary.get("results") or {}).get("bbox") or {}
+    results = run.summary.get("results") or {}
+    boxes, masks = results.get("bbox") or {}, results.get("segm") or {}
+    scores = {name: boxes[name] for name in METRICS if name in boxes}
+    if "AP" in masks:
+        scores["mask AP"] = masks["AP"]
     # Detectron2 gives no number where a model detects nothing.
-    return {name: boxes[name] or 0.0 for name in METRICS if name in boxes}
+    return {name: score or 0.0 for name, score in scores.items()}
 
 
 def _accuracies(run: Run) -> dict[str, float]:
@@ -101,13 +105,13 @@ def write_file(path: Path, records: Sequence[Record]) -> None:
 
 def seeds_table(records: Sequence[Record]) -> str:
     """One row for each row's name: mean and standard deviation over its seeds, in Markdown."""
-    names = list(records[0]["scores"])
+    names = list(dict.fromkeys(name for x in records for name in x["scores"]))
     unit = "iterations" if "iterations" in records[0] else "epochs"
     timed = all("train_seconds" in x for x in records)
     rows = []
     for row in dict.fromkeys(x["row"] for x in records):
         runs = [x for x in records if x["row"] == row]
-        scores = [spread([x["scores"][name] for x in runs], ".1f") for name in names]
+        scores = [spread([x["scores"].get(name) for x in runs], ".1f") for name in names]
         each = ", ".join(f"{x['scores'][names[0]]:.1f}" for x in runs)
         steps = ", ".join(dict.fromkeys(f"{x[unit]:,}" for x in runs))
         seconds = [spread([x["train_seconds"] for x in runs], ".0f")] if timed else []

@@ -60,6 +60,20 @@ def test_rows_have_the_mean_the_spread_and_each_seed(tmp_path):
     ]
 
 
+def test_masks_have_a_column_where_a_run_has_them(tmp_path):
+    folder = finished(tmp_path / "masks")
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["results"]["segm"] = {"AP": 8.0, "AP50": 30.0, "AP75": 2.0}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    kept = [record(read_run(finished(tmp_path / "boxes"), "boxes")), record(read_run(folder, "m"))]
+    table = seeds_table(kept)
+    assert "| mask AP" in table
+    assert [row[1:5] for row in cells(table)] == [
+        ["10.0", "50.0", "0.0", ""],
+        ["10.0", "50.0", "0.0", "8.0"],
+    ]
+
+
 def test_seconds_that_mean_nothing_are_left_out(tmp_path):
     runs = [record(read_run(finished(tmp_path / x)), timed=x == "a") for x in ("a", "b")]
     assert cells(seeds_table(runs[:1]))[0][-1] == "7"
