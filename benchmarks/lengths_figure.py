@@ -1,87 +1,61 @@
-"""Where rows of a table end at each length of their training, and what that took."""
+"""Where trainings of several lengths end, over their iterations and over their minutes."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 
-from reviewkd_det.report.figures import style
+__all__ = ["draw_lengths"]
 
-__all__ = ["draw_lengths", "seconds_per_iteration", "write_lengths"]
-
+TEACHER = "teacher"
+MINUTES = (1, 2, 5, 10, 20, 50)  # that an axis names
 Record = Mapping[str, Any]
-DPI = 110
-
-
-def seconds_per_iteration(timed: Sequence[Record]) -> dict[str, float]:
-    """The median over the seeds, by row.
-
-    Args:
-        timed: records of runs that nothing ran beside.
-    """
-    table = pd.DataFrame(
-        {"row": x["row"], "seconds": x["train_seconds"] / x["iterations"]} for x in timed
-    )
-    return dict(table.groupby("row")["seconds"].median())
 
 
 def draw_lengths(records: Sequence[Record], timed: Sequence[Record]) -> Figure:
-    """Draw AP over the iterations and over the seconds of trainings of several lengths.
-
-    A row is named "NAME, ITERATIONS". What has one length alone is a level line where it is the
-    teacher, and left out otherwise.
+    """Draw AP over the iterations and over the minutes of training.
 
     Args:
-        records: records of the rows.
-        timed: records of runs that nothing ran beside, whose rows are the names alone.
+        records: records of rows named "NAME, ITERATIONS". A name with several lengths is a line,
+            the best of the teacher a level one; other names are left out.
+        timed: records of runs beside which nothing else ran, whose rows are the names alone; the
+            median of their seconds per iteration makes minutes of iterations.
 
     Returns:
-        Two panels with a line for each name: mean and standard deviation over the seeds.
+        Two panels of lines: mean and standard deviation over the seeds.
 
     Raises:
-        ValueError: a name with several lengths has no timed runs.
+        ValueError: a line has no timed run.
     """
-    table = pd.DataFrame(
-        {
-            "name": x["row"].rsplit(", ", 1)[0],
-            "iterations": x["iterations"],
-            "AP": x["scores"]["AP"],
-        }
-        for x in records
-    )
-    teacher = table.loc[table["name"] == "teacher", "AP"].max()
-    lengths = table.groupby("name")["iterations"].transform("nunique")
-    lines = table[(lengths > 1) & (table["name"] != "teacher")].reset_index(drop=True)
-    seconds = seconds_per_iteration(timed)
-    if untimed := sorted(set(lines["name"]) - set(seconds)):
-        raise ValueError(f"every line must have timed runs; got none of {', '.join(untimed)}")
-    lines["minutes"] = lines["iterations"] * lines["name"].map(seconds) / 60
+    rows = [(x["row"].rsplit(", ", 1)[0], x["iterations"], x["scores"]["AP"]) for x in records]
+    points = pd.DataFrame(rows, columns=["name", "iterations", "AP"])
+    teacher = points.loc[points["name"] == TEACHER, "AP"].max()
+    several = points.groupby("name")["iterations"].transform("nunique") > 1
+    points = points[several & (points["name"] != TEACHER)]
+    costs = [(x["row"], x["train_seconds"] / x["iterations"]) for x in timed]
+    seconds = pd.DataFrame(costs, columns=["name", "cost"]).groupby("name")["cost"].median()
+    if lacking := sorted(set(points["name"]) - set(seconds.index)):
+        raise ValueError(f"each line must have a timed run; got none of {', '.join(lacking)}")
+    points = points.assign(minutes=points["iterations"] * points["name"].map(seconds) / 60)
     figure = Figure(figsize=(11, 4), layout="constrained")
-    for axis, x in zip(figure.subplots(1, 2, sharey=True), ("iterations", "minutes"), strict=True):
-        looks = {"hue": "name", "palette": "colorblind", "marker": "o", "ax": axis}
-        sns.lineplot(lines, x=x, y="AP", errorbar="sd", err_style="bars", **looks)
-        axis.axhline(teacher, color="grey", ls="--", lw=1)
-        axis.annotate("teacher", (1, teacher), (-4, 3), ("axes fraction", "data"),
-                      "offset points", ha="right", color="grey")  # fmt: skip
-        axis.set(xscale="log", xlabel="minutes of training" if x == "minutes" else x)
-        ticks = sorted(set(lines[x].round(0 if x == "iterations" else 1)))
-        axis.set_xticks(ticks if x == "iterations" else [1, 2, 5, 10, 20])
-        axis.xaxis.set_major_formatter("{x:,g}")
-        axis.xaxis.set_minor_locator(_none())
-        sns.move_legend(axis, "lower right", title=None)
+    over_iterations, over_minutes = figure.subplots(1, 2, sharey=True)
+    _draw(over_iterations, points, "iterations", teacher, sorted(set(points["iterations"])))
+    _draw(over_minutes, points, "minutes", teacher, MINUTES)
+    over_minutes.set_xlabel("minutes of training on 2 CPU cores")
     return figure
 
 
-def _none() -> Any:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()
-
-
-def write_lengths(path: Path, records: Sequence[Record], timed: Sequence[Record]) -> None:
-    """Write the figure as a PNG file."""
-    with style():
-        draw_lengths(records, timed).savefig(path, dpi=DPI)
+def _draw(axis: Axes, points: pd.DataFrame, x: str, teacher: float, ticks: Sequence[float]) -> None:
+    looks: dict[str, Any] = {"hue": "name", "style": "name", "palette": "colorblind"}
+    looks |= {"markers": True, "errorbar": "sd", "err_style": "bars"}
+    sns.lineplot(points, x=x, y="AP", ax=axis, **looks)
+    axis.axhline(teacher, color="grey", lw=1, ls=":", label=TEACHER)
+    axis.set(xscale="log")
+    axis.xaxis.set_major_locator(FixedLocator(list(ticks)))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.legend(loc="lower right")

@@ -4,7 +4,7 @@ python tools/results_tables.py --save docs/results/NAME.json [ROW=]FOLDER ...   
 python tools/results_tables.py                                                  # all tables
 
 A table stands between `<!-- table: NAME ... -->`, which names files of the folder `results` beside
-the page, and `<!-- end -->`.
+the page, and `<!-- end -->`. `<!-- figure: NAME TIMED -->` draws `images/NAME.png` of two files.
 """
 
 import argparse
@@ -17,18 +17,29 @@ from reviewkd_det.common import entry_point, split_named_folder
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "results.md"
 TABLE = re.compile(r"(<!-- table: (?P<names>[\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+FIGURE = re.compile(r"<!-- figure: (?P<name>\w+) (?P<timed>\w+) -->")
+DPI = 110
 
 
 def write_tables(page: Path) -> None:
-    """Replace every table of a page by that of the files that it names."""
+    """Replace every table of a page by that of the files that it names, and draw its figures."""
+    from benchmarks.lengths_figure import draw_lengths
     from benchmarks.records import read_records, seeds_table
+    from reviewkd_det.report.figures import style
 
     def table(found: re.Match[str]) -> str:
         folder = page.parent / "results"
         records = [x for name in found["names"].split() for x in read_records(folder, name)]
         return f"{found[1]}\n{seeds_table(records)}\n\n{found[4]}"
 
-    page.write_text(TABLE.sub(table, page.read_text(encoding="utf-8")), encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    page.write_text(TABLE.sub(table, text), encoding="utf-8")
+    for found in FIGURE.finditer(text):
+        records, timed = (read_records(page.parent / "results", name) for name in found.groups())
+        with style():
+            draw_lengths(records, timed).savefig(
+                page.parent / f"images/{found['name']}.png", dpi=DPI
+            )
 
 
 def save_records(path: Path, runs: list[str], *, timed: bool) -> None:
