@@ -25,7 +25,7 @@ CUSTOMER = Customer(
     Need.LEVELS | Need.LOGITS | Need.TARGET,
     ("classification",),
     "DISTILL",
-    "warmup_epochs",
+    "epochs",
 )
 
 CHOICES = {

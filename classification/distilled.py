@@ -4,7 +4,7 @@ Shapes: N images of 3 channels, K classes.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,7 @@ class DistilledClassifier(nn.Module):
         needs = [weighted.method.needs for weighted in self.weighted.values()]
         takes_target = self.teacher_knows_classes and any(Need.TARGET in need for need in needs)
         self.fills_target = labeled_share is not None and takes_target
-        self._terms: Callable[[Tensor, Tensor], dict[str, Tensor]] = self.compute_terms
+        self._terms: Callable[..., dict[str, Tensor]] = self.compute_terms
 
     def compile_losses(self, mode: str) -> None:
         """Compute the training losses through torch.compile, where it can be.
@@ -94,38 +94,46 @@ class DistilledClassifier(nn.Module):
         Args:
             images: uint8, (N, 3, H, W); where they are mixed, float32 in [0, 1].
             target: true classes or -1, (N,); of mixed images the probabilities, (N, K).
-            epoch: number of the batch's epoch, counted from 1, for the warm-ups.
+            epoch: number of the batch's epoch, counted from 1, for warm-ups and decays.
 
         Returns:
             `loss_ce` and one `loss_*` per method, weighted, shape () each; the total is their sum.
         """
+        active = tuple(name for name, x in self.weighted.items() if not x.has_ended(epoch))
         with without_traces(self.methods):
-            terms = self._terms(images, target)
+            terms = self._terms(images, target, active)
         losses = {"loss_ce": self.cross_entropy_weight * terms["ce"]}
         for name, weighted in self.weighted.items():
-            losses[f"loss_{name.lower()}"] = weighted.factor(epoch) * terms[name]
+            is_active = name in active
+            loss = (
+                weighted.factor(epoch) * terms[name] if is_active else weighted.nothing(terms["ce"])
+            )
+            losses[f"loss_{name.lower()}"] = loss
         return losses
 
-    def compute_terms(self, images: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Compute the losses before they are weighted: the same for every epoch, so compiled once.
+    def compute_terms(
+        self, images: Tensor, target: Tensor, active: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Compute the losses before they are weighted: compiled once as long as no method ends.
 
         Args:
             images: as `forward`.
             target: as `forward`.
+            active: names of the methods to compute; without any the teacher is not called.
 
         Returns:
-            The cross entropy as "ce" and each method's loss by its name, shape () each.
+            The cross entropy as "ce" and the loss of each of these methods, shape () each.
         """
         inputs = self.preprocess(images)
         student = self.student(inputs)
         share, smoothing = self.labeled_share, self.label_smoothing
         terms = {"ce": partial_cross_entropy(student.logits, target, share, smoothing)}
-        if self.teacher is not None:
+        if self.teacher is not None and active:
             preprocess = self.teacher_preprocess
             teacher = self.teacher(inputs if preprocess is None else preprocess(images))
             filled = fill_target(target, teacher.logits) if self.fills_target else target
             truth = Truth(filled if target.ndim == 1 else None)
-            for name, method in self.methods.items():
-                parts = method(student, teacher, truth)
+            for name in active:
+                parts = self.methods[name](student, teacher, truth)
                 terms[name] = torch.stack(list(parts.values())).sum()
         return terms

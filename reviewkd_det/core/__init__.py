@@ -18,7 +18,7 @@ from reviewkd_det.core.registry import default_method, find_method, register, re
 from reviewkd_det.core.rows import RowMethod
 from reviewkd_det.core.settings import SettingError, Settings, setting
 from reviewkd_det.core.training_step import is_training_step, without_traces
-from reviewkd_det.core.weighted import Weighted, warmup_factor
+from reviewkd_det.core.weighted import Weighted, decay_factor, warmup_factor
 from reviewkd_det.core.widen import widen
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "build_aligner",
     "channel_loss",
     "correlation_loss",
+    "decay_factor",
     "decoupled_distillation_loss",
     "default_method",
     "distillation_loss",

@@ -2,9 +2,11 @@
 
 from typing import NamedTuple
 
+from torch import Tensor
+
 from reviewkd_det.core.method import Method
 
-__all__ = ["Weighted", "warmup_factor"]
+__all__ = ["Weighted", "decay_factor", "warmup_factor"]
 
 
 def warmup_factor(step: float, warmup_steps: float) -> float:
@@ -27,6 +29,22 @@ def warmup_factor(step: float, warmup_steps: float) -> float:
     return 1.0 if step >= warmup_steps else step / warmup_steps
 
 
+def decay_factor(step: float, decay_steps: float) -> float:
+    """Fall linearly from 1 to 0, then stay: max(0, 1 - step / decay_steps).
+
+    Distillation that ends early, for students much smaller than their teacher, is from Cho and
+    Hariharan, "On the Efficacy of Knowledge Distillation", ICCV 2019.
+
+    Args:
+        step: how far the training is, in any unit, at least 0.
+        decay_steps: step at which 0 is reached, in that unit; 0 means never.
+
+    Returns:
+        The factor, in [0, 1].
+    """
+    return max(0.0, 1.0 - step / decay_steps) if decay_steps else 1.0
+
+
 class Weighted(NamedTuple):
     """A method, and how much its loss counts.
 
@@ -34,12 +52,29 @@ class Weighted(NamedTuple):
         method: the method.
         loss_weight: factor of its loss.
         warmup_steps: steps over which that factor grows linearly from 0.
+        decay_steps: steps over which it falls linearly to 0, from the first on; 0: it does not.
     """
 
     method: Method
     loss_weight: float = 1.0
     warmup_steps: float = 0.0
+    decay_steps: float = 0.0
 
     def factor(self, step: float) -> float:
         """The factor of the loss at a step, in the unit of the warm-up."""
-        return self.loss_weight * warmup_factor(step, self.warmup_steps)
+        warmup = warmup_factor(step, self.warmup_steps)
+        return self.loss_weight * warmup * decay_factor(step, self.decay_steps)
+
+    def has_ended(self, step: float) -> bool:
+        """Whether the factor is 0 from a step on."""
+        return 0 < self.decay_steps <= step
+
+    def nothing(self, like: Tensor) -> Tensor:
+        """The loss of a method that has ended: 0, shape ().
+
+        Its parameters have a gradient of 0: several processes wait for that of every parameter.
+
+        Args:
+            like: a tensor on the device of the loss.
+        """
+        return sum((0.0 * x.sum() for x in self.method.parameters()), like.new_zeros(()))

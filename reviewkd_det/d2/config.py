@@ -91,7 +91,7 @@ def add_distill_config(cfg: CfgNode) -> None:
     # teacher's weights.
     cfg.MODEL.DISTILL.TEACHER_LABELS.CACHE = ""
 
-    declare_methods(cfg.MODEL.DISTILL, USES, {"WARMUP_ITERS": 0})
+    declare_methods(cfg.MODEL.DISTILL, USES, {"WARMUP_ITERS": 0, "DECAY_ITERS": 0})
     declare_aliases(cfg, ALIASES)
 
 

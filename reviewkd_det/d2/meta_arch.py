@@ -1,7 +1,7 @@
 """A student detector that learns from a teacher while it trains."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -58,8 +58,8 @@ class DistilledDetector(nn.Module):
         student: any Detectron2 detector with a `backbone`.
         teacher: a frozen `TeacherBackbone`, or what builds one with the parts that the methods
             need; None where there is no method.
-        methods: by method's name its settings and `warmup_iters`, by lower-case name; what is left
-            out has its default.
+        methods: by method's name its settings, `warmup_iters` and `decay_iters`, by lower-case
+            name; what is left out has its default.
         in_features: names of the levels compared; empty means every level both backbones output.
         soft_labels: how a teacher's labels count in the student's losses: "" in full, "score" or
             "probabilities"; see `soft_losses`.
@@ -166,9 +166,13 @@ class DistilledDetector(nn.Module):
     def _losses(self, batched_inputs: list[dict[str, Any]]) -> tuple[Losses, Losses, Losses]:
         """The student's own losses, those of the methods, and the latter's parts by level."""
         labeled = [x for x in batched_inputs if not x.get("unlabeled")]
-        if not self.methods:
+        if is_training_step(self) and self.methods:
+            self.step = get_event_storage().iter
+        active = {k: x for k, x in self.weighted.items() if not x.has_ended(self.step)}
+        if not active:
             with soft_losses(self.student, labeled, self.soft_labels):
-                return self.student(labeled), {}, {}
+                own = self.student(labeled)
+            return own, self._ended(active), {}
         assert self.teacher is not None
         unlabeled = [x["image"] for x in batched_inputs if x.get("unlabeled")]
         with (
@@ -182,11 +186,9 @@ class DistilledDetector(nn.Module):
         images += [shrink_to_fit(x, backbone.size) for x in unlabeled]
         teacher_levels = self.teacher(images, backbone.size)
         views = read_views(self.levels, backbone, calls, self.teacher, teacher_levels)
-        if is_training_step(self):
-            self.step = get_event_storage().iter
-        distilled: Losses = {}
+        distilled = self._ended(active)
         parts: Losses = {}
-        for name, weighted in self.weighted.items():
+        for name, weighted in active.items():
             key, found = f"loss_{name.lower()}", weighted.method(*views)
             shares = weighted.factor(self.step) * torch.stack(list(found.values()))  # (parts,)
             distilled[key] = shares.sum()
@@ -194,13 +196,20 @@ class DistilledDetector(nn.Module):
             parts |= {f"{key}/{part}": share for part, share in named if part}
         return own, distilled, parts
 
+    def _ended(self, active: Container[str]) -> Losses:
+        """The losses of the methods that have ended."""
+        like = next(self.student.parameters())
+        ended = {k: x for k, x in self.weighted.items() if k not in active}
+        return {f"loss_{name.lower()}": x.nothing(like) for name, x in ended.items()}
+
     def _log_ratios(self, own: Losses, distilled: Losses) -> None:
         """Once, in the first step in which all methods have their full weight."""
         warmup = max(weighted.warmup_steps for weighted in self.weighted.values())
         if self.step == warmup and not self._told_ratios:
             self._told_ratios = True  # with the first of the batches of a step
             total = float(sum(loss.detach() for loss in own.values()))
-            losses = {name: distilled[f"loss_{name.lower()}"] for name in self.weighted}
+            names = [name for name, x in self.weighted.items() if not x.has_ended(self.step)]
+            losses = {name: distilled[f"loss_{name.lower()}"] for name in names}
             values = {name: float(loss.detach()) for name, loss in losses.items()}
             log_ratios(total, values, self.weighted, KEY, logger)
 

@@ -131,7 +131,7 @@ def test_the_losses_are_those_of_a_naive_computation(epoch, other_input):
 
 def test_the_losses_are_one_graph_to_a_compiler():
     model, *_ = classifier()
-    explained = torch._dynamo.explain(model.train().compute_terms)(IMAGES, TARGET)
+    explained = torch._dynamo.explain(model.train().compute_terms)(IMAGES, TARGET, [*model.methods])
     assert explained.graph_count == 1, explained.break_reasons
     made_of_numbers = (torch.tensor, torch.as_tensor)  # on the CPU: no CUDA graph copies them
     assert not [n for n in explained.graphs[0].graph.nodes if n.target in made_of_numbers]
@@ -197,3 +197,21 @@ def test_classifying_asks_no_teacher():
     expected = student.eval()(normalised(MEAN, STD))
     torch.testing.assert_close(model.eval().classify(IMAGES), expected)
     assert calls == []
+
+
+def test_methods_that_have_ended_cost_nothing():
+    model = classifier()[0].train()
+    ends = {"ReviewKD": 3, "KD": 5, "DKD": 5}
+    model.weighted = {
+        name: x._replace(warmup_steps=0.0, decay_steps=ends[name])
+        for name, x in model.weighted.items()
+    }
+    calls = []
+    model.teacher.register_forward_hook(lambda *_: calls.append(1))
+    whole, part, none = (model(IMAGES, TARGET, epoch) for epoch in (2, 3, 5))
+    positive = [[name for name, loss in x.items() if loss > 0] for x in (whole, part, none)]
+    assert positive == [list(whole), ["loss_ce", "loss_kd", "loss_dkd"], ["loss_ce"]]
+    assert whole.keys() == part.keys() == none.keys()
+    assert len(calls) == 2
+    sum(none.values()).backward()
+    assert all(torch.equal(x.grad, torch.zeros_like(x)) for x in model.methods.parameters())

@@ -128,6 +128,8 @@ def test_building_the_teacher_leaves_the_random_state_alone(tmp_path):
         (["MODEL.DISTILL.REVIEWKD.WARMUP_ITERS", "10"], 0, 0.0),
         (["MODEL.DISTILL.REVIEWKD.WARMUP_ITERS", "10"], 4, 0.4),
         (["MODEL.DISTILL.REVIEWKD.WARMUP_ITERS", "10"], 30, 1.0),
+        (["MODEL.DISTILL.REVIEWKD.DECAY_ITERS", "10"], 0, 1.0),
+        (["MODEL.DISTILL.REVIEWKD.DECAY_ITERS", "10"], 4, 0.6),
     ],
 )
 def test_weight_and_warmup_scale_the_loss(tmp_path, opts, iteration, weight):
@@ -136,6 +138,30 @@ def test_weight_and_warmup_scale_the_loss(tmp_path, opts, iteration, weight):
     expected = weight * step(model.train(), tiny.batch())[0]["loss_reviewkd"]
     losses, _ = step(scaled.train(), tiny.batch(), iteration)
     torch.testing.assert_close(losses["loss_reviewkd"], expected)
+
+
+def test_methods_that_have_ended_cost_nothing(tmp_path):
+    opts = ["MODEL.DISTILL.METHODS", "('ReviewKD','DKD')"]
+    opts += ["MODEL.DISTILL.REVIEWKD.DECAY_ITERS", "10", "MODEL.DISTILL.DKD.DECAY_ITERS", "20"]
+    _, model = make(tmp_path, opts=opts)
+    model.train()
+    calls = []
+    model.teacher.register_forward_hook(lambda *_: calls.append(1))
+    batch = [*tiny.batch(), {**tiny.batch()[0], "unlabeled": True}]
+    at_first, _ = step(model, batch, 9)
+    assert (at_first["loss_reviewkd"] > 0, at_first["loss_dkd"] > 0, len(calls)) == (True, True, 1)
+    after_one, _ = step(model, batch, 10)
+    assert (after_one["loss_reviewkd"] == 0, after_one["loss_dkd"] > 0) == (True, True)
+    assert len(calls) == 2
+    torch.manual_seed(0)
+    after_all, storage = step(model, batch, 20)
+    assert len(calls) == 2
+    assert (after_all["loss_reviewkd"] == 0, after_all["loss_dkd"] == 0) == (True, True)
+    assert not [name for name in storage.latest() if "/p" in name]
+    torch.manual_seed(0)
+    alone, _ = step(model.student, tiny.batch())
+    for name, loss in alone.items():
+        torch.testing.assert_close(after_all[name], loss)
 
 
 def test_in_features_and_mid_channels_and_norm_shape_the_distiller(tmp_path):
@@ -186,6 +212,11 @@ def test_fusion_and_pool_sizes_leave_parts_of_the_method_out(tmp_path):
             "REVIEWKD.MID_CHANNELS must not be negative; got -1",
         ),
         ({"REVIEWKD": {"WARMUP_ITERS": -5}}, "REVIEWKD.WARMUP_ITERS must not be negative; got -5"),
+        ({"REVIEWKD": {"DECAY_ITERS": -5}}, "REVIEWKD.DECAY_ITERS must not be negative; got -5"),
+        (
+            {"REVIEWKD": {"WARMUP_ITERS": 9, "DECAY_ITERS": 9}},
+            "REVIEWKD.DECAY_ITERS must be more than WARMUP_ITERS, 9, or 0; got 9",
+        ),
         (
             {"REVIEWKD": {"NORM": "GN"}},
             r"NORM must be BN or SyncBN .* \[12, 24, 24, 24, 24, 24\].* multiples of 32; got GN",
@@ -293,7 +324,7 @@ def test_a_backbone_called_twice_is_an_error(tmp_path):
     _, model = make(tmp_path)
     twice = wrapped_around(TwiceCalling(model.student.backbone), model)
     with pytest.raises(RuntimeError, match="once per training step; got 2 calls"):
-        twice(tiny.batch())
+        step(twice, tiny.batch())
 
 
 def test_methods_need_a_teacher_and_a_backbone(tmp_path):

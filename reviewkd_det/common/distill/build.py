@@ -26,14 +26,24 @@ class Customer(NamedTuple):
         gives: needs of methods that are served.
         uses: which defaults of the settings are its own; see `Settings.default`.
         key: config key of its section of distillation.
-        warmup: name of the warm-up's setting, in the customer's unit.
+        unit: unit of warm-up and decay, as in the names of their settings: "iters", "epochs".
     """
 
     name: str
     gives: Need
     uses: Uses
     key: str
-    warmup: str
+    unit: str
+
+    @property
+    def warmup(self) -> str:
+        """Name of the setting of the warm-up."""
+        return f"warmup_{self.unit}"
+
+    @property
+    def decay(self) -> str:
+        """Name of the setting of the decay."""
+        return f"decay_{self.unit}"
 
 
 class MethodPlan(NamedTuple):
@@ -43,12 +53,14 @@ class MethodPlan(NamedTuple):
         method: class of the method.
         settings: settings of the method.
         warmup_steps: steps over which its weight grows.
+        decay_steps: steps over which its weight falls.
         key: config key of its node.
     """
 
     method: type[Method]
     settings: Settings
     warmup_steps: float
+    decay_steps: float
     key: str
 
 
@@ -58,7 +70,7 @@ def plan_methods(
     """Find the methods, and check what they need and are told.
 
     Args:
-        settings: by method's name the values of its settings and of the warm-up, by lower-case
+        settings: by method's name the values of its settings, of warm-up and decay, by lower-case
             name; what is left out or None has its default.
         customer: who trains.
 
@@ -83,18 +95,26 @@ def check_settings(name: str, values: Mapping[str, Any], customer: Customer) -> 
 
     Args:
         name: name of the method.
-        values: values of its settings and of the warm-up, by lower-case name.
+        values: values of its settings, of warm-up and decay, by lower-case name.
         customer: who trains.
 
     Raises:
         ValueError: a value is out of range.
     """
     method, key = find_method(name), f"{customer.key}.{name.upper()}"
-    rest = {field: value for field, value in values.items() if field != customer.warmup}
-    warmup = values.get(customer.warmup) or 0
-    if warmup < 0:
-        raise ValueError(f"{key}.{customer.warmup.upper()} must not be negative; got {warmup}")
-    return MethodPlan(method, read_settings(method, rest, customer.uses, key), warmup, key)
+    lengths = {name: values.get(name) or 0 for name in (customer.warmup, customer.decay)}
+    for word, value in lengths.items():
+        if value < 0:
+            raise ValueError(f"{key}.{word.upper()} must not be negative; got {value}")
+    warmup, decay = lengths.values()
+    if 0 < decay <= warmup:
+        raise ValueError(
+            f"{key}.{customer.decay.upper()} must be more than {customer.warmup.upper()}, "
+            f"{warmup}, or 0; got {decay}"
+        )
+    rest = {field: value for field, value in values.items() if field not in lengths}
+    settings = read_settings(method, rest, customer.uses, key)
+    return MethodPlan(method, settings, warmup, decay, key)
 
 
 def needs_of(plans: Mapping[str, MethodPlan]) -> Need:
@@ -129,5 +149,7 @@ def build_methods(
             )
         with named_by(plan.key):
             method = plan.method(plan.settings, student, teacher)
-        built[name] = Weighted(method, plan.settings.loss_weight, plan.warmup_steps)
+        built[name] = Weighted(
+            method, plan.settings.loss_weight, plan.warmup_steps, plan.decay_steps
+        )
     return built

@@ -56,7 +56,7 @@ def describe_customer(student: Any) -> Customer:
     if count_classes(roi_heads) is not None or is_dense(student):
         gives |= Need.LOGITS | Need.TARGET
     uses = ONE_STAGE if roi_heads is None else TWO_STAGE
-    return Customer(name, gives, uses, KEY, "warmup_iters")
+    return Customer(name, gives, uses, KEY, "iters")
 
 
 def describe_sides(

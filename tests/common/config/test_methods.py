@@ -28,8 +28,10 @@ DETECTION = {
     "REVIEWKD": {
         "MID_CHANNELS": 256, "NORM": "BN", "FUSION": "attention", "POOL_SIZES": (4, 2, 1),
         "LOSS_WEIGHT": 1.0, "WARMUP_ITERS": 0, "TEACHER_SCALE": "none", "IN_FEATURES": (),
+        "DECAY_ITERS": 0,
     },
-    "DKD": {"ALPHA": 1.0, "BETA": 0.25, "TEMPERATURE": 1.0, "LOSS_WEIGHT": 1.0, "WARMUP_ITERS": 0},
+    "DKD": {"ALPHA": 1.0, "BETA": 0.25, "TEMPERATURE": 1.0, "LOSS_WEIGHT": 1.0, "WARMUP_ITERS": 0,
+            "DECAY_ITERS": 0},
     "PKD": {"LOSS_WEIGHT": None},  # 6 for two stages, 10 for one
     "CWD": {"LOSS_WEIGHT": 10.0, "TEMPERATURE": 1.0},
 }  # fmt: skip
@@ -38,11 +40,12 @@ CLASSIFICATION = {
         "LOSS_WEIGHT": 1.0, "WARMUP_EPOCHS": 0.0, "MID_CHANNELS": 0, "STUDENT_TAPS": (),
         "TEACHER_TAPS": (), "STUDENT_ACTIVATION": "before", "TEACHER_ACTIVATION": "before",
         "POOLED": True, "NORM": "BN", "FUSION": "attention", "POOL_SIZES": (4, 2, 1),
-        "TEACHER_SCALE": "none",
+        "TEACHER_SCALE": "none", "DECAY_EPOCHS": 0.0,
     },
     "KD": {"LOSS_WEIGHT": 1.0, "WARMUP_EPOCHS": 0.0, "TEMPERATURE": 4.0},
     "DKD": {
         "LOSS_WEIGHT": 1.0, "WARMUP_EPOCHS": 0.0, "ALPHA": 1.0, "BETA": 8.0, "TEMPERATURE": 4.0,
+        "DECAY_EPOCHS": 0.0,
     },
     "FITNET": {"LOSS_WEIGHT": 100.0, "LEVELS": (1,)},
     "AT": {"LOSS_WEIGHT": 1000.0},
@@ -67,11 +70,12 @@ def test_the_defaults_are_those_of_earlier_versions_and_the_published_ones(secti
 def test_every_method_has_a_node_with_every_setting_for_both_customers():
     for name, method in registered_methods().items():
         fields = {field.name.upper() for field in dataclasses.fields(method.Settings)}
-        for section, warmup in (
-            (detection_config().MODEL.DISTILL, "WARMUP_ITERS"),
-            (classification_config().DISTILL, "WARMUP_EPOCHS"),
+        for section, unit in (
+            (detection_config().MODEL.DISTILL, "ITERS"),
+            (classification_config().DISTILL, "EPOCHS"),
         ):
-            assert fields | {warmup} <= set(section[name.upper()]), name
+            more = {f"WARMUP_{unit}", f"DECAY_{unit}"}
+            assert set(section[name.upper()]) >= fields | more, name
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@ import pytest
 from reviewkd_det.common.distill.build import Customer, build_methods, needs_of, plan_methods
 from reviewkd_det.core import Level, Need, Side
 
-LEVELS_ALONE = Customer("a segmenter", Need.LEVELS, ("one_stage",), "KEY", "warmup_iters")
+LEVELS_ALONE = Customer("a segmenter", Need.LEVELS, ("one_stage",), "KEY", "iters")
 ALL = Customer(
-    "a classifier", Need.LEVELS | Need.LOGITS | Need.TARGET, ("classification",), "KEY", "warmup"
+    "a classifier", Need.LEVELS | Need.LOGITS | Need.TARGET, ("classification",), "KEY", "epochs"
 )
 SIDES = Side((Level("a", 4),), 5), Side((Level("a", 6),), 5)
 
@@ -16,20 +16,26 @@ def test_a_need_that_is_not_given_is_named():
         plan_methods({"DKD": {}}, LEVELS_ALONE)
 
 
-def test_methods_are_built_with_their_settings_weight_and_warmup():
-    plans = plan_methods({"DKD": {"loss_weight": 2, "warmup": 20}, "PKD": {"levels": [0]}}, ALL)
+def test_methods_are_built_with_their_settings_weight_warmup_and_decay():
+    dkd = {"loss_weight": 2, "warmup_epochs": 20, "decay_epochs": 40}
+    plans = plan_methods({"DKD": dkd, "PKD": {"levels": [0]}}, ALL)
     assert needs_of(plans) == Need.LEVELS | Need.LOGITS | Need.TARGET
     built = build_methods(plans, *SIDES)
     assert list(built) == ["DKD", "PKD"]
     assert built["DKD"].method.settings.beta == 8.0
-    assert built["DKD"].factor(5) == 0.5
+    assert [built["DKD"].factor(epoch) for epoch in (10, 20, 40)] == [0.75, 1.0, 0.0]
     assert built["PKD"].factor(0) == 6.0
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"DKD": {"warmup": -1}}, "KEY.DKD.WARMUP must not be negative; got -1"),
+        ({"DKD": {"warmup_epochs": -1}}, "KEY.DKD.WARMUP_EPOCHS must not be negative; got -1"),
+        ({"DKD": {"decay_epochs": -1}}, "KEY.DKD.DECAY_EPOCHS must not be negative; got -1"),
+        (
+            {"DKD": {"warmup_epochs": 5.0, "decay_epochs": 2.5}},
+            "KEY.DKD.DECAY_EPOCHS must be more than WARMUP_EPOCHS, 5.0, or 0; got 2.5",
+        ),
         ({"KD": {"temperature": 0.0}}, "KEY.KD.TEMPERATURE must be positive; got 0.0"),
         ({"kd": {}}, "KEY.METHODS must name known methods; got 'kd'; the nearest is KD"),
     ],
