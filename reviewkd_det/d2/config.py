@@ -9,9 +9,10 @@ from reviewkd_det.common import merge_file, merge_options
 from reviewkd_det.common.config.aliases import declare_aliases, move_aliases, rename_options
 from reviewkd_det.common.config.methods import Uses, declare_methods
 from reviewkd_det.common.config.modules import import_modules, named_modules
+from reviewkd_det.common.config.nested import flat
 from reviewkd_det.core import default_method
 from reviewkd_det.d2.own_configs import add_own_configs, find_own_configs
-from reviewkd_det.d2.versions import declare_newer_keys, flat, remove_newer_keys
+from reviewkd_det.d2.versions import declare_newer_keys, remove_newer_keys
 
 __all__ = [
     "ALIASES",

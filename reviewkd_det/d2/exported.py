@@ -17,9 +17,9 @@ from detectron2.modeling import (
     SEM_SEG_HEADS_REGISTRY,
 )
 
+from reviewkd_det.common.config.nested import flat
 from reviewkd_det.d2.compat import NEEDED_TO_DETECT, NEWER_KEYS
 from reviewkd_det.d2.own_configs import add_own_configs, own_config_names
-from reviewkd_det.d2.versions import flat
 
 __all__ = ["exported_config", "foreign_parts", "to_do_before_loading"]
 

@@ -9,8 +9,8 @@ from typing import Any
 from detectron2 import modeling
 from detectron2.config import CfgNode
 
+from reviewkd_det.common.config.nested import flat
 from reviewkd_det.d2.compat import registry_of
-from reviewkd_det.d2.versions import flat
 
 __all__ = ["build_model", "names_checked"]
 

@@ -1,16 +1,17 @@
 """Configs of another version of Detectron2, which may name keys that the installed one lacks."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any
 
 from detectron2.config import CfgNode
 
+from reviewkd_det.common.config.nested import flat
 from reviewkd_det.common.config.yaml_config import unknown_key
 from reviewkd_det.d2.compat import NEWER_KEYS
 
-__all__ = ["declare_newer_keys", "flat", "remove_newer_keys"]
+__all__ = ["declare_newer_keys", "remove_newer_keys"]
 
 
 def declare_newer_keys(cfg: CfgNode) -> list[str]:
@@ -55,15 +56,6 @@ def remove_newer_keys(
             source,
             ", ".join(left_out),
         )
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of a config or of nested mappings, by dotted name."""
-    values: dict[str, Any] = {}
-    for key, value in tree.items():
-        nested = isinstance(value, Mapping)
-        values |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return values
 
 
 def _place(cfg: CfgNode, key: str) -> tuple[Any, str]:

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from reviewkd_det.common.config.nested import flat
 from reviewkd_det.common.config.plain_yaml import read_plain_yaml
 from reviewkd_det.common.runs.record import RECORD
 from reviewkd_det.report.runs import CLASSIFIER, DETECTOR, LAZY_DETECTOR, Kind, Run
@@ -58,15 +59,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     tree = read_plain_yaml(path)
     if not isinstance(tree, dict):
         raise ValueError(f"config file must be a YAML mapping; got '{path}': {tree!r:.80}")
-    return _flat(tree)
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= (_flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value
-                 else {f"{prefix}{key}": value})  # fmt: skip
-    return flat
+    return flat(tree)
 
 
 def _read_json(path: Path, *, lines: bool = False) -> list[dict[str, Any]]:

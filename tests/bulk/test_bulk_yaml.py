@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from classification.config import get_config
 from classification.config import load_config as load_classification
 from reviewkd_det.common import merge_file, merge_options
+from reviewkd_det.common.config.nested import flat
 from reviewkd_det.d2.config import get_config as get_detection_config
 from reviewkd_det.d2.runs.yaml_config import load_run_config
 from tests.bulk.mutations import changed, damaged, leaves, names, values
@@ -68,17 +69,6 @@ ODD_YAML = [
 
 def as_yaml(tree):
     return yaml.safe_dump(tree, allow_unicode=True).encode("utf-8", errors="surrogatepass")
-
-
-def flat(cfg):
-    """Every key's full name and value, below the sections."""
-    found = {}
-    for key, value in cfg.items():
-        if isinstance(value, CfgNode):
-            found |= {f"{key}.{name}": inner for name, inner in flat(value).items()}
-        else:
-            found[key] = value
-    return found
 
 
 def keys_of(package):

@@ -5,11 +5,12 @@ used; the config that is saved then names the one that is.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reviewkd_det.common.config.nested import flat
 from reviewkd_det.common.config.plain_yaml import read_plain_yaml
 
 __all__ = ["ResumeRules", "Settled", "saved_config", "settle_changes"]
@@ -66,7 +67,7 @@ def settle_changes(saved: Any, now: Any, rules: ResumeRules) -> Settled:
     Raises:
         ValueError: a fixed key has another value, and `allow` is not set.
     """
-    before, after = dict(_items(saved)), dict(_items(now))
+    before, after = _values(saved), _values(now)
     # A run of an older version lacks keys; what it did not name of teacher and data was nothing.
     before |= {key: "" for key in after if key not in before and _below(key, rules.fixed)}
     changes = {
@@ -94,15 +95,8 @@ def settle_changes(saved: Any, now: Any, rules: ResumeRules) -> Settled:
     return Settled(kept, warning, tuple(holds))
 
 
-def _items(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key, dotted, that has no mapping as its value."""
-    if not isinstance(tree, Mapping):
-        return
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from _items(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", _plain(value)
+def _values(tree: Any) -> dict[str, Any]:
+    return {key: _plain(x) for key, x in flat(tree).items()} if isinstance(tree, Mapping) else {}
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from reviewkd_det.common.config.nested import flat
 from reviewkd_det.common.runs.files import read_json_object, replace_file
 
 __all__ = [
@@ -211,15 +212,10 @@ def numbers_of(content: Any, prefix: str = "") -> dict[str, float]:
     return {prefix.lstrip("/"): content} if is_number else {}
 
 
-def flat_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings as trackers take them: KEY.KEY to a string or number."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flat_config(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, int | float | str) else str(value)
-    return flat
+    values = flat(config).items()
+    return {key: x if isinstance(x, int | float | str) else str(x) for key, x in values}
 
 
 def _name(name: str) -> str:
