@@ -17,6 +17,7 @@ from pycocotools.coco import COCO
 
 from reviewkd_det.d2.data.checks import check_data
 from reviewkd_det.d2.labels import detect
+from reviewkd_det.d2.labels.inputs import known_classes
 from reviewkd_det.d2.labels.make import prepare_labels
 from reviewkd_det.d2.labels.teacher import DetectingTeacher
 from tests.d2 import tiny
@@ -215,6 +216,22 @@ def test_classes_are_mapped_by_name(config, tmp_path, caplog):
         expected[x["category_id"]] for x in before if x["category_id"] in expected
     ]
     assert "does not know 1 of the student's 3 classes" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("places", "ids"),
+    [
+        ({3: 0, 5: 1, 7: 2}, [3, 5, 7]),
+        ({7: 0, 5: 1, 3: 2}, [1, 2, 3]),  # of a COCO file's classes the ids ascend
+        ({3: 0, 5: 2}, [1, 2, 3]),
+        (None, [1, 2, 3]),
+    ],
+)
+def test_the_ids_of_the_classes_ascend(tmp_path, places, ids):
+    metadata = MetadataCatalog.get(str(tmp_path)).set(thing_classes=["c", "b", "a"])
+    if places is not None:
+        metadata.set(thing_dataset_id_to_contiguous_id=places)
+    assert known_classes(str(tmp_path)) == (["c", "b", "a"], ids)
 
 
 def test_names_of_data_with_other_classes_are_not_the_teachers(config, tmp_path, caplog):
