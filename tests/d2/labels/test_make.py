@@ -19,7 +19,7 @@ from reviewkd_det.d2.data.checks import check_data
 from reviewkd_det.d2.labels import detect
 from reviewkd_det.d2.labels.inputs import known_classes
 from reviewkd_det.d2.labels.make import prepare_labels
-from reviewkd_det.d2.labels.teacher import DetectingTeacher
+from reviewkd_det.d2.labels.teacher import DetectingTeacher, find_detecting_teacher
 from tests.d2 import tiny
 from tests.d2.labels import pool
 
@@ -216,6 +216,38 @@ def test_classes_are_mapped_by_name(config, tmp_path, caplog):
         expected[x["category_id"]] for x in before if x["category_id"] in expected
     ]
     assert "does not know 1 of the student's 3 classes" in caplog.text
+
+
+def test_the_data_of_a_teacher_whose_run_tells_its_classes_is_not_read(config, tmp_path):
+    """It may be large, or gone since."""
+
+    def load():
+        raise FileNotFoundError
+
+    name = f"gone_{tmp_path.name}"
+    DatasetCatalog.register(name, load)
+    for file in ("teacher.yaml", "teacher.pth"):
+        shutil.copy(config.parent / file, tmp_path)
+    (tmp_path / "run.json").write_text('{"classes": ["c", "b", "a"]}')
+    opts = ["DATASETS.TRAIN", f"('{name}',)"]
+    teacher = find_detecting_teacher(
+        str(tmp_path / "teacher.yaml"), str(tmp_path / "teacher.pth"), opts
+    )
+    assert teacher.classes == ["c", "b", "a"]
+    assert teacher.trained_on == (name,)
+
+
+def test_images_need_no_number(config, tmp_path):
+    """Detectron2 needs their `image_id` for an evaluation alone."""
+    (pool_name,) = pool.read(config).DATASETS.UNLABELED
+    records = [
+        {k: v for k, v in x.items() if k != "image_id"} for x in DatasetCatalog.get(pool_name)
+    ]
+    DatasetCatalog.register(name := f"numberless_{tmp_path.name}", lambda: records)
+    opts = ["DATASETS.UNLABELED", f"('{name}',)", f"{LABELS}.CACHE", tmp_path / "cache"]
+    cfg = pool.read(config, *opts, "OUTPUT_DIR", tmp_path)
+    assert count_detected(cfg) == 5
+    assert labels_of(cfg)["annotations"] == labels_of(pool.read(config))["annotations"]
 
 
 @pytest.mark.parametrize(
