@@ -32,7 +32,12 @@ def read_content(path: Path) -> dict[str, Any]:
     """
     content: dict[str, Any] = read_coco_file(str(path))
     info = content.get("info")
-    if not isinstance(info, dict) or not isinstance(info.get("image_root"), str):
+    if not (
+        isinstance(info, dict)
+        and isinstance(info.get("image_root"), str)
+        and isinstance(scores := info.get("thresholds"), dict)
+        and are_finite([*scores.values()])
+    ):
         raise ValueError(
             f"the section 'info' of the teacher's labels must be as it was written; got "
             f"{info!r:.80} in '{path}'"

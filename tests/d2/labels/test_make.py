@@ -169,6 +169,17 @@ def test_a_run_goes_on_with_its_labels_edited_or_not(config, tmp_path, built):
     assert built == []
 
 
+@pytest.mark.parametrize("scores", [None, "high", {"class 0": "high"}])
+def test_a_run_does_not_go_on_with_another_file(config, tmp_path, scores):
+    cfg = pool.read(config, "OUTPUT_DIR", tmp_path)
+    prepare_labels(cfg)
+    content = labels_of(cfg)
+    content["info"]["thresholds"] = scores
+    pool.pool_of(cfg)[1].write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"section 'info' of .* must be as it was written; got"):
+        prepare_labels(cfg, resume=True)
+
+
 def test_no_random_state_moves(config, tmp_path):
     cfg = pool.read(config, "OUTPUT_DIR", tmp_path, f"{LABELS}.CACHE", tmp_path / "cache")
     before = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
