@@ -36,12 +36,15 @@ def check(args: argparse.Namespace) -> None:
 
     Raises:
         FileExistsError: the output is there.
-        ValueError: the score is out of range.
+        IsADirectoryError: the output is a folder.
+        ValueError: the score or the number of processes is out of range.
     """
     if args.score is not None and not 0 < args.score <= 1:
         raise ValueError(f"--score must be above 0 and at most 1; got {args.score:g}")
     if args.workers < 0:
         raise ValueError(f"--workers must not be negative; got {args.workers}")
+    if args.output.is_dir():
+        raise IsADirectoryError(f"--output must be a file; got the folder '{args.output}'")
     if args.output.exists() and not args.overwrite:
         raise FileExistsError(
             f"--output must not exist; got '{args.output}'; add --overwrite to replace it"

@@ -52,7 +52,8 @@ def load_coco_format(
         json_file: Path of the annotation file.
         image_root: Folder that the `file_name` of each image is relative to.
         dataset_name: Name whose metadata is filled in.
-        needs_annotations: Whether a file without "annotations" and "categories" is refused.
+        needs_annotations: Whether a file without "annotations" and "categories" is refused;
+            otherwise its objects are not read.
         needs_masks: Whether a malformed segmentation is refused; otherwise it is dropped.
         more_keys: Further keys of an object that are kept as they are.
 
@@ -68,7 +69,8 @@ def load_coco_format(
     category_ids: dict[int, int] = {}
     if content["categories"] or needs_annotations:
         category_ids = _set_classes(content["categories"], json_file, dataset_name)
-    objects = _objects_by_image(content["annotations"], images, category_ids, json_file)
+    labels = content["annotations"] if needs_annotations else []
+    objects = _objects_by_image(labels, images, category_ids, json_file)
     counts: Counter[str] = Counter()
     for image_id, annotations in objects.items():
         for annotation in annotations:

@@ -53,21 +53,21 @@ def describe_shared_images(
 
     Returns:
         A line for each pair of a test set and another set that share images or have equal
-        annotation files, for each pair of training sets that do, and for each set that has an image
-        twice.
+        annotation files, for each pair of sets of one use that do, and for each set that has an
+        image twice.
     """
     uses = {"trained": train, **others}
     files = {name: _files(x) for of_use in (*uses.values(), test) for name, x in of_use.items()}
     lines = []
-    for name in {**train, **test}:
+    for name in files:
         counts = Counter(files[name])
         if twice := [file for file, count in counts.items() if count > 1]:
             lines.append(f"'{name}' has {len(twice)} image files more than once: '{twice[0]}'")
     for use, of_use in uses.items():
         for one, other in product(of_use, test):
             lines += _describe_pair(one, other, files, f"{use} and tested on")
-    for one, other in combinations(train, 2):
-        lines += _describe_pair(one, other, files, "in two training sets")
+        for one, other in combinations(of_use, 2):
+            lines += _describe_pair(one, other, files, f"{use} in two sets")
     return lines
 
 

@@ -50,6 +50,7 @@ def prepare_data(use: DataUse) -> list[str] | None:
     )
     refuse_twins(use.keys.train, use.train)
     refuse_twins(use.keys.test, use.test)
+    refuse_twins(use.keys.unlabeled, use.unlabeled)
     judging = f"{use.keys.test} and {use.keys.calibration}"
     refuse_twins(judging, [*use.test, *use.calibration])
     _refuse_no_objects(use.keys.train, use, train)

@@ -1,6 +1,7 @@
 """Which class of a student each class of a teacher is."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 from reviewkd_det.common.data.classes import describe_classes
@@ -18,6 +19,9 @@ def match_names(
 ) -> dict[int, int]:
     """Map a teacher's classes to a student's, by name where both are known, else one to one.
 
+    Names are compared whatever their case and the spaces around them, unless a list has two that
+    differ by these alone.
+
     Args:
         teacher_names: names of the teacher's classes; None where they are not known.
         teacher_count: number of the teacher's classes.
@@ -28,7 +32,8 @@ def match_names(
         The student's class by the teacher's, without those that the student does not know.
 
     Raises:
-        ValueError: no name is common, or names are not known and the numbers differ.
+        ValueError: no name is common, a name stands twice in lists that differ, or names are not
+            known and the numbers differ.
     """
     if teacher_names is None or student_names is None:
         if teacher_count != student_count:
@@ -43,11 +48,21 @@ def match_names(
                 describe_classes(student_names),
             )
         return {index: index for index in range(student_count)}
-    places = {_plain(name): index for index, name in enumerate(student_names)}
+    if list(teacher_names) == list(student_names):
+        return {index: index for index in range(student_count)}
+    lists = {"student": student_names, "teacher": teacher_names}
+    compared = _plain if all(len(set(map(_plain, x))) == len(x) for x in lists.values()) else str
+    for owner, names in lists.items():
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(
+                f"classes mapped by name must have different names; got '{twice[0]}' twice in the "
+                f"{owner}'s, {describe_classes(names)}"
+            )
+    places = {compared(name): index for index, name in enumerate(student_names)}
     found = {
-        index: places[_plain(name)]
+        index: places[compared(name)]
         for index, name in enumerate(teacher_names)
-        if _plain(name) in places
+        if compared(name) in places
     }
     if not found:
         raise ValueError(

@@ -125,8 +125,8 @@ class _Images(torch.utils.data.Dataset):
         return len(self.records)
 
     def __getitem__(self, index: int) -> Record:
-        kept = ("file_name", "height", "width", "image_id")
-        return self.mapper({key: self.records[index][key] for key in kept})
+        record = self.records[index]
+        return self.mapper({key: record[key] for key in ("file_name", "height", "width")})
 
 
 def _as_coco(output: dict[str, Any], detector: Any) -> Detections:

@@ -109,7 +109,9 @@ def student_classes(cfg: CfgNode) -> StudentClasses:
 
 
 def known_classes(name: str) -> tuple[list[str], list[int]]:
-    """The names and category ids of a data set's classes, in their order.
+    """The names of a data set's classes, and ascending category ids for a file of these.
+
+    The ids are the data set's own where they ascend with the classes, and else count from 1.
 
     Args:
         name: name of a data set that was read.
@@ -123,7 +125,8 @@ def known_classes(name: str) -> tuple[list[str], list[int]]:
             f"DATASETS.TRAIN must name data sets whose classes are known; got '{name}'; set "
             f"thing_classes of its metadata"
         )
-    places = metadata.get("thing_dataset_id_to_contiguous_id")
-    places = {i + 1: i for i in range(len(names))} if places is None else places
-    ids = {place: category for category, place in places.items()}
-    return list(names), [ids[i] for i in range(len(names))]
+    places = metadata.get("thing_dataset_id_to_contiguous_id") or {}
+    ids = sorted(places, key=places.__getitem__)
+    is_kept = ids == sorted(ids) and [places[x] for x in ids] == list(range(len(names)))
+    # A COCO file's classes are in the order of their ids.
+    return list(names), ids if is_kept else list(range(1, len(names) + 1))

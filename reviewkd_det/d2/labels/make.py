@@ -28,7 +28,7 @@ from reviewkd_det.d2.labels.inputs import (
     unlabeled_records,
 )
 from reviewkd_det.d2.labels.mapped import ClassMap, mapped_detections
-from reviewkd_det.d2.labels.settings import KEY, LabelSettings, label_file, read_settings
+from reviewkd_det.d2.labels.settings import LabelSettings, label_file, read_settings
 from reviewkd_det.d2.labels.summary import describe_labels, log_table
 from reviewkd_det.d2.labels.teacher import DetectingTeacher, find_detecting_teacher
 from reviewkd_det.d2.labels.thresholds import Threshold, find_thresholds, fixed_thresholds
@@ -192,7 +192,7 @@ def _check_any(name: str, labels: Labels, scores: Sequence[float]) -> None:
     if not labels.annotations:
         raise ValueError(
             f"the teacher must find a label in '{name}'; got none of score "
-            f"{min(scores):g} or more on {labels.empty} images; lower {KEY}.SCORE, or look at "
+            f"{min(scores):g} or more on {labels.empty} images; take a lower score, or look at "
             "what it detects"
         )
 

@@ -58,7 +58,7 @@ def describe_labels(files: Mapping[str, Path]) -> str:
             f"{len(content['annotations']):,} labels on {len(content['images']):,} images of "
             f"{name} ({empty:,} without any {kept})"
         )
-    scores = content["info"].get("thresholds", {})
+    scores = content["info"]["thresholds"]
     unlike = sorted(set(scores.values()))
     named = [f"{name} {score:.3f}" for name, score in list(scores.items())[:SHOWN]]
     if len(unlike) == 1:

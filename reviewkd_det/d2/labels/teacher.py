@@ -125,7 +125,7 @@ def find_detecting_teacher(
 class _Inference:
     settings: str  # all that detections depend on besides the weights
     augmentations: Callable[[], list[Any]]
-    classes: Sequence[str] | None
+    read_classes: Callable[[], Sequence[str] | None]  # which may load the data
     count: int | None  # of the detector's classes, where the config says
     trained_on: Sequence[str]
 
@@ -135,7 +135,7 @@ def _own_names(inference: _Inference) -> Sequence[str] | None:
 
     A config that was derived from another may still name the data of that.
     """
-    names, count = inference.classes, inference.count
+    names, count = inference.read_classes(), inference.count
     if names is None or count in (None, len(names)):
         return names
     logger.warning(
@@ -154,7 +154,7 @@ def _yaml_inference(path: Path, opts: Sequence[str]) -> _Inference:
     return _Inference(
         "\n".join([*settings, detecting.TEST.dump(sort_keys=True)]),
         lambda: utils.build_augmentation(cfg, False),
-        _first(data_classes(cfg, name, load=True) for name in cfg.DATASETS.TRAIN),
+        lambda: _first(data_classes(cfg, name, load=True) for name in cfg.DATASETS.TRAIN),
         None if keys is None else cfg.MODEL[keys[0]][keys[1]],
         tuple(cfg.DATASETS.TRAIN),
     )
@@ -173,7 +173,7 @@ def _python_inference(path: Path, opts: Sequence[str]) -> _Inference:
         json.dumps(content, default=_name, sort_keys=True),
         # Where the config does not say, the sizes of Detectron2's own configs.
         lambda: instantiate(found) or [T.ResizeShortestEdge(short_edge_length=800, max_size=1333)],
-        _first(registered_classes(name, load=True) for name in names),
+        lambda: _first(registered_classes(name, load=True) for name in names),
         next((x for x in counts if isinstance(x, int)), None),
         tuple(names),
     )

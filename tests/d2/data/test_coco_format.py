@@ -169,6 +169,14 @@ def test_a_test_split_needs_no_annotations(load):
 
 
 @pytest.mark.parametrize(
+    "content",
+    [VALID, changed("annotations", 0, category_id=99), {**VALID, "categories": []}],
+)
+def test_objects_that_are_not_needed_are_not_read(load, content):
+    assert [record["annotations"] for record in load(content, needs_annotations=False)] == [[], []]
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ("{\n  nonsense", r"data\.json' must be JSON; got .* at line 2, column 3"),

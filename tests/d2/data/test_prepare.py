@@ -253,7 +253,7 @@ def test_a_folder_of_images_has_no_labels(use, tmp_path, part):
 
 
 def test_a_name_is_there_once(names, use):
-    for part in ("train", "test"):
+    for part in ("train", "test", "unlabeled"):
         with pytest.raises(ValueError, match=f"{part.upper()} must name a data set once; got '"):
             prepare_data(use(**{part: [names["train"], names["train"]]}))
     words = "TEST and MODEL.*CALIBRATION must name a data set once"
@@ -266,10 +266,13 @@ def test_test_images_that_are_used_otherwise_are_warned_of(names, use, tmp_path,
     links.mkdir()
     for path in (tmp_path / "val" / "images").iterdir():
         (links / path.name).symlink_to(path)
-    pool = f"links_of_{tmp_path.name}"
+    pool, again = f"links_of_{tmp_path.name}", f"again_of_{tmp_path.name}"
     register_image_folder(pool, links)
+    register_image_folder(again, tmp_path / "val" / "images")
     with caplog.at_level(logging.WARNING):
-        prepare_data(use(unlabeled=[pool]))
+        prepare_data(use(unlabeled=[pool, again]))
+    words = f"4 images of '{pool}' and '{again}' are the same, trained on without labels in two"
+    assert words in caplog.text
     assert f"4 images of '{pool}' and '{names['val']}' are the same, trained on" in caplog.text
     # The scenes of both parts are the same by their JSON files, in other folders.
     assert f"'{names['train']}' and '{names['val']}' have equal annotation files" in caplog.text

@@ -12,6 +12,19 @@ def test_classes_are_mapped_by_name_whatever_their_case():
     assert match_names(["Dog ", "cat", "cow"], 3, ["cat", "dog"], 2) == {0: 1, 1: 0}
 
 
+def test_names_that_differ_by_their_case_alone_are_different_classes():
+    letters = ["A", "a", "B", "b"]
+    assert match_names(letters, 4, letters, 4) == {0: 0, 1: 1, 2: 2, 3: 3}
+    assert match_names(letters, 4, ["b", "B"], 2) == {2: 1, 3: 0}
+    assert match_names(["b"], 1, letters, 4) == {0: 3}
+
+
+def test_a_name_that_stands_twice_is_mapped_in_equal_lists_alone():
+    assert match_names(["a", "b", "a"], 3, ["a", "b", "a"], 3) == {0: 0, 1: 1, 2: 2}
+    with pytest.raises(ValueError, match=r"different names; got 'a' twice in the teacher's, \['a'"):
+        match_names(["a", "b", "a"], 3, ["b", "a"], 2)
+
+
 def test_without_names_equal_numbers_are_mapped_one_to_one(caplog):
     assert match_names(None, 2, ["a", "b"], 2) == {0: 0, 1: 1}
     assert "The class names of the teacher are not known" in caplog.text

@@ -17,8 +17,9 @@ from pycocotools.coco import COCO
 
 from reviewkd_det.d2.data.checks import check_data
 from reviewkd_det.d2.labels import detect
+from reviewkd_det.d2.labels.inputs import known_classes
 from reviewkd_det.d2.labels.make import prepare_labels
-from reviewkd_det.d2.labels.teacher import DetectingTeacher
+from reviewkd_det.d2.labels.teacher import DetectingTeacher, find_detecting_teacher
 from tests.d2 import tiny
 from tests.d2.labels import pool
 
@@ -168,6 +169,17 @@ def test_a_run_goes_on_with_its_labels_edited_or_not(config, tmp_path, built):
     assert built == []
 
 
+@pytest.mark.parametrize("scores", [None, "high", {"class 0": "high"}])
+def test_a_run_does_not_go_on_with_another_file(config, tmp_path, scores):
+    cfg = pool.read(config, "OUTPUT_DIR", tmp_path)
+    prepare_labels(cfg)
+    content = labels_of(cfg)
+    content["info"]["thresholds"] = scores
+    pool.pool_of(cfg)[1].write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"section 'info' of .* must be as it was written; got"):
+        prepare_labels(cfg, resume=True)
+
+
 def test_no_random_state_moves(config, tmp_path):
     cfg = pool.read(config, "OUTPUT_DIR", tmp_path, f"{LABELS}.CACHE", tmp_path / "cache")
     before = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
@@ -215,6 +227,54 @@ def test_classes_are_mapped_by_name(config, tmp_path, caplog):
         expected[x["category_id"]] for x in before if x["category_id"] in expected
     ]
     assert "does not know 1 of the student's 3 classes" in caplog.text
+
+
+def test_the_data_of_a_teacher_whose_run_tells_its_classes_is_not_read(config, tmp_path):
+    """It may be large, or gone since."""
+
+    def load():
+        raise FileNotFoundError
+
+    name = f"gone_{tmp_path.name}"
+    DatasetCatalog.register(name, load)
+    for file in ("teacher.yaml", "teacher.pth"):
+        shutil.copy(config.parent / file, tmp_path)
+    (tmp_path / "run.json").write_text('{"classes": ["c", "b", "a"]}')
+    opts = ["DATASETS.TRAIN", f"('{name}',)"]
+    teacher = find_detecting_teacher(
+        str(tmp_path / "teacher.yaml"), str(tmp_path / "teacher.pth"), opts
+    )
+    assert teacher.classes == ["c", "b", "a"]
+    assert teacher.trained_on == (name,)
+
+
+def test_images_need_no_number(config, tmp_path):
+    """Detectron2 needs their `image_id` for an evaluation alone."""
+    (pool_name,) = pool.read(config).DATASETS.UNLABELED
+    records = [
+        {k: v for k, v in x.items() if k != "image_id"} for x in DatasetCatalog.get(pool_name)
+    ]
+    DatasetCatalog.register(name := f"numberless_{tmp_path.name}", lambda: records)
+    opts = ["DATASETS.UNLABELED", f"('{name}',)", f"{LABELS}.CACHE", tmp_path / "cache"]
+    cfg = pool.read(config, *opts, "OUTPUT_DIR", tmp_path)
+    assert count_detected(cfg) == 5
+    assert labels_of(cfg)["annotations"] == labels_of(pool.read(config))["annotations"]
+
+
+@pytest.mark.parametrize(
+    ("places", "ids"),
+    [
+        ({3: 0, 5: 1, 7: 2}, [3, 5, 7]),
+        ({7: 0, 5: 1, 3: 2}, [1, 2, 3]),  # of a COCO file's classes the ids ascend
+        ({3: 0, 5: 2}, [1, 2, 3]),
+        (None, [1, 2, 3]),
+    ],
+)
+def test_the_ids_of_the_classes_ascend(tmp_path, places, ids):
+    metadata = MetadataCatalog.get(str(tmp_path)).set(thing_classes=["c", "b", "a"])
+    if places is not None:
+        metadata.set(thing_dataset_id_to_contiguous_id=places)
+    assert known_classes(str(tmp_path)) == (["c", "b", "a"], ids)
 
 
 def test_names_of_data_with_other_classes_are_not_the_teachers(config, tmp_path, caplog):

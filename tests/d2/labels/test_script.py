@@ -43,6 +43,7 @@ def test_a_folder_is_labelled_from_a_given_or_a_found_score(folder, tmp_path, mo
         (["--score", 0.5, "--workers", -1], "--workers must not be negative; got -1"),
         (["--score", 0.5, "MODEL.WEIGHTS", "no.pth"], "WEIGHTS must name a file .* got 'no.pth'"),
         (["--score", 0.5, "--images", "nowhere"], "image folder must exist; got 'nowhere'"),
+        (["--score", 0.5, "--output", ".", "--overwrite"], "--output must be a file; got .* '.'"),
         (["--score", 1.0], "the teacher must find a label in"),
     ],
 )

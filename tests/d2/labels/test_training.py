@@ -74,6 +74,44 @@ def test_more_labelled_images_join_each_batch(config):
     assert all("instances" in x and "unlabeled" not in x for x in batch)
 
 
+@pytest.mark.parametrize(
+    ("key", "change", "words"),
+    [
+        (
+            "categories",
+            lambda x: x["name"] != "class 0",
+            r"classes of '.*' must be those of DATASETS.TRAIN, .*; got \['class 1', 'class 2'\]",
+        ),
+        ("annotations", lambda x: x.update(score="high"), "'score' .* from 0 to 1; got 'high'"),
+        ("annotations", lambda x: x.update(score=-5), "'score' of annotation 1 in .*; got -5"),
+        ("annotations", lambda x: x.update(score=float("nan")), "'score' .*; got nan"),
+        (
+            "annotations",
+            lambda x: x.update(probabilities=[0.5]),
+            r"must be 3 numbers from 0 to 1, or these and the background's, .*; got \[0.5\]",
+        ),
+        ("annotations", lambda x: x.update(probabilities=[0.1] * 4), "add up to 1; got"),
+        ("annotations", lambda x: x.update(probabilities=[-0.1] * 3), "from 0 to 1, .*; got"),
+        (
+            "annotations",
+            lambda x: x.pop("segmentation"),
+            "must have a mask .*; the objects are those of '.*'",
+        ),
+    ],
+)
+def test_labels_that_were_edited_wrongly_are_refused(config, tmp_path, key, change, words):
+    cfg = pool.read(config, "OUTPUT_DIR", tmp_path)
+    prepare_labels(cfg)
+    _, path = pool.pool_of(cfg)
+    content = json.loads(path.read_text())
+    content["annotations"] = content["annotations"][:2]
+    content["annotations"][0]["category_id"] = content["annotations"][1]["category_id"] = 2
+    content[key] = [x for x in content[key] if change(x) is not False]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=words):
+        from_yaml.build_train_loader(cfg)
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_images_without_labels_are_trained_on_as_asked(config, tmp_path, keep):
     _, path = pool.pool_of(pool.read(config))
