@@ -61,26 +61,29 @@ def prepare_labels(cfg: CfgNode, *, resume: bool = False) -> str:
     if settings is None:
         return ""
     files = {name: label_file(cfg.OUTPUT_DIR, name) for name in cfg.DATASETS.UNLABELED}
-    if not (resume and _are_made(cfg, settings, files)):
-        _make(cfg, settings, files)
+    lacking = _lacking(cfg, settings, files) if resume else files
+    if lacking:
+        _make(cfg, settings, lacking)
     comm.synchronize()
     return describe_labels(files)
 
 
-def _are_made(cfg: CfgNode, settings: LabelSettings, files: Mapping[str, Path]) -> bool:
-    """Whether the folder holds the labels that the settings ask for."""
-    if not all(path.is_file() for path in files.values()):
-        return False
+def _lacking(cfg: CfgNode, settings: LabelSettings, files: Mapping[str, Path]) -> dict[str, Path]:
+    """The files that are not there, or hold other labels than the settings ask for."""
+    lacking = {}
     asked = _asked(cfg, settings)
-    for path in files.values():
-        if (made := read_content(path)["info"].get("settings")) != asked:
+    for name, path in files.items():
+        made = read_content(path)["info"].get("settings") if path.is_file() else None
+        if made == asked:
+            logger.info("Going on with the labels of %s", shown_path(path))
+            continue
+        lacking[name] = path
+        if made is not None:
             logger.warning(
                 "The labels of %s were made with other settings and are made anew: %s, now %s",
                 shown_path(path), made, asked,
             )  # fmt: skip
-            return False
-        logger.info("Going on with the labels of %s", shown_path(path))
-    return True
+    return lacking
 
 
 def _asked(cfg: CfgNode, settings: LabelSettings) -> dict[str, Any]:

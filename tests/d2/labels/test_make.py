@@ -19,6 +19,7 @@ from reviewkd_det.d2.data.checks import check_data
 from reviewkd_det.d2.labels import detect
 from reviewkd_det.d2.labels.inputs import known_classes
 from reviewkd_det.d2.labels.make import prepare_labels
+from reviewkd_det.d2.labels.settings import label_file
 from reviewkd_det.d2.labels.teacher import DetectingTeacher, find_detecting_teacher
 from tests.d2 import tiny
 from tests.d2.labels import pool
@@ -167,6 +168,24 @@ def test_a_run_goes_on_with_its_labels_edited_or_not(config, tmp_path, built):
     changed = pool.read(config, "OUTPUT_DIR", tmp_path, f"{LABELS}.SCORE", 0.3)
     assert "thresholds 0.3" in prepare_labels(changed, resume=True)
     assert built == []
+
+
+def test_a_run_that_goes_on_makes_the_files_alone_that_it_lacks(config, tmp_path):
+    name, _ = pool.pool_of(pool.read(config))
+    copied = [f"{name}_lost", str(pool.write_images(tmp_path / "more", count=2))]
+    opts = ["DATASETS.IMAGE_FOLDERS", f"[{copied}]", "OUTPUT_DIR", tmp_path]
+    opts += ["DATASETS.UNLABELED", f"{(name, copied[0])}"]
+    cfg = pool.read(config, *opts)
+    prepare_labels(cfg)
+    edited, lost = (label_file(tmp_path, x) for x in (name, copied[0]))
+    content = json.loads(edited.read_text())
+    content["annotations"] = content["annotations"][:1]
+    edited.write_text(json.dumps(content))
+    before = lost.read_text()
+    lost.unlink()
+    prepare_labels(cfg, resume=True)
+    assert json.loads(edited.read_text()) == content
+    assert lost.read_text() == before
 
 
 @pytest.mark.parametrize("scores", [None, "high", {"class 0": "high"}])
