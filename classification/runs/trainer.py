@@ -19,7 +19,7 @@ from classification.models.weights import save_weights
 from classification.partly_labeled import count_labeled
 from classification.runs.batch_statistics import check_batch_statistics
 from classification.runs.epoch_losses import EpochLosses
-from classification.runs.evaluation import evaluate, evaluate_teacher
+from classification.runs.evaluation import evaluate, evaluate_teacher, share_buffers
 from classification.runs.folder import RunFolder
 from classification.runs.schedule import build_schedule
 from classification.runs.states import States
@@ -276,6 +276,7 @@ class Trainer:
     def _evaluate(self, epoch: int) -> dict[str, float]:
         """Test the student, and save it where it is the last or the best."""
         self.classifier.eval()
+        share_buffers(self._evaluated)
         accuracy = evaluate(self._classify, self.data.test, self.accelerator)
         self.progress["last"] = {"epoch": epoch, **accuracy}
         best = self.progress["best"]
@@ -290,14 +291,17 @@ class Trainer:
                     save_weights(self._student_weights(), path)
         return accuracy
 
+    @property
+    def _evaluated(self) -> Any:
+        """What is evaluated and saved: the student, or the average where there is one."""
+        return self.plain.student if self.average is None else self.average.module
+
     def _student_weights(self) -> dict[str, Tensor]:
         """The student's own state dict; where it is tapped, the traced copy holds its buffers."""
-        used: Any = self.plain.student if self.average is None else self.average.module
-        return self.student.state_dict() | used.net.state_dict()
+        return self.student.state_dict() | self._evaluated.net.state_dict()
 
     def _classify(self, images: Tensor) -> Tensor:
-        """Logits of what is evaluated and saved, the average where there is one."""
-        return self.plain.classify(images, None if self.average is None else self.average.module)
+        return self.plain.classify(images, self._evaluated)
 
     def _stops_early(self) -> bool:
         """Whether the best result is TEST.PATIENCE evaluations old; says so."""
