@@ -234,7 +234,8 @@ class Trainer:
         methods = self.plain.weighted
         warmups = [math.ceil(weighted.warmup_steps) for weighted in methods.values()]
         if methods and epoch == max(1, *warmups):
-            values = {name: float(losses[f"loss_{name.lower()}"].detach()) for name in methods}
+            names = [name for name, weighted in methods.items() if not weighted.has_ended(epoch)]
+            values = {name: float(losses[f"loss_{name.lower()}"].detach()) for name in names}
             average = self.plain.labeled_share or 1.0
             own = float(losses["loss_ce"].detach()) * average / labeled_share
             log_ratios(own, values, methods, "DISTILL", logger)

@@ -101,6 +101,16 @@ def test_a_run_says_how_large_the_methods_losses_are(runs):
     assert "at the start" not in log(runs / "teacher")
 
 
+def test_a_method_that_has_ended_is_not_compared(tmp_path):
+    train(tmp_path / "teacher", "SOLVER.EPOCHS", "1")
+    teacher = ["TEACHER.NAME", "resnet8", "TEACHER.WEIGHTS", tmp_path / "teacher" / "last.pth"]
+    methods = ["DISTILL.METHODS", "('KD', 'DKD')", "DISTILL.KD.DECAY_EPOCHS", "2.0"]
+    methods += ["DISTILL.DKD.WARMUP_EPOCHS", "2.0", "SOLVER.EPOCHS", "2"]
+    train(tmp_path / "student", *methods, *teacher, config="student")
+    told = log(tmp_path / "student")
+    assert re.findall(r"(loss_\w+) is .* the student's own losses", told) == ["loss_dkd"]
+
+
 def block(folder):
     title, *lines = log(folder).rpartition("Done: ")[2].splitlines()
     return title, dict(re.match(r"  ([\w ,]+:) +(.+)", line).groups() for line in lines)
