@@ -132,6 +132,7 @@ class Trainer:
                 logger.info("epoch %d/%d: %s", epoch, cfg.SOLVER.EPOCHS, ", ".join(shown))
                 if epoch < cfg.SOLVER.EPOCHS and stop.signal():
                     return None
+        self._evaluate_end()
         summary = summarize(cfg, self.progress, self.student, self.data)
         self.run.write_summary(summary)
         return summary
@@ -160,6 +161,11 @@ class Trainer:
         if progress is None:
             self.run.refuse_lost_states()
             return
+        if progress["step"] and progress["epoch"] >= self.cfg.SOLVER.EPOCHS:
+            raise ValueError(
+                f"SOLVER.EPOCHS must be more than the {progress['epoch']} epochs that the run has "
+                f"done, since it goes on in the middle of the next; got {self.cfg.SOLVER.EPOCHS}"
+            )
         self.run.forget_metrics_after(progress["epoch"])
         if progress["step"] and progress["steps"] != self.steps:
             raise ValueError(
@@ -296,6 +302,16 @@ class Trainer:
     def _evaluated(self) -> Any:
         """What is evaluated and saved: the student, or the average where there is one."""
         return self.plain.student if self.average is None else self.average.module
+
+    def _evaluate_end(self) -> None:
+        """Test a resumed run that ends where it was, after an epoch that was not evaluated."""
+        epoch, last = self.progress["epoch"], self.progress["last"]
+        if self.progress["step"] or (last and last["epoch"] == epoch):
+            return
+        self._take_time()
+        accuracy = self._evaluate(epoch)
+        self._save(epoch)
+        logger.info("after epoch %d: top1 %.4g, top5 %.4g", epoch, *accuracy.values())
 
     def _student_weights(self) -> dict[str, Tensor]:
         """The student's own state dict; where it is tapped, the traced copy holds its buffers."""
