@@ -137,22 +137,27 @@ def build_optimizer(cfg: CfgNode, classifier: nn.Module, student: nn.Module) -> 
     )
 
 
-def check_classes(cfg: CfgNode, class_names: Sequence[str], *, resume: bool = False) -> None:
-    """Compare the classes of the data with those of the teacher's run and of the run to resume.
+def check_classes(
+    cfg: CfgNode, class_names: Sequence[str], *, resume: bool = False, tested: str = ""
+) -> None:
+    """Compare the classes of the data with those of the runs whose weights are used.
 
-    A teacher's matter where methods compare logits, and are known where its weights lie in the
-    folder of its run.
+    They are known where the weights lie in the folder of their run. A teacher's matter where
+    methods compare logits.
 
     Args:
         cfg: config of the run.
         class_names: classes of the data, in the order of their numbers.
         resume: whether the run goes on with that of its folder.
+        tested: weights that are tested in place of a training; "" for none.
 
     Raises:
         ValueError: the lists differ in names or order.
     """
     runs = [(cfg.OUTPUT_DIR, "OUTPUT_DIR", "give it its own data, or another folder")] * resume
-    if Need.LOGITS in needs_of(plan_config(cfg)) and cfg.TEACHER.WEIGHTS:
+    if tested:
+        runs.append((str(Path(tested).parent), "--weights", "test them on data of their classes"))
+    elif Need.LOGITS in needs_of(plan_config(cfg)) and cfg.TEACHER.WEIGHTS:
         folder = str(Path(cfg.TEACHER.WEIGHTS).parent)
         runs.append((folder, "TEACHER.WEIGHTS", "take a teacher of these classes, in this order"))
     for folder, key, fix in runs:
