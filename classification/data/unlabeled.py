@@ -48,15 +48,25 @@ def add_unlabeled(
                 f"{len(source.train)} of them in the training"
             )
         images += rest.images
-    files = [file for path in paths if path != REST for file in find_images(path)]
-    files = list({os.path.realpath(file): file for file in files}.values())  # each image once
-    if files:
-        _warn_of_known(files, source, root)
-    images += files
+    images += [file for path in paths if path != REST for file in find_images(path)]
+    images = _each_once(images)
+    _warn_of_known([image for image in images if isinstance(image, str)], source, root)
     if not images:
         return source.train, 0
     labels = torch.full((len(images),), UNLABELED)
     return _join(source.train, images, labels), len(images)
+
+
+def _each_once(images: Sequence[str | Tensor]) -> list[str | Tensor]:
+    """Images without the later ones of the same file; those in memory all stay."""
+    known: set[tuple[int, int]] = set()
+    kept: list[str | Tensor] = []
+    for image in images:
+        own = identities([image])
+        if not own & known:
+            kept.append(image)
+        known |= own
+    return kept
 
 
 def find_images(path: str) -> list[str]:
@@ -115,7 +125,7 @@ def _is_image(path: str) -> bool:
 
 
 def _warn_of_known(files: list[str], source: Source, root: str) -> None:
-    """Say where images without labels are the labelled or the test images, by their inodes."""
+    """Say where files without labels are the labelled or the test images, by their inodes."""
     unlabeled = identities(files)
     for split, what, meaning in (
         (source.train, "labelled training", "they are drawn twice, with their label and without"),

@@ -214,6 +214,20 @@ def test_labelled_and_test_images_without_labels_are_warned_of(classes, caplog):
     assert not [x for x in caplog.records if x.levelname == "WARNING"]
 
 
+def test_an_image_of_the_rest_is_there_once_and_warned_of_as_others_are(classes, caplog):
+    os.link(classes / "val" / "b" / "1.png", classes / "train" / "b" / "1.png")
+    os.link(classes / "train" / "b" / "2.png", classes.parent / "copy.png")
+    more = ("rest", str(classes / "train"), str(classes.parent / "copy.png"))
+    with caplog.at_level(logging.WARNING):
+        data = in_folder(classes, more, train_images=2)
+        in_folder(classes, ("rest",), train_images=2)
+    assert (data.labeled_images, data.unlabeled_images) == (2, 5)
+    first, second, third = caplog.messages
+    assert first.startswith("2 of the 5 images of DATA.UNLABELED are labelled training images")
+    assert second.startswith("1 of the 5 images of DATA.UNLABELED are test images")
+    assert third.startswith("1 of the 3 images of DATA.UNLABELED are test images")
+
+
 @pytest.mark.parametrize("loader", ["device", "workers"])
 def test_an_image_that_cannot_be_read_is_named(classes, loader):
     write(classes.parent / "more" / "good.png")
