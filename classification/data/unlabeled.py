@@ -78,7 +78,8 @@ def find_images(path: str) -> list[str]:
 
     Raises:
         FileNotFoundError: it does not exist, or a line of the list does not.
-        ValueError: it leads to no image, or is a file of another kind.
+        ValueError: it, or a folder that it lists, leads to no image; or it is a file of another
+            kind.
     """
     if not os.path.exists(path):
         raise FileNotFoundError(
@@ -86,11 +87,13 @@ def find_images(path: str) -> list[str]:
             f"got {path!r}"
         )
     if os.path.isdir(path):
-        found = _list_folder(path)
-    elif _is_image(path):
-        found = [path]
-    else:
-        found = [file for line in _read_lines(path) for file in _follow(line, path)]
+        return _require(_list_folder(path), path)
+    if _is_image(path):
+        return [path]
+    return _require([file for line in _read_lines(path) for file in _follow(line, path)], path)
+
+
+def _require(found: list[str], path: str) -> list[str]:
     if not found:
         endings = " ".join(IMG_EXTENSIONS)
         raise ValueError(f"{KEY} must lead to images, {endings}; got none in {path!r}")
@@ -101,7 +104,7 @@ def _follow(line: str, path: str) -> list[str]:
     target = os.path.join(os.path.dirname(path), line)
     if not os.path.exists(target):
         raise FileNotFoundError(f"{KEY} must list images that exist; got {line!r} in {path!r}")
-    return _list_folder(target) if os.path.isdir(target) else [target]
+    return _require(_list_folder(target), target) if os.path.isdir(target) else [target]
 
 
 def _read_lines(path: str) -> list[str]:

@@ -242,6 +242,7 @@ def test_an_image_that_cannot_be_read_is_named(classes, loader):
         ("none", FileNotFoundError, "DATA.UNLABELED must name folders, .* that exist, .*none'"),
         ("empty", ValueError, "DATA.UNLABELED must lead to images, .jpg .*; got none in '.*empty'"),
         ("empty.txt", ValueError, "must lead to images, .*; got none in '.*empty.txt'"),
+        ("hollow.txt", ValueError, "must lead to images, .*; got none in '.*empty/deep'"),
         ("lost.txt", FileNotFoundError, "must list images that exist; got 'x.png' in '.*lost.txt'"),
         ("data.zip", ValueError, "must name folders, .* or text files with .*data.zip', which is"),
     ],
@@ -250,6 +251,8 @@ def test_what_leads_to_no_image_is_refused(tmp_path, path, error, sentence):
     (tmp_path / "empty" / "deep").mkdir(parents=True)
     (tmp_path / "empty" / "notes.txt").write_text("x")
     (tmp_path / "empty.txt").write_text("\n\n")
+    write(tmp_path / "some.png")
+    (tmp_path / "hollow.txt").write_text("some.png\nempty/deep\n")
     (tmp_path / "lost.txt").write_text("x.png\n")
     (tmp_path / "data.zip").write_bytes(bytes(range(256)))
     with pytest.raises(error, match=sentence):
