@@ -15,7 +15,7 @@ from reviewkd_det.common.config.plain_yaml import read_plain_yaml
 __all__ = ["ResumeRules", "Settled", "saved_config", "settle_changes"]
 
 ABSENT = object()
-EMPTY = (None, "", [])  # ways in which a key names nothing
+EMPTY: tuple[Any, ...] = (None, "", [])  # ways in which a key names nothing
 
 
 @dataclass(frozen=True)
