@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from classification.config import get_config
+from classification.data import DataSettings, build_loaders
 from classification.distilled import DistilledClassifier
 from classification.models import create_model
 from classification.reading.taps import TappedModel
-from classification.runs.summary import cost_of
+from classification.runs.summary import cost_of, summarize
 from reviewkd_det.core import FrozenTeacher, Side, Truth, View, Weighted, find_method
 from tests.classification.running import paste, train
 from tests.flops import work
@@ -67,6 +69,21 @@ def test_what_cannot_be_counted_is_left_out():
     model = classifier()
     model.student.register_forward_pre_hook(lambda _, args: args[0].sum().item())
     assert cost_of(model, 16) is None
+
+
+@pytest.mark.parametrize(("methods", "top1"), [(("KD",), 80.0), ((), None)])
+def test_a_teacher_is_named_with_its_accuracy_where_it_teaches(methods, top1):
+    cfg = get_config()
+    cfg.merge_from_list(["TEACHER.NAME", "resnet20", "DISTILL.METHODS", methods])
+    done = {"epoch": 2, "top1": 70.0, "top5": 90.0}
+    progress = {"epoch": 2, "last": done, "best": done, "teacher": {"top1": 80.0, "top5": 95.0},
+                "train_seconds": 1.0, "wall_seconds": 2.0}  # fmt: skip
+    settings = DataSettings("digits", "", 8, 100, "none", 0, "device", 0)
+    data = build_loaders(settings, batch_size=20, eval_batch_size=500)
+    summary = summarize(cfg, progress, nn.Linear(2, 3), data)
+    assert (summary["teacher"], summary["teacher_top1"]) == ("resnet20" if methods else "", top1)
+    assert summary["images_per_second"] == 200.0
+    assert summary["parameters"] == 9
 
 
 @pytest.fixture(scope="module")
