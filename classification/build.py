@@ -1,7 +1,7 @@
 """The data of a run, the student, its teacher and the methods between them, from a config."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from classification.reading.levels import choose_taps, describe_levels
 from classification.reading.preprocess import Preprocess
 from classification.reading.taps import TappedModel
 from reviewkd_det.common.data.classes import require_same_classes
-from reviewkd_det.common.distill.build import build_methods, needs_of
+from reviewkd_det.common.distill.build import MethodPlan, build_methods, needs_of
 from reviewkd_det.common.runs.record import saved_classes
 from reviewkd_det.core import FrozenTeacher, Need, Side
 
@@ -137,22 +137,28 @@ def build_optimizer(cfg: CfgNode, classifier: nn.Module, student: nn.Module) -> 
     )
 
 
-def check_classes(cfg: CfgNode, class_names: Sequence[str], *, resume: bool = False) -> None:
-    """Compare the classes of the data with those of the teacher's run and of the run to resume.
+def check_classes(
+    cfg: CfgNode, class_names: Sequence[str], *, resume: bool = False, tested: str = ""
+) -> None:
+    """Compare the classes of the data with those of the runs whose weights are used.
 
-    A teacher's matter where methods compare logits, and are known where its weights lie in the
-    folder of its run.
+    They are known where the weights lie in the folder of their run. A teacher's matter where
+    methods need its logits.
 
     Args:
         cfg: config of the run.
         class_names: classes of the data, in the order of their numbers.
         resume: whether the run goes on with that of its folder.
+        tested: weights that are tested in place of a training; "" for none.
 
     Raises:
         ValueError: the lists differ in names or order.
     """
     runs = [(cfg.OUTPUT_DIR, "OUTPUT_DIR", "give it its own data, or another folder")] * resume
-    if Need.LOGITS in needs_of(plan_config(cfg)) and cfg.TEACHER.WEIGHTS:
+    if tested:
+        runs.append((str(Path(tested).parent), "--weights", "test them on data of their classes"))
+    needs = _needs_of_teacher(plan_config(cfg), fills=bool(unlabeled_paths(cfg.DATA.UNLABELED)))
+    if not tested and Need.LOGITS in needs and cfg.TEACHER.WEIGHTS:
         folder = str(Path(cfg.TEACHER.WEIGHTS).parent)
         runs.append((folder, "TEACHER.WEIGHTS", "take a teacher of these classes, in this order"))
     for folder, key, fix in runs:
@@ -185,6 +191,17 @@ def build_model(
         role = "teacher" if key == "TEACHER" else "student"
         load_weights(model, weights, f"{key}.WEIGHTS", role=role, entry=entry)
     return model
+
+
+def _needs_of_teacher(plans: Mapping[str, MethodPlan], *, fills: bool) -> Need:
+    """What the methods need of the teacher: its logits also where its class stands for a label.
+
+    Args:
+        plans: the methods.
+        fills: whether there are images without labels.
+    """
+    needs = needs_of(plans)
+    return needs | Need.LOGITS if fills and Need.TARGET in needs else needs
 
 
 def build_teacher(cfg: CfgNode, num_classes: int, needs: Need) -> tuple[nn.Module, int]:
@@ -272,7 +289,8 @@ def build_classifier(
         smoothing = cfg.SOLVER.LABEL_SMOOTHING
         plain = DistilledClassifier(TappedModel(student), preprocess, label_smoothing=smoothing)
         return plain, student
-    teacher, teacher_classes = build_teacher(cfg, num_classes, needs_of(plans))
+    needs = _needs_of_teacher(plans, fills=labeled_share is not None)
+    teacher, teacher_classes = build_teacher(cfg, num_classes, needs)
     with_levels = Need.LEVELS in needs_of(plans)
     names = choose_taps(cfg, student, teacher) if with_levels else ((), ())
     tapped_student, tapped_teacher = (

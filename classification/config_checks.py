@@ -26,6 +26,7 @@ CUSTOMER = Customer(
     ("classification",),
     "DISTILL",
     "epochs",
+    first=1,
 )
 
 CHOICES = {

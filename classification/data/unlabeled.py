@@ -48,15 +48,25 @@ def add_unlabeled(
                 f"{len(source.train)} of them in the training"
             )
         images += rest.images
-    files = [file for path in paths if path != REST for file in find_images(path)]
-    files = list({os.path.realpath(file): file for file in files}.values())  # each image once
-    if files:
-        _warn_of_known(files, source, root)
-    images += files
+    images += [file for path in paths if path != REST for file in find_images(path)]
+    images = _each_once(images)
+    _warn_of_known([image for image in images if isinstance(image, str)], source, root)
     if not images:
         return source.train, 0
     labels = torch.full((len(images),), UNLABELED)
     return _join(source.train, images, labels), len(images)
+
+
+def _each_once(images: Sequence[str | Tensor]) -> list[str | Tensor]:
+    """Images without the later ones of the same file; those in memory all stay."""
+    known: set[tuple[int, int]] = set()
+    kept: list[str | Tensor] = []
+    for image in images:
+        own = identities([image])
+        if not own & known:
+            kept.append(image)
+        known |= own
+    return kept
 
 
 def find_images(path: str) -> list[str]:
@@ -68,7 +78,8 @@ def find_images(path: str) -> list[str]:
 
     Raises:
         FileNotFoundError: it does not exist, or a line of the list does not.
-        ValueError: it leads to no image, or is a file of another kind.
+        ValueError: it, or a folder that it lists, leads to no image; or it is a file of another
+            kind.
     """
     if not os.path.exists(path):
         raise FileNotFoundError(
@@ -76,11 +87,13 @@ def find_images(path: str) -> list[str]:
             f"got {path!r}"
         )
     if os.path.isdir(path):
-        found = _list_folder(path)
-    elif _is_image(path):
-        found = [path]
-    else:
-        found = [file for line in _read_lines(path) for file in _follow(line, path)]
+        return _require(_list_folder(path), path)
+    if _is_image(path):
+        return [path]
+    return _require([file for line in _read_lines(path) for file in _follow(line, path)], path)
+
+
+def _require(found: list[str], path: str) -> list[str]:
     if not found:
         endings = " ".join(IMG_EXTENSIONS)
         raise ValueError(f"{KEY} must lead to images, {endings}; got none in {path!r}")
@@ -91,7 +104,7 @@ def _follow(line: str, path: str) -> list[str]:
     target = os.path.join(os.path.dirname(path), line)
     if not os.path.exists(target):
         raise FileNotFoundError(f"{KEY} must list images that exist; got {line!r} in {path!r}")
-    return _list_folder(target) if os.path.isdir(target) else [target]
+    return _require(_list_folder(target), target) if os.path.isdir(target) else [target]
 
 
 def _read_lines(path: str) -> list[str]:
@@ -115,7 +128,7 @@ def _is_image(path: str) -> bool:
 
 
 def _warn_of_known(files: list[str], source: Source, root: str) -> None:
-    """Say where images without labels are the labelled or the test images, by their inodes."""
+    """Say where files without labels are the labelled or the test images, by their inodes."""
     unlabeled = identities(files)
     for split, what, meaning in (
         (source.train, "labelled training", "they are drawn twice, with their label and without"),

@@ -104,13 +104,14 @@ def evaluate_main(args: argparse.Namespace) -> None:
 
     Raises:
         FileNotFoundError: the checkpoint does not exist.
-        ValueError: it does not fit the network or the data.
+        ValueError: it does not fit the network or the data, or was trained on other classes.
     """
     cfg = load_config(args.config_file, args.opts)
     weights = args.weights or str(_last_weights(args, cfg))
     accelerator = _start(cfg)
     _open_log(accelerator)
     data = build_data(cfg, accelerator, training=False)
+    check_classes(cfg, data.class_names, tested=weights)
     # Else the config's is that of the file that the run began with.
     entry = cfg.MODEL.WEIGHTS_ENTRY if "MODEL.WEIGHTS_ENTRY" in args.opts[::2] else ""
     model = build_model(cfg.MODEL.NAME, weights, len(data.class_names), "MODEL", entry=entry)

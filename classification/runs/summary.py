@@ -68,6 +68,8 @@ def summarize(
         student: classifier that was trained.
         data: training and test data.
     """
+    # One that was tested before the methods were taken away teaches no more.
+    teacher = progress["teacher"] if cfg.DISTILL.METHODS else None
     return {
         "model": cfg.MODEL.NAME,
         "teacher": cfg.TEACHER.NAME if cfg.DISTILL.METHODS else "",
@@ -78,7 +80,7 @@ def summarize(
         "seed": cfg.SEED,
         "epochs": progress["epoch"],
         "stopped_early": progress["epoch"] < cfg.SOLVER.EPOCHS,
-        "teacher_top1": progress["teacher"] and progress["teacher"]["top1"],
+        "teacher_top1": teacher and teacher["top1"],
         "top1": progress["last"]["top1"],
         "top5": progress["last"]["top5"],
         "last": progress["last"],

@@ -19,7 +19,7 @@ from classification.models.weights import save_weights
 from classification.partly_labeled import count_labeled
 from classification.runs.batch_statistics import check_batch_statistics
 from classification.runs.epoch_losses import EpochLosses
-from classification.runs.evaluation import evaluate, evaluate_teacher
+from classification.runs.evaluation import evaluate, evaluate_teacher, share_buffers
 from classification.runs.folder import RunFolder
 from classification.runs.schedule import build_schedule
 from classification.runs.states import States
@@ -132,6 +132,7 @@ class Trainer:
                 logger.info("epoch %d/%d: %s", epoch, cfg.SOLVER.EPOCHS, ", ".join(shown))
                 if epoch < cfg.SOLVER.EPOCHS and stop.signal():
                     return None
+        self._evaluate_end()
         summary = summarize(cfg, self.progress, self.student, self.data)
         self.run.write_summary(summary)
         return summary
@@ -160,6 +161,11 @@ class Trainer:
         if progress is None:
             self.run.refuse_lost_states()
             return
+        if progress["step"] and progress["epoch"] >= self.cfg.SOLVER.EPOCHS:
+            raise ValueError(
+                f"SOLVER.EPOCHS must be more than the {progress['epoch']} epochs that the run has "
+                f"done, since it goes on in the middle of the next; got {self.cfg.SOLVER.EPOCHS}"
+            )
         self.run.forget_metrics_after(progress["epoch"])
         if progress["step"] and progress["steps"] != self.steps:
             raise ValueError(
@@ -234,7 +240,8 @@ class Trainer:
         methods = self.plain.weighted
         warmups = [math.ceil(weighted.warmup_steps) for weighted in methods.values()]
         if methods and epoch == max(1, *warmups):
-            values = {name: float(losses[f"loss_{name.lower()}"].detach()) for name in methods}
+            names = [name for name, weighted in methods.items() if not weighted.has_ended(epoch)]
+            values = {name: float(losses[f"loss_{name.lower()}"].detach()) for name in names}
             average = self.plain.labeled_share or 1.0
             own = float(losses["loss_ce"].detach()) * average / labeled_share
             log_ratios(own, values, methods, "DISTILL", logger)
@@ -276,6 +283,7 @@ class Trainer:
     def _evaluate(self, epoch: int) -> dict[str, float]:
         """Test the student, and save it where it is the last or the best."""
         self.classifier.eval()
+        share_buffers(self._evaluated)
         accuracy = evaluate(self._classify, self.data.test, self.accelerator)
         self.progress["last"] = {"epoch": epoch, **accuracy}
         best = self.progress["best"]
@@ -290,14 +298,27 @@ class Trainer:
                     save_weights(self._student_weights(), path)
         return accuracy
 
+    @property
+    def _evaluated(self) -> Any:
+        """What is evaluated and saved: the student, or the average where there is one."""
+        return self.plain.student if self.average is None else self.average.module
+
+    def _evaluate_end(self) -> None:
+        """Test a resumed run that ends where it was, after an epoch that was not evaluated."""
+        epoch, last = self.progress["epoch"], self.progress["last"]
+        if self.progress["step"] or (last and last["epoch"] == epoch):
+            return
+        self._take_time()
+        accuracy = self._evaluate(epoch)
+        self._save(epoch)
+        logger.info("after epoch %d: top1 %.4g, top5 %.4g", epoch, *accuracy.values())
+
     def _student_weights(self) -> dict[str, Tensor]:
         """The student's own state dict; where it is tapped, the traced copy holds its buffers."""
-        used: Any = self.plain.student if self.average is None else self.average.module
-        return self.student.state_dict() | used.net.state_dict()
+        return self.student.state_dict() | self._evaluated.net.state_dict()
 
     def _classify(self, images: Tensor) -> Tensor:
-        """Logits of what is evaluated and saved, the average where there is one."""
-        return self.plain.classify(images, None if self.average is None else self.average.module)
+        return self.plain.classify(images, self._evaluated)
 
     def _stops_early(self) -> bool:
         """Whether the best result is TEST.PATIENCE evaluations old; says so."""

@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import html
 import re
+from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,13 +77,13 @@ def _comment_above(lines: list[str], line_number: int) -> str:
     return " ".join(comment)
 
 
-def method_rows(uses: Any, section: str, warmup: Meaning) -> list[str]:
+def method_rows(uses: Any, section: str, lengths: Mapping[str, str]) -> list[str]:
     """The rows of the methods' own nodes, from their settings.
 
     Args:
         uses: which defaults are the customer's, as `declare_methods` takes them.
         section: the config section that holds the nodes.
-        warmup: unit and meaning of the warm-up.
+        lengths: names of the settings of warm-up and decay, with their meanings.
     """
     from reviewkd_det.common.config.methods import declared_fields
     from reviewkd_det.core import registered_methods
@@ -99,7 +100,8 @@ def method_rows(uses: Any, section: str, warmup: Meaning) -> list[str]:
             meaning = fields[field] + (f" By default {each}." if default is None else "")
             key = f"{section}.{name.upper()}.{field.upper()}"
             rows.append(_row([key], [repr(default)], meaning))
-        rows.append(_row([f"{section}.{name.upper()}.WARMUP_{warmup.keys[0]}"], ["0"], warmup.text))
+        node = f"{section}.{name.upper()}"
+        rows += [_row([f"{node}.{word}"], ["0"], meaning) for word, meaning in lengths.items()]
     return rows
 
 
@@ -110,31 +112,38 @@ def make_page() -> str:
     from reviewkd_det.d2.config import USES
     from reviewkd_det.d2.config import get_config as detection_config
 
-    text = "{} over which the weight grows linearly from 0."
     customers = {
         "Detection": (
             detection_config(),
             USES,
             "MODEL.DISTILL",
-            Meaning(text.format("Iterations"), ["ITERS"]),
+            {
+                "WARMUP_ITERS": "Iterations over which the weight grows linearly from 0.",
+                "DECAY_ITERS": "Iteration, counted from 0, at which the weight, which falls "
+                "linearly from the start, is 0; 0: it does not fall.",
+            },
         ),
         "Classification": (
             classification_config(),
             [CUSTOMER.uses],
             "DISTILL",
-            Meaning(text.format("Epochs"), ["EPOCHS"]),
+            {
+                "WARMUP_EPOCHS": "Epochs over which the weight grows linearly from 0.",
+                "DECAY_EPOCHS": "Epoch, counted from 1, at which the weight, which falls linearly "
+                "from the start, is 0; 0: it does not fall.",
+            },
         ),
     }
     parts = [PAGE]
     for title, path, functions in SOURCES:
-        config, uses, section, warmup = customers[title]
+        config, uses, section, lengths = customers[title]
         source = (ROOT / path).read_text(encoding="utf-8")
         meanings = [meaning for name in functions for meaning in read_meanings(source, name)]
         rows = [_row(keys, [_value(config, key) for key in keys], text) for text, keys in meanings]
         parts.append(f"## {title}\n\nDeclared in `{path}`.\n\n{_table(rows)}\n")
         parts.append(
             f"### {title}: the methods\n\nDeclared by the settings of each method, in "
-            f"`reviewkd_det/core/methods`.\n\n{_table(method_rows(uses, section, warmup))}\n"
+            f"`reviewkd_det/core/methods`.\n\n{_table(method_rows(uses, section, lengths))}\n"
         )
     return "\n".join(parts)
 

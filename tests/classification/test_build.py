@@ -5,6 +5,7 @@ from classification.build import build_model
 from classification.models import create_model
 from classification.models.weights import save_weights
 from classification.reading.preprocess import Preprocess
+from reviewkd_det.core import Need, find_method
 from tests.classification.distilling import IMAGES, TARGET, build, config
 
 
@@ -110,6 +111,16 @@ def test_a_teacher_of_other_classes_is_taken_for_its_levels_alone(tmp_path, capl
     assert all(loss.isfinite() for loss in losses.values())
     assert student(inputs).shape == (2, 3)
     assert build(config(tmp_path, methods=LEVELS), classes=5)[0].teacher_knows_classes
+
+
+def test_a_teacher_of_other_classes_is_refused_where_its_class_stands_for_a_label(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(find_method("FitNet"), "needs", Need.LEVELS | Need.TARGET)
+    cfg = config(tmp_path, methods=("FitNet",))
+    assert not build(cfg, classes=3)[0].teacher_knows_classes
+    with pytest.raises(ValueError, match=r"must be for 3 classes, .* got '.*teacher.pth' for 5"):
+        build(cfg, classes=3, labeled_share=0.5)
 
 
 def test_a_teacher_of_other_classes_is_refused_where_logits_are_compared(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """A classifier's image files and classes, looked at before its run."""
 
+import argparse
 import json
 import os
 
@@ -8,8 +9,9 @@ from PIL import Image
 
 from classification.data.check import check_source
 from classification.data.sources import load_source
+from classification.runs.start import evaluate_main
 from reviewkd_det.common.runs.record import RECORD, saved_classes
-from tests.classification.running import train
+from tests.classification.running import here, train
 
 
 @pytest.fixture
@@ -62,7 +64,7 @@ def test_test_images_that_are_trained_on_are_warned_of(root, caplog):
     assert f"1 of the 5 test images of '{root}' are training images too" in caplog.text
 
 
-def test_a_run_keeps_its_classes_and_teaches_and_goes_on_with_no_others(tmp_path):
+def test_a_run_keeps_its_classes_and_teaches_goes_on_and_is_tested_with_no_others(tmp_path):
     teacher = tmp_path / "teacher"
     assert train(teacher, "SOLVER.EPOCHS", 1) == 0
     assert saved_classes(teacher) == [str(digit) for digit in range(10)]
@@ -74,3 +76,8 @@ def test_a_run_keeps_its_classes_and_teaches_and_goes_on_with_no_others(tmp_path
     taught = ["TEACHER.NAME", "resnet8", "TEACHER.WEIGHTS", teacher / "last.pth"]
     with pytest.raises(ValueError, match=words.format("TEACHER.WEIGHTS")):
         train(tmp_path / "run", *taught, "DISTILL.METHODS", "('KD',)", "SOLVER.EPOCHS", 1)
+    tested = argparse.Namespace(
+        config_file=teacher / "config.yaml", weights="", json="", opts=["TRACKERS", "()"]
+    )
+    with pytest.raises(ValueError, match=words.format("--weights")):
+        here(evaluate_main, tested)

@@ -214,6 +214,20 @@ def test_labelled_and_test_images_without_labels_are_warned_of(classes, caplog):
     assert not [x for x in caplog.records if x.levelname == "WARNING"]
 
 
+def test_an_image_of_the_rest_is_there_once_and_warned_of_as_others_are(classes, caplog):
+    os.link(classes / "val" / "b" / "1.png", classes / "train" / "b" / "1.png")
+    os.link(classes / "train" / "b" / "2.png", classes.parent / "copy.png")
+    more = ("rest", str(classes / "train"), str(classes.parent / "copy.png"))
+    with caplog.at_level(logging.WARNING):
+        data = in_folder(classes, more, train_images=2)
+        in_folder(classes, ("rest",), train_images=2)
+    assert (data.labeled_images, data.unlabeled_images) == (2, 5)
+    first, second, third = caplog.messages
+    assert first.startswith("2 of the 5 images of DATA.UNLABELED are labelled training images")
+    assert second.startswith("1 of the 5 images of DATA.UNLABELED are test images")
+    assert third.startswith("1 of the 3 images of DATA.UNLABELED are test images")
+
+
 @pytest.mark.parametrize("loader", ["device", "workers"])
 def test_an_image_that_cannot_be_read_is_named(classes, loader):
     write(classes.parent / "more" / "good.png")
@@ -228,6 +242,7 @@ def test_an_image_that_cannot_be_read_is_named(classes, loader):
         ("none", FileNotFoundError, "DATA.UNLABELED must name folders, .* that exist, .*none'"),
         ("empty", ValueError, "DATA.UNLABELED must lead to images, .jpg .*; got none in '.*empty'"),
         ("empty.txt", ValueError, "must lead to images, .*; got none in '.*empty.txt'"),
+        ("hollow.txt", ValueError, "must lead to images, .*; got none in '.*empty/deep'"),
         ("lost.txt", FileNotFoundError, "must list images that exist; got 'x.png' in '.*lost.txt'"),
         ("data.zip", ValueError, "must name folders, .* or text files with .*data.zip', which is"),
     ],
@@ -236,6 +251,8 @@ def test_what_leads_to_no_image_is_refused(tmp_path, path, error, sentence):
     (tmp_path / "empty" / "deep").mkdir(parents=True)
     (tmp_path / "empty" / "notes.txt").write_text("x")
     (tmp_path / "empty.txt").write_text("\n\n")
+    write(tmp_path / "some.png")
+    (tmp_path / "hollow.txt").write_text("some.png\nempty/deep\n")
     (tmp_path / "lost.txt").write_text("x.png\n")
     (tmp_path / "data.zip").write_bytes(bytes(range(256)))
     with pytest.raises(error, match=sentence):

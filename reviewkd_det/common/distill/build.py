@@ -27,6 +27,7 @@ class Customer(NamedTuple):
         uses: which defaults of the settings are its own; see `Settings.default`.
         key: config key of its section of distillation.
         unit: unit of warm-up and decay, as in the names of their settings: "iters", "epochs".
+        first: number of the first one in a training.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Customer(NamedTuple):
     uses: Uses
     key: str
     unit: str
+    first: int = 0
 
     @property
     def warmup(self) -> str:
@@ -104,13 +106,18 @@ def check_settings(name: str, values: Mapping[str, Any], customer: Customer) -> 
     method, key = find_method(name), f"{customer.key}.{name.upper()}"
     lengths = {name: values.get(name) or 0 for name in (customer.warmup, customer.decay)}
     for word, value in lengths.items():
-        if value < 0:
+        if not value >= 0:
             raise ValueError(f"{key}.{word.upper()} must not be negative; got {value}")
     warmup, decay = lengths.values()
     if 0 < decay <= warmup:
         raise ValueError(
             f"{key}.{customer.decay.upper()} must be more than {customer.warmup.upper()}, "
             f"{warmup}, or 0; got {decay}"
+        )
+    if 0 < decay <= customer.first:
+        raise ValueError(
+            f"{key}.{customer.decay.upper()} must be more than {customer.first}, with which "
+            f"{customer.unit} begin, or 0; got {decay}, with which the method would never act"
         )
     rest = {field: value for field, value in values.items() if field not in lengths}
     settings = read_settings(method, rest, customer.uses, key)

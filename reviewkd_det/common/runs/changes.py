@@ -16,6 +16,7 @@ from reviewkd_det.common.config.plain_yaml import read_plain_yaml
 __all__ = ["ResumeRules", "Settled", "saved_config", "settle_changes"]
 
 ABSENT = object()
+EMPTY: tuple[Any, ...] = (None, "", [])  # ways in which a key names nothing
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _plain(value: Any) -> Any:
 
 def _same(before: Any, now: Any) -> bool:
     """Whether two values are equal; a path may be written in two ways."""
-    if before is ABSENT or (before == "" and not now):
+    if before is ABSENT or (before == "" and not now) or (before in EMPTY and now in EMPTY):
         return True
     if isinstance(before, list) and isinstance(now, list):
         return len(before) == len(now) and all(map(_same, before, now))

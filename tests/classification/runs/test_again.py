@@ -44,6 +44,23 @@ def test_other_data_is_refused_and_other_settings_are_told(run):
     assert json.loads((run / "summary.json").read_text())["epochs"] == 2
 
 
+def test_a_run_that_ends_where_it_was_is_evaluated_there(tmp_path):
+    often, seldom = tmp_path / "often", tmp_path / "seldom"
+    saved = ["SOLVER.EPOCHS", 2, "SOLVER.CHECKPOINT_PERIOD", 2, "SOLVER.STATES_TO_KEEP", 9]
+    assert train(often, *saved) == 0
+    assert train(seldom, *saved, "TEST.PERIOD", 5) == 0
+    (seldom / "state" / "epoch_00002.pth").unlink()
+    words = "SOLVER.EPOCHS must be more than the 1 epochs .* in the middle of the next; got 1"
+    with pytest.raises(ValueError, match=words):
+        train(seldom, *ONE_EPOCH, "TEST.PERIOD", 5, resume=True)
+    (seldom / "state" / "epoch_00001_step_0000002.pth").unlink()
+    assert train(seldom, *ONE_EPOCH, "TEST.PERIOD", 5, resume=True) == 0
+    summary = json.loads((seldom / "summary.json").read_text())
+    first = json.loads((often / "metrics.jsonl").read_text().splitlines()[0])
+    assert summary["epochs"] == summary["last"]["epoch"] == 1
+    assert [summary[key] for key in ("top1", "top5")] == [first["top1"], first["top5"]]
+
+
 def test_a_run_that_trains_is_not_gone_on_with(run, monkeypatch):
     monkeypatch.setattr(lock, "WAIT_SECONDS", 0.0)
     words = "OUTPUT_DIR must belong to one run at a time"

@@ -7,12 +7,17 @@ import time
 
 import psutil
 import pytest
+import torch
 from torchvision.transforms.v2.functional import to_pil_image
 
+from classification.build import build_model
+from classification.config import load_config
 from classification.data import load_source
+from classification.reading.preprocess import Preprocess
 from tests.classification.running import (
     assert_same,
     command,
+    here,
     last_state,
     read_lines,
     start,
@@ -94,6 +99,20 @@ def test_two_processes_go_on_bit_for_bit(tmp_path, teacher, two):
     finish(start(*LAUNCHER, 2, *run))
     assert_same(last_state(tmp_path), last_state(two))
     assert read_lines(tmp_path) == read_lines(two)
+
+
+@pytest.mark.parametrize("decay", ["0.0", "0.1"])
+def test_two_processes_evaluate_the_statistics_that_are_saved(tmp_path, decay):
+    batch_norm = ["SOLVER.BATCH_SIZE", "4", "SOLVER.EPOCHS", "1", "SOLVER.EMA_DECAY", decay]
+    finish(start(*LAUNCHER, 2, *command(tmp_path, *batch_norm)))
+    cfg = load_config(tmp_path / "config.yaml")
+    model = build_model(cfg.MODEL.NAME, str(tmp_path / "last.pth"), 10, "MODEL").eval()
+    preprocess = Preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
+    test = load_source("digits", "").test
+    with torch.no_grad():
+        best = here(lambda: model(preprocess(test.load(cfg.INPUT.SIZE))).argmax(1))
+    hits = int((best == test.labels).sum())
+    assert read_lines(tmp_path)[0]["top1"] == pytest.approx(hits / 5)
 
 
 # The second told is the launcher, which passes SIGTERM on to each process at another moment.

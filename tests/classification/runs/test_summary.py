@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from classification.config import get_config
+from classification.data import DataSettings, build_loaders
 from classification.distilled import DistilledClassifier
 from classification.models import create_model
 from classification.reading.taps import TappedModel
-from classification.runs.summary import cost_of
+from classification.runs.summary import cost_of, summarize
 from reviewkd_det.core import FrozenTeacher, Side, Truth, View, Weighted, find_method
 from tests.classification.running import paste, train
 from tests.flops import work
@@ -69,6 +71,21 @@ def test_what_cannot_be_counted_is_left_out():
     assert cost_of(model, 16) is None
 
 
+@pytest.mark.parametrize(("methods", "top1"), [(("KD",), 80.0), ((), None)])
+def test_a_teacher_is_named_with_its_accuracy_where_it_teaches(methods, top1):
+    cfg = get_config()
+    cfg.merge_from_list(["TEACHER.NAME", "resnet20", "DISTILL.METHODS", methods])
+    done = {"epoch": 2, "top1": 70.0, "top5": 90.0}
+    progress = {"epoch": 2, "last": done, "best": done, "teacher": {"top1": 80.0, "top5": 95.0},
+                "train_seconds": 1.0, "wall_seconds": 2.0}  # fmt: skip
+    settings = DataSettings("digits", "", 8, 100, "none", 0, "device", 0)
+    data = build_loaders(settings, batch_size=20, eval_batch_size=500)
+    summary = summarize(cfg, progress, nn.Linear(2, 3), data)
+    assert (summary["teacher"], summary["teacher_top1"]) == ("resnet20" if methods else "", top1)
+    assert summary["images_per_second"] == 200.0
+    assert summary["parameters"] == 9
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("with a space")
@@ -99,6 +116,16 @@ def test_a_run_says_how_large_the_methods_losses_are(runs):
     (line,) = [x for x in log(runs / "student").splitlines() if "at the start" in x]
     assert re.search(r"loss_reviewkd is [\d.e+]+ times the student's own losses at the start", line)
     assert "at the start" not in log(runs / "teacher")
+
+
+def test_a_method_that_has_ended_is_not_compared(tmp_path):
+    train(tmp_path / "teacher", "SOLVER.EPOCHS", "1")
+    teacher = ["TEACHER.NAME", "resnet8", "TEACHER.WEIGHTS", tmp_path / "teacher" / "last.pth"]
+    methods = ["DISTILL.METHODS", "('KD', 'DKD')", "DISTILL.KD.DECAY_EPOCHS", "2.0"]
+    methods += ["DISTILL.DKD.WARMUP_EPOCHS", "2.0", "SOLVER.EPOCHS", "2"]
+    train(tmp_path / "student", *methods, *teacher, config="student")
+    told = log(tmp_path / "student")
+    assert re.findall(r"(loss_\w+) is .* the student's own losses", told) == ["loss_dkd"]
 
 
 def block(folder):

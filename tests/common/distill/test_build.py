@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from reviewkd_det.common.distill.build import Customer, build_methods, needs_of, plan_methods
@@ -5,7 +7,7 @@ from reviewkd_det.core import Level, Need, Side
 
 LEVELS_ALONE = Customer("a segmenter", Need.LEVELS, ("one_stage",), "KEY", "iters")
 ALL = Customer(
-    "a classifier", Need.LEVELS | Need.LOGITS | Need.TARGET, ("classification",), "KEY", "epochs"
+    "a classifier", Need.LEVELS | Need.LOGITS | Need.TARGET, ("classification",), "KEY", "epochs", 1
 )
 SIDES = Side((Level("a", 4),), 5), Side((Level("a", 6),), 5)
 
@@ -36,6 +38,11 @@ def test_methods_are_built_with_their_settings_weight_warmup_and_decay():
             {"DKD": {"warmup_epochs": 5.0, "decay_epochs": 2.5}},
             "KEY.DKD.DECAY_EPOCHS must be more than WARMUP_EPOCHS, 5.0, or 0; got 2.5",
         ),
+        (
+            {"DKD": {"decay_epochs": 1.0}},
+            "KEY.DKD.DECAY_EPOCHS must be more than 1, with which epochs begin, or 0; got 1.0, ",
+        ),
+        ({"DKD": {"decay_epochs": math.nan}}, "KEY.DKD.DECAY_EPOCHS must not be negative; got nan"),
         ({"KD": {"temperature": 0.0}}, "KEY.KD.TEMPERATURE must be positive; got 0.0"),
         ({"kd": {}}, "KEY.METHODS must name known methods; got 'kd'; the nearest is KD"),
     ],
@@ -43,6 +50,11 @@ def test_methods_are_built_with_their_settings_weight_warmup_and_decay():
 def test_what_cannot_be_is_refused_before_anything_is_built(settings, words):
     with pytest.raises(ValueError, match=words):
         plan_methods(settings, ALL)
+
+
+def test_a_decay_may_end_after_the_first_iteration():
+    built = build_methods(plan_methods({"PKD": {"decay_iters": 1}}, LEVELS_ALONE), *SIDES)
+    assert [built["PKD"].has_ended(iteration) for iteration in (0, 1)] == [False, True]
 
 
 def test_what_does_not_fit_these_two_is_refused():

@@ -19,6 +19,14 @@ def test_nothing_is_said_where_nothing_differs(tmp_path, monkeypatch):
     assert saved_config(tmp_path) == {}
 
 
+@pytest.mark.parametrize("before", [None, "", []])
+@pytest.mark.parametrize("now", [None, "", ()])
+def test_a_key_names_nothing_in_several_ways(before, now):
+    assert settle_changes({"DATA": before}, {"DATA": now, "ALLOW": False}, RULES).changed == ()
+    with pytest.raises(ValueError, match=r"DATA must be that of the run to resume, 0; got "):
+        settle_changes({"DATA": 0}, {"DATA": now, "ALLOW": False}, RULES)
+
+
 def test_what_holds_and_what_the_checkpoint_keeps_are_told_apart():
     settled = settle(LR=0.2, STEPS=(3, 9))
     assert settled.kept == {"LR": 0.1}
