@@ -8,27 +8,13 @@ from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
-from torch import Tensor, nn
+from torch import Tensor
 
 from classification.data import Data, Loader
 
-__all__ = ["evaluate", "evaluate_teacher", "share_buffers"]
+__all__ = ["evaluate", "evaluate_teacher"]
 
 logger = logging.getLogger(__name__)
-
-
-@torch.no_grad()
-def share_buffers(module: nn.Module) -> None:
-    """Give every process the buffers of the first, which are the ones that are saved.
-
-    Each process takes the statistics of batch norm from its own images.
-
-    Args:
-        module: network with the same parameters in every process.
-    """
-    for buffer in module.buffers():
-        buffer.copy_(broadcast(buffer.contiguous()))
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from classification.models.weights import save_weights
 from classification.partly_labeled import count_labeled
 from classification.runs.batch_statistics import check_batch_statistics
 from classification.runs.epoch_losses import EpochLosses
-from classification.runs.evaluation import evaluate, evaluate_teacher, share_buffers
+from classification.runs.evaluation import evaluate, evaluate_teacher
 from classification.runs.folder import RunFolder
 from classification.runs.schedule import build_schedule
 from classification.runs.states import States
@@ -29,6 +29,7 @@ from reviewkd_det.common.distill.ratio import log_ratios
 from reviewkd_det.common.runs.average import MovingAverage
 from reviewkd_det.common.runs.changes import Settled
 from reviewkd_det.common.runs.stopping import StopRequest
+from reviewkd_det.common.tensors.buffers import share_buffers
 
 __all__ = ["Trainer"]
 

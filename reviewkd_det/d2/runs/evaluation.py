@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from reviewkd_det.common.runs.workers import guard_workers
+from reviewkd_det.common.tensors.buffers import share_buffers
 
 __all__ = ["TestSet", "evaluate", "without_nan", "write_json"]
 
@@ -21,6 +22,8 @@ TestSet = tuple[str, Any, DatasetEvaluator]  # a name, a loader of images, and w
 def evaluate(model: nn.Module, test_sets: Iterable[TestSet]) -> dict[str, Any]:
     """Evaluate a model on one test set after the other, and log the results.
 
+    Every process evaluates a part of the images, with the statistics that are saved.
+
     Args:
         model: detector to evaluate.
         test_sets: names, loaders and evaluators; a generator makes each when its turn comes.
@@ -28,6 +31,7 @@ def evaluate(model: nn.Module, test_sets: Iterable[TestSet]) -> dict[str, Any]:
     Returns:
         The results of the only test set, or of each by its name.
     """
+    share_buffers(model)
     results: dict[str, Any] = {}
     for name, loader, evaluator in test_sets:
         guard_workers(loader)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 
+import numpy as np
 import psutil
 import pytest
 
@@ -112,6 +113,25 @@ def test_two_processes_go_on_bit_for_bit(config, two, tmp_path):
         shutil.copy(two / name, tmp_path)
     finish(start(config, tmp_path, *TWO, "--resume"))
     assert_same_end(tmp_path, two)
+
+
+def predictions(folder):
+    """What was detected, in an order of its own."""
+    (path,) = folder.rglob("coco_instances_results.json")
+    found = json.loads(path.read_text())
+    return sorted((x["image_id"], round(x["score"], 4), *np.round(x["bbox"], 1)) for x in found)
+
+
+def test_two_processes_evaluate_the_statistics_that_are_saved(config, tmp_path, monkeypatch):
+    opts = ["MODEL.RESNETS.NORM", "BN", "SOLVER.MAX_ITER", "2", "MODEL.DISTILL.METHODS", "()"]
+    opts += ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.01"]
+    finish(start(config, tmp_path / "two", *TWO, *opts))
+    weights = ["MODEL.WEIGHTS", str(tmp_path / "two" / "model_final.pth")]
+    opts = ["--eval-only", *opts, *weights]
+    assert run_here(monkeypatch, config, tmp_path / "one", *opts) == 0
+    found = predictions(tmp_path / "two")
+    assert len(found) > 3
+    assert found == predictions(tmp_path / "one")
 
 
 def test_two_processes_that_are_asked_to_stop_save(config, tmp_path):
