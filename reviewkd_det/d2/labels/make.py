@@ -188,6 +188,7 @@ def _thresholds(
         class_map.student_count,
         min_score=settings.min_score,
         min_objects=settings.min_objects,
+        known=set(class_map.places.values()),
     )
 
 

@@ -6,7 +6,7 @@ matched as COCO does, by pycocotools.
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,6 +58,7 @@ def find_thresholds(
     *,
     min_score: float,
     min_objects: int,
+    known: Collection[int] | None = None,
 ) -> list[Threshold]:
     """Find the score of each class.
 
@@ -67,15 +68,17 @@ def find_thresholds(
         classes: number of classes.
         min_score: lowest score that is found.
         min_objects: number of objects below which a class takes the score of all classes together.
+        known: classes that the teacher knows, None for all; other objects say nothing of it.
 
     Raises:
-        ValueError: no object is labelled.
+        ValueError: no object of a known class is labelled.
     """
     matches = _match(records, detections, classes)
+    usable = [x for index, x in enumerate(matches) if known is None or index in known]
     together = _Matches(
-        np.concatenate([x.scores for x in matches]),
-        np.concatenate([x.is_object for x in matches]),
-        sum(x.objects for x in matches),
+        np.concatenate([x.scores for x in usable]),
+        np.concatenate([x.is_object for x in usable]),
+        sum(x.objects for x in usable),
     )
     if not together.objects:
         raise ValueError(

@@ -28,9 +28,9 @@ def found(*detections):
     return [{"category_id": c, "bbox": box(place), "score": s} for c, place, s in detections]
 
 
-def find(records, detections, classes=1, min_score=0.2, min_objects=1):
+def find(records, detections, classes=1, min_score=0.2, min_objects=1, known=None):
     return find_thresholds(
-        records, detections, classes, min_score=min_score, min_objects=min_objects
+        records, detections, classes, min_score=min_score, min_objects=min_objects, known=known
     )
 
 
@@ -76,6 +76,16 @@ def test_a_class_with_few_objects_takes_the_score_of_all():
     assert none[:3] == (0.6, 0, 0.0)
     assert math.isnan(none.recall)
     assert not none.is_own
+
+
+def test_objects_of_a_class_that_the_teacher_does_not_know_say_nothing_of_it():
+    records = [image((0, 0), (0, 1), *((1, place) for place in range(2, 12)))]
+    wrong = [(0, place, score) for place, score in ((20, 0.8), (21, 0.7), (22, 0.6))]
+    detections = [found((0, 0, 0.9), *wrong, (0, 1, 0.5))]
+    assert find(records, detections, classes=2, min_objects=20)[0].score == 0.5
+    assert find(records, detections, classes=2, min_objects=20, known={0})[0].score == 0.9
+    with pytest.raises(ValueError, match="must have labelled objects; got none in 1 images"):
+        find(records, detections, classes=3, known={2})
 
 
 @pytest.mark.parametrize("mode", [BoxMode.XYXY_ABS, BoxMode.XYWH_ABS])
