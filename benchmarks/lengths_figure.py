@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 __all__ = ["draw_lengths"]
 
 TEACHER = "teacher"
-MINUTES = (1, 2, 5, 10, 20, 50)  # that an axis names
+MINUTES = (1, 2, 3, 5, 7, 10, 15, 20, 30)  # that an axis names
 Record = Mapping[str, Any]
 
 
