@@ -36,10 +36,10 @@ def write_tables(page: Path) -> None:
     page.write_text(TABLE.sub(table, text), encoding="utf-8")
     for found in FIGURE.finditer(text):
         records, timed = (read_records(page.parent / "results", name) for name in found.groups())
+        path = page.parent / "images" / f"{found['name']}.png"
+        path.parent.mkdir(exist_ok=True)
         with style():
-            draw_lengths(records, timed).savefig(
-                page.parent / f"images/{found['name']}.png", dpi=DPI
-            )
+            draw_lengths(records, timed).savefig(path, dpi=DPI)
 
 
 def save_records(path: Path, runs: list[str], *, timed: bool) -> None:
