@@ -104,11 +104,11 @@ class DistilledClassifier(nn.Module):
             terms = self._terms(images, target, active)
         losses = {"loss_ce": self.cross_entropy_weight * terms["ce"]}
         for name, weighted in self.weighted.items():
-            is_active = name in active
-            loss = (
-                weighted.factor(epoch) * terms[name] if is_active else weighted.nothing(terms["ce"])
-            )
-            losses[f"loss_{name.lower()}"] = loss
+            key = f"loss_{name.lower()}"
+            if name in terms:
+                losses[key] = weighted.factor(epoch) * terms[name]
+            else:
+                losses[key] = weighted.nothing(terms["ce"])
         return losses
 
     def compute_terms(

@@ -241,11 +241,10 @@ class Trainer:
         methods = self.plain.weighted
         warmups = [math.ceil(weighted.warmup_steps) for weighted in methods.values()]
         if methods and epoch == max(1, *warmups):
-            names = [name for name, weighted in methods.items() if not weighted.has_ended(epoch)]
-            values = {name: float(losses[f"loss_{name.lower()}"].detach()) for name in names}
+            values = {name: float(losses[f"loss_{name.lower()}"].detach()) for name in methods}
             average = self.plain.labeled_share or 1.0
             own = float(losses["loss_ce"].detach()) * average / labeled_share
-            log_ratios(own, values, methods, "DISTILL", logger)
+            log_ratios(own, values, methods, epoch, "DISTILL", logger)
 
     def _take_time(self, *keys: str) -> None:
         """Add the seconds since this was last called to the run's progress."""

@@ -208,10 +208,9 @@ class DistilledDetector(nn.Module):
         if self.step == warmup and not self._told_ratios:
             self._told_ratios = True  # with the first of the batches of a step
             total = float(sum(loss.detach() for loss in own.values()))
-            names = [name for name, x in self.weighted.items() if not x.has_ended(self.step)]
-            losses = {name: distilled[f"loss_{name.lower()}"] for name in names}
+            losses = {name: distilled[f"loss_{name.lower()}"] for name in self.weighted}
             values = {name: float(loss.detach()) for name, loss in losses.items()}
-            log_ratios(total, values, self.weighted, KEY, logger)
+            log_ratios(total, values, self.weighted, self.step, KEY, logger)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The student's state dict."""

@@ -15,6 +15,7 @@ def log_ratios(
     own: float,
     losses: Mapping[str, float],
     methods: Mapping[str, Weighted],
+    step: float,
     key: str,
     logger: logging.Logger,
 ) -> None:
@@ -23,13 +24,14 @@ def log_ratios(
     Args:
         own: sum of the student's own losses.
         losses: weighted loss of each method, by the method's name.
-        methods: the methods by name.
+        methods: the methods by name; one whose factor is 0 at this step is left out.
+        step: how far the training is, in the unit of their warm-ups.
         key: config key of the section that holds a node for each method.
         logger: logger of the customer.
     """
     for name, loss in losses.items():
-        if not methods[name].loss_weight or not (math.isfinite(loss) and math.isfinite(own)):
-            continue  # switched off, or about to end the run with a sentence of its own
+        if not methods[name].factor(step) or not (math.isfinite(loss) and math.isfinite(own)):
+            continue  # off, or about to end the run with a sentence of its own
         ratio = loss / own if own else math.inf
         logger.info(
             "loss_%s is %.3g times the student's own losses at the start", name.lower(), ratio

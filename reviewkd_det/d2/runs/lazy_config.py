@@ -13,7 +13,7 @@ from reviewkd_det.d2.runs.device import usable_device
 from reviewkd_det.d2.runs.evaluated import find_evaluated
 from reviewkd_det.d2.runs.preflight import check_pictures
 from reviewkd_det.d2.runs.resuming import settle_python_resume
-from reviewkd_det.d2.runs.start import find_seed, note, refuse_another_run
+from reviewkd_det.d2.runs.start import find_seed, guard_folder, note
 
 __all__ = ["read_lazy_config"]
 
@@ -85,11 +85,8 @@ def read_lazy_config(args: argparse.Namespace) -> Any:
             train.init_checkpoint_entry = ""  # that of the file that the run began with
         train.init_checkpoint, train.output_dir = found.weights, found.output_dir
         note(args, found.line, is_warning=found.is_warning)
-    elif args.resume:
-        if (settled := settle_python_resume(cfg)) is not None and settled.warning:
-            note(args, settled.warning, is_warning=True)
-    elif not args.overwrite:
-        refuse_another_run(train.output_dir)
+    else:
+        guard_folder(args, train.output_dir, lambda: settle_python_resume(cfg))
     train.seed = find_seed(train.seed, train.output_dir, "train.seed", resume=args.resume)
     return cfg
 

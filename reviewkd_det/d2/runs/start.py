@@ -15,6 +15,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from reviewkd_det.common import keep_freed_memory, keep_tracebacks_in
+from reviewkd_det.common.runs.changes import Settled
 from reviewkd_det.common.runs.record import write_run_record
 from reviewkd_det.common.runs.seeds import saved_seed
 from reviewkd_det.common.runs.trackers import IDS
@@ -22,9 +23,9 @@ from reviewkd_det.d2.runs.launch import pass_to_children
 
 __all__ = [
     "find_seed",
+    "guard_folder",
     "is_first_to_train",
     "note",
-    "refuse_another_run",
     "run",
     "set_up_run",
 ]
@@ -136,7 +137,29 @@ def note(args: argparse.Namespace, line: str, *, is_warning: bool = False) -> No
     args.notes = [*getattr(args, "notes", ()), (level, line)]
 
 
-def refuse_another_run(output_dir: str) -> None:
+def guard_folder(
+    args: argparse.Namespace, output_dir: str, settle: Callable[[], Settled | None]
+) -> None:
+    """Settle what a run that goes on was asked to change, or refuse a folder of another run.
+
+    Args:
+        args: arguments of the command.
+        output_dir: folder of the run.
+        settle: function that compares the config with that of the run to go on with, if any.
+
+    Raises:
+        FileExistsError: the folder holds another run, and neither --resume nor --overwrite is
+            given.
+        ValueError: the run cannot go on with this config, or the folder has no possible name.
+    """
+    if args.resume:
+        if (settled := settle()) is not None and settled.warning:
+            note(args, settled.warning, is_warning=True)
+    elif not args.overwrite:
+        _refuse_another_run(output_dir)
+
+
+def _refuse_another_run(output_dir: str) -> None:
     """Raise FileExistsError where the output folder holds a run's checkpoints."""
     try:
         checkpoints = [path for path in _run_files(output_dir) if path.suffix == ".pth"]

@@ -17,7 +17,7 @@ from reviewkd_det.d2.data import (
 from reviewkd_det.d2.runs.device import usable_device
 from reviewkd_det.d2.runs.evaluated import find_evaluated
 from reviewkd_det.d2.runs.resuming import settle_yaml_resume
-from reviewkd_det.d2.runs.start import find_seed, note, refuse_another_run
+from reviewkd_det.d2.runs.start import find_seed, guard_folder, note
 
 __all__ = ["load_run_config", "read_config"]
 
@@ -101,11 +101,8 @@ def read_config(args: argparse.Namespace) -> CfgNode:
             cfg.MODEL.WEIGHTS_ENTRY = ""  # that of the file that the run began with
         cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = found.weights, found.output_dir
         note(args, found.line, is_warning=found.is_warning)
-    elif args.resume:
-        if (settled := settle_yaml_resume(cfg)) is not None and settled.warning:
-            note(args, settled.warning, is_warning=True)
-    elif not args.overwrite:
-        refuse_another_run(cfg.OUTPUT_DIR)
+    else:
+        guard_folder(args, cfg.OUTPUT_DIR, lambda: settle_yaml_resume(cfg))
     cfg.SEED = find_seed(cfg.SEED, cfg.OUTPUT_DIR, "SEED", resume=args.resume)
     cfg.freeze()
     return cfg

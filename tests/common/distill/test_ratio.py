@@ -23,7 +23,7 @@ def test_a_loss_far_from_the_students_own_is_warned_of_with_its_key(
     caplog, own, loss, ratio, warned
 ):
     with caplog.at_level(logging.INFO):
-        log_ratios(own, {"ReviewKD": loss}, METHODS, "KEY", logging.getLogger("any"))
+        log_ratios(own, {"ReviewKD": loss}, METHODS, 0, "KEY", logging.getLogger("any"))
     if ratio is None:  # the run is about to end with a sentence of its own
         assert not caplog.messages
         return
@@ -38,5 +38,5 @@ def test_a_loss_far_from_the_students_own_is_warned_of_with_its_key(
 def test_a_method_that_is_switched_off_is_not_compared(caplog):
     off = {"ReviewKD": Weighted(find_method("ReviewKD"), 0.0)}
     with caplog.at_level(logging.INFO):
-        log_ratios(1.0, {"ReviewKD": 0.0}, off, "KEY", logging.getLogger("any"))
+        log_ratios(1.0, {"ReviewKD": 0.0}, off, 0, "KEY", logging.getLogger("any"))
     assert not caplog.messages
