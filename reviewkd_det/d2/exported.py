@@ -23,6 +23,7 @@ from reviewkd_det.d2.own_configs import add_own_configs, own_config_names
 
 __all__ = ["exported_config", "foreign_parts", "to_do_before_loading"]
 
+NETWORK = "MODEL.TIMM"
 REGISTRIES = {
     "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
     "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY,
@@ -56,6 +57,8 @@ def exported_config(plain: CfgNode) -> tuple[CfgNode, list[str]]:
     for key, value in flat(plain).items():
         if all(key in default and default[key] == value for default in (stock, own)):
             continue
+        if key == f"{NETWORK}.WEIGHTS":  # which a whole checkpoint stands for
+            continue
         if key in NEWER_KEYS and key not in NEEDED_TO_DETECT:
             left_out.append(key)
         else:
@@ -71,8 +74,11 @@ def to_do_before_loading(exported: CfgNode) -> list[str]:
         for name, module in foreign_parts(exported).items()
     ]
     if unknown := [key for key in values if key not in stock and key not in NEWER_KEYS]:
-        functions = ", ".join(own_config_names())
-        lines.append(f"{unknown[0]} is not Detectron2's own: call {functions} before reading it")
+        functions = own_config_names()
+        if any(key.startswith(f"{NETWORK}.") for key in unknown):
+            functions.insert(0, "reviewkd_det.d2.add_backbone_config")
+        names = ", ".join(functions)
+        lines.append(f"{unknown[0]} is not Detectron2's own: call {names} before reading it")
     if newer := [key for key in NEEDED_TO_DETECT if key in values]:
         lines.append(f"{', '.join(newer)} needs a Detectron2 newer than release 0.6")
     return lines

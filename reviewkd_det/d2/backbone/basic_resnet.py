@@ -7,8 +7,9 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone import FPN
-from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, ResNet
+
+from reviewkd_det.d2.backbone.pyramids import build_pyramid
 
 __all__ = ["build_basic_resnet_fpn_backbone"]
 
@@ -49,11 +50,4 @@ def build_basic_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN
     bottom_up = ResNet(stem, stages, out_features=["res2", "res3", "res4", "res5"]).freeze(
         cfg.MODEL.BACKBONE.FREEZE_AT
     )
-    return FPN(
-        bottom_up=bottom_up,
-        in_features=["res2", "res3", "res4", "res5"],
-        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM,
-        top_block=LastLevelMaxPool(),
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
-    )
+    return build_pyramid(cfg, bottom_up, ["res2", "res3", "res4", "res5"])

@@ -9,9 +9,10 @@ from detectron2.config import CfgNode
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec, get_norm
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone import FPN
-from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
+
+from reviewkd_det.d2.backbone.pyramids import build_pyramid
 
 __all__ = ["MobileNetV2", "build_mobilenet_v2_fpn_backbone"]
 
@@ -92,11 +93,4 @@ def build_mobilenet_v2_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN
             "MODEL.PIXEL_MEAN must have 3 numbers for MobileNetV2, which takes images of 3 "
             f"channels; got {input_shape.channels}"
         )
-    return FPN(
-        bottom_up=MobileNetV2(norm).freeze(FROZEN_BLOCKS[freeze_at]),
-        in_features=list(LAST_BLOCKS),
-        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM,
-        top_block=LastLevelMaxPool(),
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
-    )
+    return build_pyramid(cfg, MobileNetV2(norm).freeze(FROZEN_BLOCKS[freeze_at]), list(LAST_BLOCKS))

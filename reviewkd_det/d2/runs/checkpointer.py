@@ -9,6 +9,7 @@ from typing import Any
 from reviewkd_det.common import listed, replace_file
 from reviewkd_det.common.runs.average import MovingAverage
 from reviewkd_det.common.runs.checkpoints import Checkpoints, find_flaw
+from reviewkd_det.d2.backbone.feature_net import trained_names
 from reviewkd_det.d2.runs.ema import TRAINED, TrainedWeights
 from reviewkd_det.d2.weights.cautions import (
     ConfigKeys,
@@ -67,7 +68,8 @@ class StudentCheckpointer(VerifiedCheckpointer):
     ) -> None:
         super().__init__(model, save_dir, key=key, entry=entry, **checkpointables)
         self.files = checkpoints_of(save_dir)
-        self.absent = set(self.model.state_dict())  # names of weights that no file has given
+        # Names of weights that no file has given.
+        self.absent = set(self.model.state_dict()) - trained_names(self.model)
         self.resumed = ""  # the checkpoint that the run goes on from
         self._trained: TrainedWeights | None = None
 
@@ -157,7 +159,9 @@ class StudentCheckpointer(VerifiedCheckpointer):
             )
 
     def _load_nothing(self) -> dict[str, Any]:
-        self.logger.info("No initial weights: %s is empty, training from scratch", self.key)
+        trained = len(self.model.state_dict()) - len(self.absent)
+        start = f"{trained} weights of its backbone's network" if trained else "scratch"
+        self.logger.info("No initial weights: %s is empty, training from %s", self.key, start)
         return {}
 
     def _load_model(self, checkpoint: Any) -> Any:

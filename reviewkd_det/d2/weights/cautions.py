@@ -4,7 +4,6 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import nn
 
@@ -68,6 +67,7 @@ def warn_of_images(
     model: nn.Module,
     images: Images,
     keys: ConfigKeys,
+    trained: Images | None = None,
 ) -> None:
     """Warn where weights were trained on images that the config makes otherwise.
 
@@ -78,8 +78,9 @@ def warn_of_images(
         model: detector or parts of one, with the ResNet whose strides count.
         images: how the config makes images.
         keys: names of the config's keys.
+        trained: how the images were made that they were trained on; None finds it.
     """
-    trained = _trained_with(author, state)
+    trained = trained or _trained_with(author, state)
     images = images._replace(stride_in_1x1=_stride_in_1x1(model))
     differing = [
         f"{getattr(keys, field)} is {_shown(ours)}, and they were trained with {_shown(theirs)}"
@@ -103,7 +104,7 @@ def warn_of_frozen(source: str, absent: Collection[str], model: nn.Module, freez
     norms = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, FrozenBatchNorm2d) and f"{name}.weight" in absent
+        if _is_frozen_norm(module) and f"{name}.weight" in absent
     ]
     fixed = [k for k, p in model.named_parameters() if not p.requires_grad and k in absent]
     parts = [
@@ -118,6 +119,11 @@ def warn_of_frozen(source: str, absent: Collection[str], model: nn.Module, freez
             " and ".join(parts),
             freezing,
         )
+
+
+def _is_frozen_norm(module: nn.Module) -> bool:
+    """Whether it is Detectron2's, torchvision's or timm's norm of fixed statistics."""
+    return type(module).__name__.startswith("FrozenBatchNorm")
 
 
 def _trained_with(author: str, state: Mapping[str, Any]) -> Images:

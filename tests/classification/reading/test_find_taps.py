@@ -6,8 +6,8 @@ from torch import nn
 from torchvision.models import SwinTransformer, VisionTransformer
 
 from classification.models import create_model
-from classification.reading.find_taps import find_taps
 from classification.reading.taps import TappedModel
+from reviewkd_det.common.tracing.stages import find_taps
 
 # By network: the nodes before and after the activation, and (C, cells a side) of each level.
 FOUND = {

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from classification.models import create_model
-from classification.reading.find_taps import find_taps
 from classification.reading.taps import TappedModel
+from reviewkd_det.common.tracing.stages import find_taps
 
 
 def network(name, classes=9):

@@ -1,5 +1,10 @@
-"""Tracing a classifier: its nodes by name, and a module that runs its graph."""
+"""Tracing a classifier: its nodes by name, and modules that run its graph.
 
+A node is named as torchvision's feature extraction names it: the path of its module, or the path of
+the module that calls it and the function.
+"""
+
+import difflib
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +15,7 @@ import torchvision
 from torch import fx, nn
 from torchvision.models.feature_extraction import DualGraphModule, NodePathTracer
 
-__all__ = ["build_traced", "find_node", "kept", "trace"]
+__all__ = ["build_tapped", "build_traced", "trace"]
 
 
 def trace(model: nn.Module) -> tuple[dict[str, fx.Node], dict[str, fx.Node]]:
@@ -91,7 +96,49 @@ def build_traced(model: nn.Module, train_graph: fx.Graph, eval_graph: fx.Graph) 
     return net.train(model.training)
 
 
-def kept(node: fx.Node) -> fx.Node:
+def build_tapped(
+    model: nn.Module, names: Sequence[str], key: str, *, with_output: bool = True
+) -> nn.Module:
+    """Build a module that runs a model for what some of its nodes give.
+
+    It shares the model's parameters. Layers that overwrite their input stop doing so, else what a
+    node gave before such a layer would be lost.
+
+    Args:
+        model: maps images (N, 3, H, W) to an output.
+        names: names of nodes; a module's name is that of the last node in it.
+        key: where the names are from, for error sentences.
+        with_output: whether it gives the model's output and a list; else the list alone, and what
+            only the output needs is left out.
+
+    Raises:
+        ValueError: the model cannot be traced, or has no node of a name.
+    """
+    graphs = []
+    for nodes in trace(model):
+        missing = [name for name in names if not _find_node(nodes, name)]
+        if missing:
+            near = difflib.get_close_matches(missing[0], nodes, n=3, cutoff=0.0)
+            raise ValueError(
+                f"{key} must name nodes of {type(model).__name__}; got '{missing[0]}'; "
+                f"the nearest are {', '.join(near)}"
+            )
+        (output,) = [node for node in next(iter(nodes.values())).graph.nodes if node.op == "output"]
+        given = [_kept(nodes[_find_node(nodes, name)]) for name in names]
+        output.args = ((output.args[0], given),) if with_output else (given,)
+        if not with_output:
+            _erase_unused(output.graph)
+        graphs.append(output.graph)
+    return build_traced(model, *graphs)
+
+
+def _erase_unused(graph: fx.Graph) -> None:
+    for node in reversed(graph.nodes):
+        if not node.users and node.op not in ("placeholder", "output"):
+            graph.erase_node(node)
+
+
+def _kept(node: fx.Node) -> fx.Node:
     """The node, or where a method or function such as `relu_` overwrites its output, a copy."""
     targets = [user.target for user in node.users]
     names = [t if isinstance(t, str) else getattr(t, "__name__", "") for t in targets]
@@ -101,7 +148,7 @@ def kept(node: fx.Node) -> fx.Node:
         return node.graph.call_function(torch.clone, (node,))
 
 
-def find_node(nodes: dict[str, fx.Node], name: str) -> str:
+def _find_node(nodes: dict[str, fx.Node], name: str) -> str:
     """The node of that name, or the last one in the module of that name, or nothing."""
     return (
         name

@@ -1,15 +1,17 @@
-"""The stages of any traceable classifier, found by one dummy forward.
+"""The stages of any traceable classifier, found by running it once or twice.
 
 Shapes: N images, C channels, H x W cells of one level, K classes. Level lists run from high to low
-resolution. A node is named as torchvision's feature extraction names it: the path of its module,
-or the path of the module that calls it and the function.
+resolution. A map is (N, C, H, W), or (N, H, W, C) as in a Swin transformer: the axis that grows
+with the images' width is W. A node is named as in `graph`.
 """
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from classification.reading.tracing import build_traced, trace
+from reviewkd_det.common.tracing.graph import build_traced, trace
 
 __all__ = ["find_taps"]
 
@@ -22,8 +24,8 @@ def find_taps(
 ) -> tuple[str, ...]:
     """Find a classifier's stages.
 
-    A network of ours says where they are. In any other they are the last map of each resolution,
-    found by one dummy forward. What a block computes before it lowers the resolution belongs to
+    A network of ours says where they are. In any other they are the last map of each resolution
+    that depends on the image. What a block computes before it lowers the resolution belongs to
     that block, first resolutions with a single convolution are the stem, and what has none is only
     pooled, or the scores of an attention: they are left out.
 
@@ -48,11 +50,11 @@ def find_taps(
     stages = nodes.stages()
     if len(stages) < 2:
         raise ValueError(
-            f"model must have square maps (N, C, H, W) of at least two resolutions; got "
-            f"{len(stages)} in {type(model).__name__}; name its nodes as taps"
+            f"model must have maps (N, C, H, W) of at least two resolutions; got {len(stages)} in "
+            f"{type(model).__name__}; name its nodes as taps"
         )
     names = [nodes.before_activation(name) for name in stages] if before_activation else stages
-    return (*names, *nodes.pooled_vectors(nodes.shapes[stages[-1]][1])) if pooled else tuple(names)
+    return (*names, *nodes.pooled_vectors(nodes.channels(stages[-1]))) if pooled else tuple(names)
 
 
 class _TracedNodes:
@@ -65,19 +67,45 @@ class _TracedNodes:
         (output,) = [node for node in graph.nodes if node.op == "output"]
         output.args = (dict(self.nodes),)
         self.net = build_traced(model, graph, graph).eval()
-        device = next(model.parameters()).device
-        with torch.no_grad():
-            values = self.net(torch.zeros(1, 3, image_size, image_size, device=device))
-        self.net.train(model.training)  # the parts are shared with the model
+        values = self._run(model, image_size, image_size)
         # In the order of execution.
         self.shapes = {n: tuple(v.shape) for n, v in values.items() if isinstance(v, Tensor)}
-        # Maps of one cell are the inner parts of channel attention, others than of the one image
-        # are standardised weights.
-        self.sizes = {
-            name: shape[2]
+        try:
+            wider = self._run(model, image_size, 2 * image_size)
+        except Exception:  # whatever a network of one image size raises
+            wider = {}
+        self.net.train(model.training)  # the parts are shared with the model
+        seen = self._depending_on_images(graph, values)
+        # Of each map the axis of its height, and that. Maps of one cell are the inner parts of
+        # channel attention, others than of the one image are standardised weights.
+        self.height_axes = {
+            name: axis
             for name, shape in self.shapes.items()
-            if len(shape) == 4 and shape[0] == 1 and shape[2] == shape[3] > 1
+            if len(shape) == 4 and shape[0] == 1 and self.nodes[name] in seen
+            for axis in _height_axis(shape, wider.get(name))
+            if shape[axis] > 1
         }
+        self.sizes = {name: self.shapes[name][axis] for name, axis in self.height_axes.items()}
+
+    @torch.no_grad()
+    def _run(self, model: nn.Module, height: int, width: int) -> dict[str, Any]:
+        device = next(model.parameters()).device
+        values: dict[str, Any] = self.net(torch.zeros(1, 3, height, width, device=device))
+        return values
+
+    def _depending_on_images(self, graph: fx.Graph, values: dict[str, Any]) -> set[fx.Node]:
+        """The nodes that get more of the images than their size: none that is a parameter alone."""
+        seen: set[fx.Node] = set()
+        for node in graph.nodes:
+            value = values.get(self.names.get(node, ""))
+            is_number = isinstance(value, int | float | torch.Size)
+            if node.op == "placeholder" or (not is_number and seen & set(node.all_input_nodes)):
+                seen.add(node)
+        return seen
+
+    def channels(self, name: str) -> int:
+        """The number of channels of a map."""
+        return self.shapes[name][1 if self.height_axes[name] == 2 else 3]
 
     def stages(self) -> list[str]:
         """The last node of each resolution, from high to low."""
@@ -117,9 +145,25 @@ class _TracedNodes:
 
     def _convolves(self, name: str) -> bool:
         module = self._module(name)  # one that is run as a whole may hold several
-        inside = module is not None and any(isinstance(x, nn.Conv2d) for x in module.modules())
+        # A linear layer is a convolution of maps whose channels come last.
+        kinds = nn.Conv2d if self.height_axes[name] == 2 else (nn.Conv2d, nn.Linear)
+        inside = module is not None and any(isinstance(x, kinds) for x in module.modules())
         return inside or self.nodes[name].target is F.conv2d
 
     def _module(self, name: str) -> nn.Module | None:
         node = self.nodes[name]
         return self.net.get_submodule(node.target) if node.op == "call_module" else None
+
+
+def _height_axis(shape: tuple[int, ...], wider: Any) -> list[int]:
+    """The axis of a map's height, 2 or 1; none where it is no map.
+
+    Args:
+        shape: the shape for a square image.
+        wider: what the node gives for an image that is wider; None where it takes none.
+    """
+    if wider is not None:
+        changed = [i for i in range(4) if wider.shape[i] != shape[i]]
+        return [2] if changed == [3] else [1] if changed == [2] else []
+    _, a, b, c = shape
+    return [2] if b == c else [1] if a == b else []

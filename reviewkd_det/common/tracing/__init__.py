@@ -1,0 +1,1 @@
+"""Opening networks: their nodes, and the stages among them."""

