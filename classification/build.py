@@ -20,7 +20,7 @@ from classification.models import create_model
 from classification.models.libraries import classes_of_weights
 from classification.models.weights import classes_of_file, load_weights
 from classification.reading.levels import choose_taps, describe_levels
-from classification.reading.preprocess import Preprocess
+from classification.reading.preprocess import build_preprocess
 from classification.reading.taps import TappedModel
 from reviewkd_det.common.data.classes import require_same_classes
 from reviewkd_det.common.distill.build import MethodPlan, build_methods, needs_of
@@ -283,7 +283,7 @@ def build_classifier(
     student = build_model(
         cfg.MODEL.NAME, cfg.MODEL.WEIGHTS, num_classes, "MODEL", entry=cfg.MODEL.WEIGHTS_ENTRY
     )
-    preprocess = Preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
+    preprocess, teacher_preprocess = build_preprocess(cfg)
     plans = plan_config(cfg)
     if not plans:
         smoothing = cfg.SOLVER.LABEL_SMOOTHING
@@ -298,18 +298,19 @@ def build_classifier(
         for model, taps, side in zip((student, teacher), names, ("STUDENT", "TEACHER"), strict=True)
     )
     sides = [
-        Side(tapped.find_levels(cfg.INPUT.SIZE) if with_levels else (), classes)
-        for tapped, classes in ((tapped_student, num_classes), (tapped_teacher, teacher_classes))
+        Side(tapped.find_levels(size), classes)
+        for tapped, classes, size in (
+            (tapped_student, num_classes, cfg.INPUT.SIZE),
+            (tapped_teacher, teacher_classes, cfg.TEACHER.SIZE or cfg.INPUT.SIZE),
+        )
     ]
     if with_levels:
         logger.info("Levels compared: %s", describe_levels(*(side.levels for side in sides)))
-    mean, std = cfg.TEACHER.MEAN or cfg.INPUT.MEAN, cfg.TEACHER.STD or cfg.INPUT.STD
-    same = (tuple(mean), tuple(std)) == (tuple(cfg.INPUT.MEAN), tuple(cfg.INPUT.STD))
     classifier = DistilledClassifier(
         tapped_student,
         preprocess,
         teacher=FrozenTeacher(tapped_teacher),
-        teacher_preprocess=None if same else Preprocess(mean, std),
+        teacher_preprocess=teacher_preprocess,
         methods=build_methods(plans, *sides),
         cross_entropy_weight=cfg.DISTILL.CROSS_ENTROPY_WEIGHT,
         label_smoothing=cfg.SOLVER.LABEL_SMOOTHING,

@@ -87,9 +87,13 @@ def get_config() -> CfgNode:
     # Which entry or prefix of that file, such as "ema_state_dict" or "teacher"; "" finds the
     # teacher's.
     cfg.TEACHER.WEIGHTS_ENTRY = ""
-    # As INPUT.MEAN and INPUT.STD, where the teacher was trained with others; () takes those.
+    # As INPUT.MEAN and INPUT.STD, where the teacher was trained with others; () takes those of
+    # torchvision's or timm's weights, and INPUT's for others.
     cfg.TEACHER.MEAN = ()
     cfg.TEACHER.STD = ()
+    # Side of the images that the teacher sees, in pixels, to which the student's are resized; 0
+    # takes INPUT.SIZE.
+    cfg.TEACHER.SIZE = 0
 
     cfg.DISTILL = CfgNode()
     # What the student learns from the teacher, by name; () trains without one.

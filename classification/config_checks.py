@@ -61,6 +61,7 @@ NOT_NEGATIVE = (
     "SOLVER.LR",
     "SOLVER.MOMENTUM",
     "SOLVER.WEIGHT_DECAY",
+    "TEACHER.SIZE",
     "TEST.PATIENCE",
 )  # fmt: skip
 

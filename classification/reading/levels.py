@@ -38,10 +38,10 @@ def choose_taps(cfg: CfgNode, student: nn.Module, teacher: nn.Module) -> tuple[N
             raise ValueError(f"{BOTH} must {rule}; got {named[0]} and {named[1]}")
         return named
     sides = [
-        _find_levels(model, cfg.INPUT.SIZE, activation == "before", settings.POOLED)
-        for model, activation in (
-            (student, settings.STUDENT_ACTIVATION),
-            (teacher, settings.TEACHER_ACTIVATION),
+        _find_levels(model, size, activation == "before", settings.POOLED)
+        for model, size, activation in (
+            (student, cfg.INPUT.SIZE, settings.STUDENT_ACTIVATION),
+            (teacher, cfg.TEACHER.SIZE or cfg.INPUT.SIZE, settings.TEACHER_ACTIVATION),
         )
     ]
     ours, theirs = pair_from_coarsest(*sides)

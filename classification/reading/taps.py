@@ -1,78 +1,106 @@
-"""Feature maps of any traceable classifier, tapped by node name.
+"""Feature maps of any classifier, tapped by the name of a node or module.
 
 Shapes: N images, C channels, H x W cells of one level, K classes. Level lists run from high to low
 resolution. A node is named as torchvision's feature extraction names it: the path of its module,
 or the path of the module that calls it and the function.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from reviewkd_det.common.tracing.graph import build_tapped
+from reviewkd_det.common.tracing.graph import NotTraceableError, build_tapped
+from reviewkd_det.common.tracing.hooks import HookedModel
+from reviewkd_det.common.tracing.layout import Layout, as_map, find_layout
 from reviewkd_det.core import Level, View
 
 __all__ = ["TappedModel"]
+
+logger = logging.getLogger(__name__)
 
 
 class TappedModel(nn.Module):
     """Run a classifier once for its logits and the maps of some of its nodes.
 
-    The classifier is traced, not edited, and shares its parameters with the traced one. Its layers
-    that overwrite their input stop doing so, else a map before such a layer would be lost.
+    The classifier is traced, not edited, and shares its parameters with the traced one; where it
+    cannot be traced, hooks on its modules give the maps. Its layers that overwrite their input stop
+    doing so, else a map before such a layer would be lost.
 
     Args:
         model: maps images (N, 3, H, W) to logits (N, K).
-        names: nodes whose outputs are the levels; a vector (N, C) becomes a level of one cell.
+        names: nodes whose outputs are the levels; a vector (N, C) becomes a level of one cell, and
+            tokens or maps whose channels come last become maps once `find_levels` has run.
             None are needed, and then nothing is traced.
         key: where the names are from, for error sentences.
 
     Raises:
-        ValueError: the model cannot be traced, or has no node of a name.
+        ValueError: the model has no node, or where it cannot be traced no module, of a name.
     """
 
     def __init__(self, model: nn.Module, names: Sequence[str] = (), key: str = "taps") -> None:
         super().__init__()
-        self.names = tuple(names)
+        self.names, self.key = tuple(names), key
+        self.layouts = (Layout(),) * len(self.names)
         if not names:
             self.net = model
             return
-        self.net = build_tapped(model, names, key)
+        try:
+            self.net = build_tapped(model, names, key)
+        except NotTraceableError as error:
+            logger.info("%s; hooks on its modules give the levels", error)
+            self.net = HookedModel(model, names, key)
+        self.train(model.training)
 
     def forward(self, images: Tensor) -> View:
         """Classify.
 
         Args:
             images: (N, 3, H, W), normalised.
-
-        Raises:
-            ValueError: a tapped node gives neither a map nor a vector.
         """
         if not self.names:
             return View((), self.net(images))
-        logits, levels = self.net(images)
-        named = zip(self.names, levels, strict=True)
-        return View([_as_map(level, name) for name, level in named], logits)
+        logits, outputs = self.net(images)
+        return View(list(map(as_map, outputs, self.layouts)), logits)
 
     @torch.no_grad()
     def find_levels(self, image_size: int) -> tuple[Level, ...]:
-        """The levels for images of that many pixels a side: one dummy forward."""
+        """Find the levels for square images, and how each output is a map, by running the model.
+
+        Args:
+            image_size: pixels a side of the images.
+
+        Raises:
+            ValueError: a tap gives no map, vector or tokens, or something that does not depend on
+                the images.
+        """
+        if not self.names:
+            return ()
         was_training = self.training
-        device = next(self.parameters()).device
-        levels = self.eval()(torch.zeros(1, 3, image_size, image_size, device=device)).levels
+        self.eval()
+        outputs, others = (self._run(image_size, image_size, value) for value in (0.0, 1.0))
+        try:
+            wider = self._run(image_size, 2 * image_size, 0.0)
+        except Exception:  # whatever a network of one image size raises
+            wider = [None] * len(outputs)
         self.train(was_training)
+        for name, one, other in zip(self.names, outputs, others, strict=True):
+            if isinstance(one, Tensor) and not one.is_meta and torch.equal(one, other):
+                raise ValueError(
+                    f"{self.key} must depend on the images; got '{name}', which gives the same for "
+                    "a black and a white one"
+                )
+        self.layouts = tuple(map(find_layout, outputs, wider, self.names))
+        maps = map(as_map, outputs, self.layouts)
         return tuple(
             Level(name, level.shape[1], (level.shape[2], level.shape[3]))
-            for name, level in zip(self.names, levels, strict=True)
+            for name, level in zip(self.names, maps, strict=True)
         )
 
-
-def _as_map(output: Any, name: str) -> Tensor:
-    shape = tuple(getattr(output, "shape", ()))
-    if len(shape) not in (2, 4):
-        raise ValueError(
-            f"tap must give a map (N, C, H, W) or a vector (N, C); got {shape} from '{name}'"
-        )
-    return output if len(shape) == 4 else output[:, :, None, None]
+    def _run(self, height: int, width: int, value: float) -> list[Any]:
+        device = next(self.parameters(), torch.empty(0)).device
+        images = torch.full((1, 3, height, width), value, device=device)
+        outputs: list[Any] = self.net(images)[1]
+        return outputs

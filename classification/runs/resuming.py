@@ -9,7 +9,9 @@ from reviewkd_det.common.runs.changes import ResumeRules, Settled, saved_config,
 __all__ = ["settle_resume"]
 
 ALLOW = "SOLVER.RESUME_WITH_CHANGES"
-TEACHER = tuple(f"TEACHER.{key}" for key in ("NAME", "WEIGHTS", "WEIGHTS_ENTRY", "MEAN", "STD"))
+TEACHER = tuple(
+    f"TEACHER.{key}" for key in ("NAME", "WEIGHTS", "WEIGHTS_ENTRY", "MEAN", "STD", "SIZE")
+)
 RULES = ResumeRules(
     kept=(
         "SOLVER.OPTIMIZER",

@@ -216,7 +216,7 @@ def test_images_are_made_as_the_network_is_to_see_them(tmp_path):
     assert pytest.approx([57.375, 57.12, 58.395]) == resnet.MODEL.PIXEL_STD
     given = ["MODEL.PIXEL_MEAN", "[1.0, 2.0, 3.0]"]
     assert config(tmp_path, "resnet18", given=given).MODEL.PIXEL_MEAN == [1.0, 2.0, 3.0]
-    assert pixels_of("torchvision/resnet18").std == (58.395, 57.12, 57.375)
+    assert pixels_of("torchvision/resnet18").std == pytest.approx([58.395, 57.12, 57.375])
 
 
 def test_images_made_otherwise_are_warned_of(tmp_path, caplog):

@@ -28,7 +28,7 @@ PACKAGES = ("reviewkd_det", "classification") + (
 REMEDIES = {
     "detectron2": "install it, or its pure-Python copy with reviewkd-setup-detectron2",
     "accelerate": "pip install 'reviewkd_det[classification]'",
-    "timm": "pip install 'reviewkd_det[classification]'",
+    "timm": "pip install 'reviewkd_det[backbones]'",
     "sklearn": "pip install 'reviewkd_det[demo]'",
 }
 # A frame of a traceback that another process sent as text, and its line of source.

@@ -15,7 +15,13 @@ import torchvision
 from torch import fx, nn
 from torchvision.models.feature_extraction import DualGraphModule, NodePathTracer
 
-__all__ = ["build_tapped", "build_traced", "trace"]
+from reviewkd_det.common.tracing.hooks import keep_inputs
+
+__all__ = ["NotTraceableError", "build_tapped", "build_traced", "trace"]
+
+
+class NotTraceableError(ValueError):
+    """A model whose code does not let itself be traced."""
 
 
 def trace(model: nn.Module) -> tuple[dict[str, fx.Node], dict[str, fx.Node]]:
@@ -25,7 +31,7 @@ def trace(model: nn.Module) -> tuple[dict[str, fx.Node], dict[str, fx.Node]]:
     whole: each is one node.
 
     Raises:
-        ValueError: the model cannot be traced all the same.
+        NotTraceableError: the model cannot be traced all the same.
     """
     was_training = model.training
     # A layer may count its calls, as timm's batch normalisation does: tracing must not count.
@@ -39,8 +45,8 @@ def trace(model: nn.Module) -> tuple[dict[str, fx.Node], dict[str, fx.Node]]:
                 raise
             return _trace_both(model, modules, functions)
     except Exception as error:  # whatever a model's own code raises on a traced value
-        raise ValueError(
-            f"model must be traceable by torch.fx to be tapped; got {type(model).__name__}: {error}"
+        raise NotTraceableError(
+            f"{type(model).__name__} cannot be traced by torch.fx: {error}"
         ) from error
     finally:
         model.train(was_training)
@@ -90,9 +96,7 @@ def build_traced(model: nn.Module, train_graph: fx.Graph, eval_graph: fx.Graph) 
             if node.kwargs.get("inplace") is True:
                 node.update_kwarg("inplace", False)
     net = _Traced(model, train_graph, eval_graph)
-    for module in net.modules():
-        if getattr(module, "inplace", False) is True:
-            module.inplace = False
+    keep_inputs(net)
     return net.train(model.training)
 
 
@@ -112,7 +116,8 @@ def build_tapped(
             only the output needs is left out.
 
     Raises:
-        ValueError: the model cannot be traced, or has no node of a name.
+        NotTraceableError: the model cannot be traced.
+        ValueError: it has no node of a name.
     """
     graphs = []
     for nodes in trace(model):

@@ -1,12 +1,13 @@
 """How the networks of libraries are to see images: mean, standard deviation, channel order."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from detectron2.config import CfgNode
 from torch import nn
 
+from reviewkd_det.common.weights.pixels import library_pixels
 from reviewkd_det.d2.backbone.networks import TORCHVISION
-from reviewkd_det.d2.weights.cautions import RGB_MEAN, RGB_STD, ConfigKeys, Images, warn_of_images
+from reviewkd_det.d2.weights.cautions import ConfigKeys, Images, warn_of_images
 
 __all__ = ["pixels_of", "set_pixels", "warn_of_pixels"]
 
@@ -19,15 +20,9 @@ def pixels_of(name: str) -> Images:
     Raises:
         ImportError: timm is not installed.
     """
-    mean: Sequence[float] = RGB_MEAN
-    std: Sequence[float] = RGB_STD
-    if not name.startswith(TORCHVISION):
-        from timm.models import get_pretrained_cfg
-
-        config = get_pretrained_cfg(name)
-        if config is not None:
-            mean, std = ([255 * x for x in values] for values in (config.mean, config.std))
-    return Images("RGB", mean, std)
+    library = "torchvision" if name.startswith(TORCHVISION) else "timm"
+    mean, std = library_pixels(library, name.removeprefix(TORCHVISION))
+    return Images("RGB", [255 * x for x in mean], [255 * x for x in std])
 
 
 def set_pixels(cfg: CfgNode, given: Collection[str]) -> None:

@@ -150,10 +150,6 @@ def test_a_network_of_ours_says_where_its_stages_are(name):
             lambda: VisionTransformer(32, 8, 2, 2, hidden_dim=12, mlp_dim=24, num_classes=9),
             "VisionTransformer",
         ),
-        (
-            lambda: SwinTransformer([4, 4], 12, [1, 1], [1, 1], [2, 2], num_classes=9),
-            "SwinTransformer",
-        ),
     ],
 )
 def test_a_network_without_maps_is_refused(model, kind):
@@ -174,14 +170,90 @@ class Choosing(nn.Module):
         return images if images.sum() > 0 else -images
 
 
-def test_a_model_that_chooses_by_values_is_refused():
-    message = r"model must be traceable by torch.fx to be tapped; got Choosing: .*control flow"
+class ChoosingNet(nn.Module):
+    """A network that cannot be traced, of two stages."""
+
+    def __init__(self):
+        super().__init__()
+        self.choose = Choosing()
+        self.stem = nn.Conv2d(3, 4, 3, 2, 1)
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
+            for a, b in ((4, 6), (6, 8))
+        )
+        self.fc = nn.Linear(8, 9)
+
+    def forward(self, images):
+        x = self.stem(self.choose(images))
+        for stage in self.stages:
+            x = stage(x)
+        return self.fc(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_that_cannot_be_traced_is_tapped_by_hooks(training):
+    torch.manual_seed(0)
+    model = ChoosingNet().train(training)
+    names = find_taps(model, 32)
+    assert names == ("stages.0.2", "stages.1.2")
+    tapped = TappedModel(model, (*names, "stages.1.1"))
+    levels = tapped.find_levels(32)
+    assert [(x.channels, *x.size) for x in levels] == [(6, 8, 8), (8, 4, 4), (8, 4, 4)]
+    assert model.training == training
+    images = torch.randn(2, 3, 32, 32)
+    view = tapped.eval()(images)
+    assert torch.equal(view.logits, model(images))
+    # Before the activation, which overwrites it no more.
+    assert torch.equal(view.levels[2].relu(), view.levels[1])
+    assert view.levels[2].min() < 0
+    assert torch.equal(view.levels[0], model.stages[0](model.stem(model.choose(images))))
+    message = r"TAPS must name modules of ChoosingNet, which cannot be traced; got 'stages\.7'"
     with pytest.raises(ValueError, match=message):
-        find_taps(Choosing(), 16)
-    model = Choosing().eval()
-    with pytest.raises(ValueError, match=message):
-        TappedModel(model, ["neg"])
-    assert not model.training
+        TappedModel(model, ["stages.7"], "TAPS")
+
+
+def test_channels_that_come_last_are_brought_to_the_second_place():
+    torch.manual_seed(0)
+    model = SwinTransformer([4, 4], 12, [1, 1], [1, 1], [2, 2], num_classes=9).eval()
+    names = find_taps(model, 32, pooled=False)
+    tapped = TappedModel(model, names)
+    levels = tapped.find_levels(32)
+    assert [(x.channels, *x.size) for x in levels] == [(12, 8, 8), (24, 4, 4)]
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = model.features[1](model.features[0](images)).permute(0, 3, 1, 2)
+        assert torch.equal(tapped(images).levels[0], expected)
+
+
+def test_tokens_are_brought_to_a_map():
+    torch.manual_seed(0)
+    model = VisionTransformer(32, 8, 2, 2, hidden_dim=12, mlp_dim=24, num_classes=9).eval()
+    name = "encoder.layers.encoder_layer_0"
+    tapped = TappedModel(model, [name])
+    (level,) = tapped.find_levels(32)
+    assert (level.channels, *level.size) == (12, 4, 4)
+    given = []
+    model.get_submodule(name).register_forward_hook(lambda *x: given.append(x[2]))
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        model(images)
+        (seen,) = tapped(images).levels
+    tokens = given[0]  # (2, 17, 12), the class token first
+    for row, column in ((0, 0), (1, 3), (3, 2)):
+        assert torch.equal(seen[:, :, row, column], tokens[:, 1 + 4 * row + column])
+
+
+def test_what_does_not_depend_on_the_images_is_no_tap():
+    class Biased(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 1, 1))
+            self.bias = nn.Parameter(torch.randn(1, 4, 4, 4))
+
+        def forward(self, images):
+            return (super().forward(images) + torch.tanh(self.bias)).mean((2, 3))
+
+    with pytest.raises(ValueError, match="TAPS must depend on the images; got 'tanh'"):
+        TappedModel(Biased(), ["tanh"], "TAPS").find_levels(8)
 
 
 def test_a_model_that_is_not_tapped_need_not_be_traceable():

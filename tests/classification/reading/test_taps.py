@@ -198,11 +198,10 @@ class Rows(nn.Module):
         return rows.sum(2) * x.size(2)
 
 
-@pytest.mark.parametrize(("tap", "shape"), [("flatten", r"\(2, 3, 6144\)"), ("size", r"\(\)")])
+@pytest.mark.parametrize(("tap", "shape"), [("flatten", r"\(1, 3, 4096\)"), ("size", r"\(\)")])
 def test_a_tap_that_gives_neither_a_map_nor_a_vector_is_refused(tap, shape):
-    message = rf"tap must give a map \(N, C, H, W\) or a vector \(N, C\); got {shape} from '{tap}'"
-    with pytest.raises(ValueError, match=message):
-        TappedModel(Rows(), [tap])(images())
+    with pytest.raises(ValueError, match=rf"tap must give a map .*; got {shape} from '{tap}'"):
+        TappedModel(Rows(), [tap]).find_levels(64)
 
 
 @pytest.mark.parametrize(
