@@ -43,7 +43,7 @@ class Preprocess(nn.Module):
         """Make the input, float32, of uint8 images, (N, C, H, W) both."""
         images = images.contiguous(memory_format=torch.channels_last)
         scaled: Tensor = to_dtype(images, torch.float32, scale=True)
-        if self.size and scaled.shape[-1] != self.size:
+        if self.size:
             scaled = resize(scaled, [self.size, self.size], antialias=True)
         return (scaled - self.mean) / self.std
 

@@ -15,7 +15,11 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
-    ("Detection", "reviewkd_det/d2/config.py", ("add_distill_config", "add_run_config")),
+    (
+        "Detection",
+        "reviewkd_det/d2/config.py",
+        ("add_distill_config", "add_run_config", "add_backbone_config"),
+    ),
     ("Classification", "classification/config.py", ("get_config",)),
 ]
 PAGE = """# Configuration

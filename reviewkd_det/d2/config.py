@@ -11,7 +11,7 @@ from reviewkd_det.common.config.methods import Uses, declare_methods
 from reviewkd_det.common.config.modules import import_modules, named_modules
 from reviewkd_det.common.config.nested import flat
 from reviewkd_det.core import default_method
-from reviewkd_det.d2.backbone import BUILDERS, add_backbone_config
+from reviewkd_det.d2.backbone import BUILDERS
 from reviewkd_det.d2.backbone.pixels import set_pixels
 from reviewkd_det.d2.own_configs import add_own_configs, find_own_configs
 from reviewkd_det.d2.versions import declare_newer_keys, remove_newer_keys
@@ -20,6 +20,7 @@ __all__ = [
     "ALIASES",
     "ONE_STAGE",
     "TWO_STAGE",
+    "add_backbone_config",
     "add_distill_config",
     "add_run_config",
     "get_config",
@@ -147,6 +148,18 @@ def add_run_config(cfg: CfgNode) -> None:
     cfg.SOLVER.CHECKPOINTS_TO_KEEP = 0
     # Let --resume go on with another teacher or other training data than the run has had.
     cfg.SOLVER.RESUME_WITH_CHANGES = False
+
+
+def add_backbone_config(cfg: CfgNode) -> None:
+    """Declare the keys of networks of timm and torchvision."""
+    cfg.MODEL.TIMM = CfgNode()
+    # timm's name of the network, or torchvision/NAME for one of torchvision's.
+    cfg.MODEL.TIMM.NAME = ""
+    # What the network begins with, where MODEL.WEIGHTS is empty: "" random weights, "pretrained"
+    # the library's own, which are downloaded, "package" those of an installed package, or a file.
+    cfg.MODEL.TIMM.WEIGHTS = ""
+    # Its batch norms: "" or "BN" as the library has them, "FrozenBN", "SyncBN".
+    cfg.MODEL.TIMM.NORM = ""
 
 
 def get_config() -> CfgNode:

@@ -4,7 +4,7 @@ import torch
 from classification.build import build_model
 from classification.models import create_model
 from classification.models.weights import save_weights
-from classification.reading.preprocess import Preprocess
+from classification.reading.preprocess import Preprocess, build_preprocess
 from reviewkd_det.core import Need, find_method
 from tests.classification.distilling import IMAGES, TARGET, build, config
 
@@ -90,6 +90,45 @@ def test_the_teacher_sees_the_images_its_own_way(tmp_path, options, mean, std):
     ):
         m, s = (torch.tensor(x)[:, None, None] for x in (m, s))
         torch.testing.assert_close(inputs, (IMAGES.float() / 255 - m) / s)
+
+
+@pytest.mark.parametrize("methods", [("KD",), ("ReviewKD", "KD")])
+def test_the_teacher_sees_images_of_its_own_size(tmp_path, methods):
+    model, _ = build(config(tmp_path, "TEACHER.SIZE", 24, methods=methods))
+    seen = []
+    for part in (model.student, model.teacher.module):
+        part.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    losses = model.train()(IMAGES, TARGET, 1)
+    assert all(loss.isfinite() for loss in losses.values())
+    student, teacher = seen
+    assert student.shape == IMAGES.shape
+    expected = torch.nn.functional.interpolate(student, (24, 24), mode="bilinear", antialias=True)
+    torch.testing.assert_close(teacher, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "mean"),
+    [
+        ("timm/vit_tiny_patch16_224", "DEFAULT", (0.5, 0.5, 0.5)),
+        ("timm/resnet18", "a1_in1k", (0.485, 0.456, 0.406)),
+        ("torchvision/resnet18", "DEFAULT", (0.485, 0.456, 0.406)),
+        ("timm/vit_tiny_patch16_224", "teacher.pth", (0.1, 0.2, 0.3)),
+        ("resnet14", "teacher.pth", (0.1, 0.2, 0.3)),
+    ],
+)
+def test_a_librarys_teacher_sees_images_as_it_was_trained(tmp_path, caplog, name, weights, mean):
+    pytest.importorskip("timm")
+    cfg = config(tmp_path, "TEACHER.NAME", name, "INPUT.MEAN", (0.1, 0.2, 0.3))
+    cfg.defrost()
+    cfg.TEACHER.WEIGHTS = weights
+    student, teacher = build_preprocess(cfg)
+    assert student.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert (teacher or student).mean.flatten().tolist() == pytest.approx(mean)
+    assert "INPUT.MEAN" not in caplog.text
+    cfg.MODEL.NAME, cfg.MODEL.WEIGHTS = "torchvision/resnet18", "DEFAULT"
+    build_preprocess(cfg)
+    assert "INPUT.MEAN and INPUT.STD are" in caplog.text
+    assert "the weights of torchvision/resnet18 were trained with" in caplog.text
 
 
 LEVELS, LOGITS = ("ReviewKD", "FitNet"), ("ReviewKD", "KD")

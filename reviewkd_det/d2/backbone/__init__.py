@@ -4,14 +4,12 @@ from reviewkd_det.d2.backbone.basic_resnet import build_basic_resnet_fpn_backbon
 from reviewkd_det.d2.backbone.mobilenet_v2 import build_mobilenet_v2_fpn_backbone
 from reviewkd_det.d2.backbone.timm_fpn import (
     BUILDERS,
-    add_backbone_config,
     build_retinanet_timm_fpn_backbone,
     build_timm_fpn_backbone,
 )
 
 __all__ = [
     "BUILDERS",
-    "add_backbone_config",
     "build_basic_resnet_fpn_backbone",
     "build_mobilenet_v2_fpn_backbone",
     "build_retinanet_timm_fpn_backbone",

@@ -10,7 +10,6 @@ from reviewkd_det.d2.backbone.pyramids import build_pyramid, build_simple_pyrami
 
 __all__ = [
     "BUILDERS",
-    "add_backbone_config",
     "build_retinanet_timm_fpn_backbone",
     "build_timm_fpn_backbone",
 ]
@@ -18,18 +17,6 @@ __all__ = [
 BUILDERS = ("build_timm_fpn_backbone", "build_retinanet_timm_fpn_backbone")
 LEVELS = ("res2", "res3", "res4", "res5")
 PATCH = 16
-
-
-def add_backbone_config(cfg: CfgNode) -> None:
-    """Declare the keys of networks of timm and torchvision."""
-    cfg.MODEL.TIMM = CfgNode()
-    # timm's name of the network, or torchvision/NAME for one of torchvision's.
-    cfg.MODEL.TIMM.NAME = ""
-    # What the network begins with, where MODEL.WEIGHTS is empty: "" random weights, "pretrained"
-    # the library's own, which are downloaded, "package" those of an installed package, or a file.
-    cfg.MODEL.TIMM.WEIGHTS = ""
-    # Its batch norms: "" or "BN" as the library has them, "FrozenBN", "SyncBN".
-    cfg.MODEL.TIMM.NORM = ""
 
 
 @BACKBONE_REGISTRY.register()
