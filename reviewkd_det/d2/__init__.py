@@ -1,6 +1,6 @@
 """The Detectron2 adapter: importing it registers `DistilledDetector` and our backbones, no more."""
 
-from reviewkd_det.d2 import backbone  # noqa: F401, registers them
+from reviewkd_det.d2 import backbone, backbone_only  # noqa: F401, registers them
 from reviewkd_det.d2.config import (
     add_backbone_config,
     add_distill_config,

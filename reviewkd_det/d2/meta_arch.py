@@ -205,7 +205,7 @@ class DistilledDetector(nn.Module):
     def _log_ratios(self, own: Losses, distilled: Losses) -> None:
         """Once, in the first step in which all methods have their full weight."""
         warmup = max(weighted.warmup_steps for weighted in self.weighted.values())
-        if self.step == warmup and not self._told_ratios:
+        if own and self.step == warmup and not self._told_ratios:
             self._told_ratios = True  # with the first of the batches of a step
             total = float(sum(loss.detach() for loss in own.values()))
             losses = {name: distilled[f"loss_{name.lower()}"] for name in self.weighted}

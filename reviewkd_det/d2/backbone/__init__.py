@@ -1,9 +1,9 @@
 """Backbones that Detectron2 lacks; importing this package registers them."""
 
 from reviewkd_det.d2.backbone.basic_resnet import build_basic_resnet_fpn_backbone
+from reviewkd_det.d2.backbone.levels import build_timm_levels_backbone
 from reviewkd_det.d2.backbone.mobilenet_v2 import build_mobilenet_v2_fpn_backbone
 from reviewkd_det.d2.backbone.timm_fpn import (
-    BUILDERS,
     build_retinanet_timm_fpn_backbone,
     build_timm_fpn_backbone,
 )
@@ -14,4 +14,12 @@ __all__ = [
     "build_mobilenet_v2_fpn_backbone",
     "build_retinanet_timm_fpn_backbone",
     "build_timm_fpn_backbone",
+    "build_timm_levels_backbone",
 ]
+
+# Names of those that build MODEL.TIMM.NAME.
+BUILDERS = (
+    "build_timm_fpn_backbone",
+    "build_retinanet_timm_fpn_backbone",
+    "build_timm_levels_backbone",
+)

@@ -4,17 +4,17 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 
+from reviewkd_det.d2.backbone.feature_net import FeatureNet
 from reviewkd_det.d2.backbone.networks import build_feature_net
 from reviewkd_det.d2.backbone.pixels import warn_of_pixels
 from reviewkd_det.d2.backbone.pyramids import build_pyramid, build_simple_pyramid
 
 __all__ = [
-    "BUILDERS",
+    "build_bottom_up",
     "build_retinanet_timm_fpn_backbone",
     "build_timm_fpn_backbone",
 ]
 
-BUILDERS = ("build_timm_fpn_backbone", "build_retinanet_timm_fpn_backbone")
 LEVELS = ("res2", "res3", "res4", "res5")
 PATCH = 16
 
@@ -46,7 +46,14 @@ def build_retinanet_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> B
     return _build(cfg, input_shape, p6p7=True)
 
 
-def _build(cfg: CfgNode, input_shape: ShapeSpec, *, p6p7: bool) -> Backbone:
+def build_bottom_up(cfg: CfgNode, input_shape: ShapeSpec, *, p6p7: bool) -> FeatureNet:
+    """Build the network `MODEL.TIMM.NAME` with the maps that a pyramid needs.
+
+    Args:
+        cfg: config whose keys apply.
+        input_shape: shape of the images.
+        p6p7: whether the pyramid is RetinaNet's, which begins at stride 8.
+    """
     name = cfg.MODEL.TIMM.NAME
     if input_shape.channels != 3:
         raise ValueError(
@@ -64,12 +71,17 @@ def _build(cfg: CfgNode, input_shape: ShapeSpec, *, p6p7: bool) -> Backbone:
     )
     if weights:
         warn_of_pixels(cfg, bottom_up)
+    return bottom_up
+
+
+def _build(cfg: CfgNode, input_shape: ShapeSpec, *, p6p7: bool) -> Backbone:
+    bottom_up = build_bottom_up(cfg, input_shape, p6p7=p6p7)
     names = list(bottom_up.output_shape())
     if not bottom_up.is_plain:
         return build_pyramid(cfg, bottom_up, names, p6p7=p6p7)
     if bottom_up.size_divisibility != PATCH:
         raise ValueError(
             f"MODEL.TIMM.NAME must be a transformer of patches of {PATCH} pixels, or such as are "
-            f"resampled to that; got {name} of {bottom_up.size_divisibility}"
+            f"resampled to that; got {cfg.MODEL.TIMM.NAME} of {bottom_up.size_divisibility}"
         )
     return build_simple_pyramid(cfg, bottom_up, names[0], p6p7=p6p7)

@@ -8,6 +8,7 @@ from detectron2.data import MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 
+from reviewkd_det.d2.backbone_only import is_backbone_only
 from reviewkd_det.d2.compat import train_parts
 from reviewkd_det.d2.data.keypoint_checks import check_keypoint_objects, check_keypoints
 from reviewkd_det.d2.data.mapper import CheckedDatasetMapper, find_upright, naming
@@ -30,23 +31,34 @@ def build_train_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
     """
     if cfg.MODEL.DISTILL.TEACHER_LABELS.ENABLED:
         return _build_taught_loader(cfg)
-    parts = _labeled_parts(cfg, lambda cfg: CheckedDatasetMapper(cfg, is_train=True))
+    parts = _labeled_parts(
+        cfg,
+        lambda cfg: CheckedDatasetMapper(cfg, is_train=True),
+        _images_alone(cfg.DATASETS.TRAIN) if is_backbone_only(cfg) else None,
+    )
     labeled = build_stream_loader(**parts, batch_key="SOLVER.IMS_PER_BATCH")
     if not cfg.DATASETS.UNLABELED or not cfg.MODEL.DISTILL.METHODS:
         return labeled  # images without labels have nothing to teach a plain student
-    records = get_detection_dataset_dicts(
-        cfg.DATASETS.UNLABELED, filter_empty=False, check_consistency=False
-    )
-    records = [{k: v for k, v in record.items() if k != "annotations"} for record in records]
     mapper = CheckedDatasetMapper(cfg, is_train=True)
+    records = _images_alone(cfg.DATASETS.UNLABELED)
     return JoinedLoader(labeled, _build_joining_loader(cfg, records, mapper))
 
 
-def _labeled_parts(cfg: CfgNode, build_mapper: Callable[[CfgNode], Any]) -> dict[str, Any]:
-    """What the batches of DATASETS.TRAIN are built from."""
+def _images_alone(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Records of data sets without what is labelled in them."""
+    records = get_detection_dataset_dicts(names, filter_empty=False, check_consistency=False)
+    return [{k: v for k, v in record.items() if k != "annotations"} for record in records]
+
+
+def _labeled_parts(
+    cfg: CfgNode,
+    build_mapper: Callable[[CfgNode], Any],
+    records: Sequence[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """What the batches of DATASETS.TRAIN, or of some records, are built from."""
     with finding_data(cfg.DATASETS.TRAIN):
         # The mapper of a keypoint detector asks for names that are known once the data is loaded.
-        parts = train_parts(cfg, mapper=build_mapper)
+        parts = train_parts(cfg, build_mapper, records)
     if cfg.MODEL.KEYPOINT_ON:
         judged = [n for n in cfg.DATASETS.TEST if MetadataCatalog.get(n).get("keypoint_names")]
         check_keypoints(cfg, [*cfg.DATASETS.TRAIN, *judged])

@@ -1,6 +1,7 @@
 """How a YAML config uses its data, and which classes that data has."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -8,8 +9,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import build_augmentation
 
 from reviewkd_det.common.runs.record import saved_classes
+from reviewkd_det.d2.backbone_only import is_backbone_only
 from reviewkd_det.d2.data.coco_checks import read_coco_file
-from reviewkd_det.d2.data.data_use import DataUse
+from reviewkd_det.d2.data.data_use import DataKeys, DataUse
 from reviewkd_det.d2.data.voc_format import voc_classes
 from reviewkd_det.d2.data.yolo_files import class_names, read_data_yaml
 from reviewkd_det.d2.labels.settings import read_settings
@@ -34,14 +36,19 @@ def read_use(cfg: CfgNode, *, training: bool, resume: bool) -> DataUse:
         resume: whether it goes on with the run of its folder.
     """
     known, whose = None, ""
+    train, unlabeled = cfg.DATASETS.TRAIN, cfg.DATASETS.UNLABELED
+    keys = DataKeys()
+    if is_backbone_only(cfg):  # which needs no labels
+        train, unlabeled = (), (*train, *unlabeled)
+        keys = replace(keys, unlabeled="DATASETS.TRAIN or UNLABELED")
     if training and resume:
         known, whose = saved_classes(cfg.OUTPUT_DIR), f"the run in '{cfg.OUTPUT_DIR}'"
     elif not training:
         known, whose = known_classes(cfg)
     return DataUse(
-        train=cfg.DATASETS.TRAIN if training else (),
+        train=train if training else (),
         test=cfg.DATASETS.TEST,
-        unlabeled=cfg.DATASETS.UNLABELED if training and _uses_unlabeled(cfg) else (),
+        unlabeled=unlabeled if training and _uses_unlabeled(cfg) else (),
         folder=cfg.OUTPUT_DIR,
         calibration=_calibration(cfg) if training else (),
         check=cfg.DATASETS.CHECK,
@@ -54,6 +61,7 @@ def read_use(cfg: CfgNode, *, training: bool, resume: bool) -> DataUse:
         test_resizes=build_augmentation(cfg, False),
         known_classes=known,
         known_whose=whose,
+        keys=keys,
     )
 
 

@@ -93,6 +93,7 @@ def find_detecting_teacher(
     path = find_teacher_config(config_file)
     with torch.random.fork_rng(devices=[]):  # a Python config is built to be read
         source = read_teacher(config_file, weights, opts, weights_entry)
+    source.require_detector("labels")
     read = _python_inference if path.suffix == ".py" else _yaml_inference
     inference = read(path, opts)
 

@@ -12,6 +12,7 @@ from detectron2.utils import comm
 
 from reviewkd_det.common.console.commands import script_command, shown_path
 from reviewkd_det.common.runs.result import comparison_command, result_block
+from reviewkd_det.d2.backbone_only import is_backbone_only
 from reviewkd_det.d2.compat import hooks_of, metric_of
 from reviewkd_det.d2.runs.checkpointer import BEST, last_checkpoint
 from reviewkd_det.d2.runs.trainer import Trainer
@@ -48,6 +49,8 @@ def yaml_commands(cfg: CfgNode, checkpoint: str) -> Commands:
     exported = ["--output", shown_path(Path(folder, "exported"))]
     teacher = cfg.MODEL.DISTILL.TEACHER
     taught_by = (teacher.WEIGHTS or teacher.CONFIG_FILE) if cfg.MODEL.DISTILL.METHODS else ""
+    if is_backbone_only(cfg):
+        return {"start from it:": f"a detector with this backbone, {' '.join(weights)}"}
     return {
         "export it:": script_command("tools/export_student.py", *config, *exported, *weights),
         "evaluate it:": script_command("tools/train_net.py", "--eval-only", *config, *weights),

@@ -156,7 +156,7 @@ def _settings(cfg: CfgNode) -> RunSettings:
         mixed_precision=cfg.SOLVER.AMP.ENABLED,
         checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
         checkpoints_to_keep=cfg.SOLVER.CHECKPOINTS_TO_KEEP,
-        eval_period=cfg.TEST.EVAL_PERIOD,
+        eval_period=cfg.TEST.EVAL_PERIOD if cfg.DATASETS.TEST else 0,
         best_metric=find_best_metric(
             cfg.TEST.BEST_METRIC, "TEST.BEST_METRIC", cfg.DATASETS.TEST, _tasks(cfg)
         ),

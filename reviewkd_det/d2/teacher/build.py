@@ -83,6 +83,8 @@ class TeacherLoader:
                 the needed kind, or the student's images cannot be turned into the teacher's.
         """
         source = read_teacher(self.config_file, self.weights, self.opts, self.weights_entry)
+        if Need.LOGITS in needs:
+            source.require_detector("methods on logits")
         dense_head: DenseHead | None = None
         parts: dict[str, Any] = {}
         if Need.LOGITS in needs and source.is_one_stage:

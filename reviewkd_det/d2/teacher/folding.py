@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 __all__ = ["fold_batch_norms"]
 
 NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
+LIBRARIES = ("torch", "detectron2")
 
 
 def fold_batch_norms(network: nn.Module) -> int:
@@ -37,18 +38,24 @@ def fold_batch_norms(network: nn.Module) -> int:
     modules: list[Any] = list(network.modules())
     for module in modules:
         norm = getattr(module, "norm", None)
-        if isinstance(module, nn.Conv2d) and isinstance(norm, NORMS):
+        if isinstance(module, nn.Conv2d) and _is_norm_alone(norm):
             _fold(module, norm)
             setattr(module, "norm", None)  # noqa: B010, of Detectron2's own kind of convolution
             folded += 1
         if isinstance(module, nn.Sequential):
             for i in range(len(module) - 1):
                 convolution, norm = module[i], module[i + 1]
-                if isinstance(convolution, nn.Conv2d) and isinstance(norm, NORMS):
+                if isinstance(convolution, nn.Conv2d) and _is_norm_alone(norm):
                     _fold(convolution, norm)
                     module[i + 1] = nn.Identity()
                     folded += 1
     return folded
+
+
+def _is_norm_alone(module: Any) -> bool:
+    """Whether it is a batch norm and no more: timm's kinds hold the activation that follows."""
+    library = type(module).__module__.partition(".")[0]
+    return isinstance(module, NORMS) and library in LIBRARIES
 
 
 @torch.no_grad()

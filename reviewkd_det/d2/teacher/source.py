@@ -11,6 +11,7 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from reviewkd_det.d2.backbone.levels import LEVELS_BUILDER
 from reviewkd_det.d2.compat import load_python_config
 from reviewkd_det.d2.config import load_config, plain_config
 from reviewkd_det.d2.registered import build_model, names_checked
@@ -40,9 +41,12 @@ class TeacherSource:
     build_roi_heads: Callable[[Any], Any]  # from the backbone
     is_one_stage: bool = False  # a detector with a dense head
     weights_entry: str = ""
+    network: str = ""  # name of a classifier that is no detector, which has its weights when built
 
     def load_weights(self, parts: nn.Module) -> None:
         """Load the teacher's weights into it, or into some of its parts; each must be there."""
+        if self.network:
+            return
         entry = self.weights_entry
         checkpointer = VerifiedCheckpointer(parts, key=WEIGHTS_KEY, role="teacher", entry=entry)
         checkpointer.load(self.weights)
@@ -57,10 +61,30 @@ class TeacherSource:
         )
 
     def load_state(self) -> dict[str, Tensor]:
-        """The state dict of the whole teacher, verified."""
+        """The state dict of the whole teacher, verified.
+
+        Raises:
+            ValueError: the teacher is no detector.
+        """
+        self.require_detector("MODEL.DISTILL.INHERIT")
         detector = self.build_detector()
         self.load_weights(detector)
         return detector.state_dict()
+
+    def require_detector(self, use: str) -> None:
+        """Refuse a network that is no detector.
+
+        Args:
+            use: what needs one.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if self.network:
+            raise ValueError(
+                f"the teacher must be a detector for {use}; got the network {self.network}, which "
+                "gives levels alone"
+            )
 
 
 def read_teacher(
@@ -78,9 +102,14 @@ def read_teacher(
     Raises:
         FileNotFoundError: nothing has that name, or the run has no checkpoint.
         ValueError: no checkpoint is named anywhere, or an option changes what a LazyConfig calls.
+
+    The teacher may be a classifier of timm or torchvision: then its config names
+    `build_timm_levels_backbone`, and the weights are the network's.
     """
     path = find_teacher_config(config_file)
     source = (_read_python if path.suffix == ".py" else _read_yaml)(path, weights, opts)
+    if source.network:
+        return source
     if not source.weights:
         raise ValueError(
             f"{WEIGHTS_KEY} must name the teacher's checkpoint; got '', and its config "
@@ -98,10 +127,14 @@ def _read_yaml(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
     full = load_config(path, opts, OPTS_KEY)
     cfg = plain_config(full)
     cfg.MODEL.DEVICE = "cpu"
+    if cfg.MODEL.BACKBONE.NAME == LEVELS_BUILDER:
+        return _read_network(cfg, path, weights)
     given = weights or ("MODEL.WEIGHTS" in opts[::2] and cfg.MODEL.WEIGHTS)
     of_run = "" if given else weights_of_run(path, WEIGHTS_KEY)
+    # Which stands for what the network of a backbone begins with.
+    cfg.MODEL.WEIGHTS = given or trained_checkpoint(path) or of_run or cfg.MODEL.WEIGHTS
     return TeacherSource(
-        weights=given or trained_checkpoint(path) or of_run or cfg.MODEL.WEIGHTS,
+        weights=cfg.MODEL.WEIGHTS,
         input_format=cfg.INPUT.FORMAT,
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
@@ -110,6 +143,27 @@ def _read_yaml(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
         build_roi_heads=lambda x: _build(cfg, path, build_roi_heads, x.output_shape()),
         weights_entry="" if weights or of_run else full.MODEL.WEIGHTS_ENTRY,
         is_one_stage=_is_one_stage(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)),
+    )
+
+
+def _read_network(cfg: CfgNode, path: Path, weights: str) -> TeacherSource:
+    """A classifier whose maps are the levels; its weights are `MODEL.TIMM.WEIGHTS`."""
+    cfg.MODEL.TIMM.WEIGHTS = weights or cfg.MODEL.TIMM.WEIGHTS
+    cfg.MODEL.WEIGHTS = ""
+    if not cfg.MODEL.TIMM.WEIGHTS:
+        raise ValueError(
+            f"{WEIGHTS_KEY} or MODEL.TIMM.WEIGHTS must name the weights of {cfg.MODEL.TIMM.NAME}; "
+            f"got '' in '{path}'"
+        )
+    return TeacherSource(
+        weights=cfg.MODEL.TIMM.WEIGHTS,
+        input_format=cfg.INPUT.FORMAT,
+        pixel_mean=cfg.MODEL.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.PIXEL_STD,
+        build_detector=lambda: build_model(cfg, f" of '{path}'"),
+        build_backbone=lambda: _build(cfg, path, build_backbone),
+        build_roi_heads=lambda x: None,
+        network=cfg.MODEL.TIMM.NAME,
     )
 
 

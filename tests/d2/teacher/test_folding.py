@@ -36,6 +36,21 @@ def torchvision_network():
     )
 
 
+class NormAndActivation(nn.BatchNorm2d):
+    """As timm's: a norm that holds the activation after it."""
+
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+def test_a_norm_that_is_more_than_a_norm_stays():
+    network = randomised(nn.Sequential(nn.Conv2d(3, 8, 3), NormAndActivation(8))).double()
+    images = torch.randn(2, 3, 9, 13, dtype=torch.float64)
+    before = network(images)
+    assert fold_batch_norms(network) == 0
+    torch.testing.assert_close(network(images), before)
+
+
 @pytest.mark.parametrize(
     ("make", "norms", "left"), [(detectron2_network, 3, 0), (torchvision_network, 2, 1)]
 )
