@@ -127,9 +127,7 @@ def test_a_backbone_is_trained_without_labels_and_starts_a_detector(tmp_path):
     assert any("fpn_output2" in k for k in changed)
     assert any("res2" in k for k in changed)
     detector = build_model(
-        load_config(
-            tiny.save_student(tmp_path, METHODS=[]), ["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"]
-        )
+        load_config(tiny.save_student(tmp_path), ["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"])
     )
     assert set(state) == {k for k in detector.state_dict() if k.startswith("backbone.")}
 
