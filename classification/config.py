@@ -8,7 +8,8 @@ from fvcore.common.config import CfgNode
 from classification.config_checks import ALIASES, CUSTOMER, check_config
 from reviewkd_det.common import merge_file, merge_options
 from reviewkd_det.common.config.aliases import declare_aliases, move_aliases, rename_options
-from reviewkd_det.common.config.methods import declare_methods
+from reviewkd_det.common.config.free_keys import FreeKeys
+from reviewkd_det.common.config.methods import declare_methods, weight_keys
 from reviewkd_det.common.config.modules import import_modules, named_modules
 
 __all__ = ["get_config", "load_config"]
@@ -179,9 +180,12 @@ def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CfgNode:
     modules = named_modules(config_file, opts)
     import_modules(modules)
     cfg = get_config()
+    free = FreeKeys(cfg, weight_keys("DISTILL"))
     files = merge_file(cfg, config_file)
+    free.take()
     move_aliases(cfg, ALIASES, get_config(), files)
     merge_options(cfg, rename_options(opts, ALIASES))
+    free.put_back()
     cfg.MODULES = modules
     check_config(cfg)
     cfg.freeze()

@@ -9,7 +9,7 @@ from fvcore.common.config import CfgNode
 from reviewkd_det.common.config.methods import own_settings
 from reviewkd_det.common.distill.build import Customer, MethodPlan, check_settings, plan_methods
 from reviewkd_det.common.runs.average import check_decay
-from reviewkd_det.core import Need, find_method, registered_methods
+from reviewkd_det.core import AUTO, Need, find_method, registered_methods
 
 __all__ = ["ALIASES", "CUSTOMER", "check_config", "plan_config", "unlabeled_paths"]
 
@@ -96,6 +96,12 @@ def check_config(cfg: CfgNode) -> None:
             raise ValueError(f"{key} must be one number for red, green and blue; got {value}")
     if not all(isinstance(epoch, int | float) for epoch in cfg.SOLVER.MILESTONES):
         raise ValueError(f"SOLVER.MILESTONES must be epochs; got {cfg.SOLVER.MILESTONES}")
+    for name, plan in plan_config(cfg).items():
+        if plan.settings.loss_weight == AUTO and cfg.SOLVER.COMPILE != "none":
+            raise ValueError(
+                f"DISTILL.{name.upper()}.LOSS_WEIGHT must be a number with SOLVER.COMPILE "
+                f"{cfg.SOLVER.COMPILE}, in whose compiled step no gradients are measured; got auto"
+            )
     if cfg.SOLVER.COMPILE in WITH_CUDA_GRAPHS and cfg.SOLVER.ACCUMULATION_STEPS > 1:
         raise ValueError(
             "SOLVER.ACCUMULATION_STEPS must be 1 with the CUDA graphs of SOLVER.COMPILE "

@@ -5,6 +5,7 @@ Shapes: N images of 3 channels, K classes.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +63,7 @@ class DistilledClassifier(nn.Module):
         needs = [weighted.method.needs for weighted in self.weighted.values()]
         takes_target = self.teacher_knows_classes and any(Need.TARGET in need for need in needs)
         self.fills_target = labeled_share is not None and takes_target
-        self._terms: Callable[..., dict[str, Tensor]] = self.compute_terms
+        self._terms: Callable[..., Any] = self.compute_terms
 
     def compile_losses(self, mode: str) -> None:
         """Compute the training losses through torch.compile, where it can be.
@@ -101,11 +102,13 @@ class DistilledClassifier(nn.Module):
         """
         active = tuple(name for name, x in self.weighted.items() if not x.has_ended(epoch))
         with without_traces(self.methods):
-            terms = self._terms(images, target, active)
+            terms, points = self._terms(images, target, active)
         losses = {"loss_ce": self.cross_entropy_weight * terms["ce"]}
+        own = losses["loss_ce"] if self.cross_entropy_weight else None
         for name, weighted in self.weighted.items():
             key = f"loss_{name.lower()}"
             if name in terms:
+                weighted.measure(own, terms[name], points)
                 losses[key] = weighted.factor(epoch) * terms[name]
             else:
                 losses[key] = weighted.nothing(terms["ce"])
@@ -113,7 +116,7 @@ class DistilledClassifier(nn.Module):
 
     def compute_terms(
         self, images: Tensor, target: Tensor, active: Sequence[str]
-    ) -> dict[str, Tensor]:
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Compute the losses before they are weighted: compiled once as long as no method ends.
 
         Args:
@@ -122,7 +125,8 @@ class DistilledClassifier(nn.Module):
             active: names of the methods to compute; without any the teacher is not called.
 
         Returns:
-            The cross entropy as "ce" and the loss of each of these methods, shape () each.
+            The cross entropy as "ce" and the loss of each of these methods, shape () each; and by
+            which tensors of the student these read it: its levels, or without any its logits.
         """
         inputs = self.preprocess(images)
         student = self.student(inputs)
@@ -136,4 +140,4 @@ class DistilledClassifier(nn.Module):
             for name in active:
                 parts = self.methods[name](student, teacher, truth)
                 terms[name] = torch.stack(list(parts.values())).sum()
-        return terms
+        return terms, [x for x in student.levels or (student.logits,) if x.requires_grad]

@@ -3,6 +3,7 @@
 from reviewkd_det.core.alignment import build_aligner, match_size
 from reviewkd_det.core.frozen import FrozenTeacher
 from reviewkd_det.core.fusion import FUSIONS, AttentionFusion, ReviewPath
+from reviewkd_det.core.gradient_share import GradientShare
 from reviewkd_det.core.hcl import hierarchical_context_loss
 from reviewkd_det.core.level_scale import LevelScale
 from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
@@ -16,15 +17,17 @@ from reviewkd_det.core.methods.reviewkd import ReviewDistiller
 from reviewkd_det.core.pairing import pair_by_name, pair_from_coarsest
 from reviewkd_det.core.registry import default_method, find_method, register, registered_methods
 from reviewkd_det.core.rows import RowMethod
-from reviewkd_det.core.settings import SettingError, Settings, setting
+from reviewkd_det.core.settings import AUTO, SettingError, Settings, setting, weight_setting
 from reviewkd_det.core.training_step import is_training_step, without_traces
 from reviewkd_det.core.weighted import Weighted, decay_factor, warmup_factor
 from reviewkd_det.core.widen import widen
 
 __all__ = [
+    "AUTO",
     "FUSIONS",
     "AttentionFusion",
     "FrozenTeacher",
+    "GradientShare",
     "Level",
     "LevelScale",
     "LevelSettings",
@@ -60,6 +63,7 @@ __all__ = [
     "registered_methods",
     "setting",
     "warmup_factor",
+    "weight_setting",
     "widen",
     "without_traces",
 ]

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["SettingError", "Settings", "setting"]
+__all__ = ["AUTO", "SettingError", "Settings", "setting", "weight_setting"]
+
+AUTO = "auto"
 
 
 class SettingError(ValueError):
@@ -32,6 +34,7 @@ def setting(
     choices: Sequence[Any] = (),
     least: float | None = None,
     above: float | None = None,
+    words: Sequence[str] = (),
     **defaults: Any,
 ) -> Any:
     """Declare a field of `Settings`.
@@ -42,6 +45,7 @@ def setting(
         choices: the values it may take; empty for any.
         least: smallest value of a number, or of each number in a tuple.
         above: number that a value must be greater than.
+        words: what a number may be instead.
         defaults: defaults of particular uses, by their names; a use may have a more general one
             besides, see `Settings.default`.
 
@@ -50,9 +54,20 @@ def setting(
     """
     metadata = {
         "meaning": meaning, "choices": tuple(choices), "least": least, "above": above,
-        "defaults": defaults,
+        "words": tuple(words), "defaults": defaults,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def weight_setting(default: float | str, **defaults: Any) -> Any:
+    """Declare the field `loss_weight`, a number or "auto".
+
+    Args:
+        default: see `setting`.
+        defaults: see `setting`.
+    """
+    meaning = "Factor of the method's loss, or auto, which finds it as it trains."
+    return setting(default, meaning, least=0, words=(AUTO,), **defaults)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +78,13 @@ class Settings:
         SettingError: a value is out of its field's range or of another type.
     """
 
-    loss_weight: float = setting(1.0, "Factor of the method's loss.", least=0)
+    loss_weight: float | str = weight_setting(1.0)
+    gradient_share: float = setting(
+        1.0,
+        "With LOSS_WEIGHT auto, norm of the gradient of the method's loss on what it reads of the "
+        "student, in those of the student's own losses.",
+        above=0,
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -87,10 +108,13 @@ class Settings:
 
 def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
     name, rules = field.name, field.metadata
-    kind = type(field.default)
+    if value in rules["words"]:
+        return
+    kind = float if rules["words"] else type(field.default)
     fits = isinstance(value, int | float if kind is float else kind)
     if not fits or (isinstance(value, bool) and kind is not bool):
-        raise SettingError(name, f"be of type {kind.__name__}", value)
+        or_word = "".join(f" or {word}" for word in rules["words"])
+        raise SettingError(name, f"be of type {kind.__name__}{or_word}", value)
     if rules["choices"] and value not in rules["choices"]:
         *others, last = rules["choices"]
         raise SettingError(name, f"be {', '.join(map(str, others))} or {last}", value)

@@ -1,10 +1,13 @@
 """A method with its weight over a training."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
 
+from reviewkd_det.core.gradient_share import GradientShare
 from reviewkd_det.core.method import Method
+from reviewkd_det.core.training_step import is_training_step
 
 __all__ = ["Weighted", "decay_factor", "warmup_factor"]
 
@@ -50,20 +53,34 @@ class Weighted(NamedTuple):
 
     Args:
         method: the method.
-        loss_weight: factor of its loss.
+        loss_weight: factor of its loss, or what measures it while it trains.
         warmup_steps: steps over which that factor grows linearly from 0.
         decay_steps: steps over which it falls linearly to 0, from the first on; 0: it does not.
     """
 
     method: Method
-    loss_weight: float = 1.0
+    loss_weight: float | GradientShare = 1.0
     warmup_steps: float = 0.0
     decay_steps: float = 0.0
 
     def factor(self, step: float) -> float:
         """The factor of the loss at a step, in the unit of the warm-up."""
         warmup = warmup_factor(step, self.warmup_steps)
-        return self.loss_weight * warmup * decay_factor(step, self.decay_steps)
+        weight = self.loss_weight
+        if isinstance(weight, GradientShare):
+            weight = weight.weight
+        return weight * warmup * decay_factor(step, self.decay_steps)
+
+    def measure(self, own: Tensor | None, loss: Tensor, points: Sequence[Tensor]) -> None:
+        """Let a weight that is measured see a training step.
+
+        Args:
+            own: sum of the student's own losses; None without any.
+            loss: the method's unweighted loss.
+            points: tensors of the student by which the method reads it.
+        """
+        if isinstance(self.loss_weight, GradientShare) and is_training_step(self.method):
+            self.loss_weight.measure(own, loss, points)
 
     def has_ended(self, step: float) -> bool:
         """Whether the factor is 0 from a step on."""

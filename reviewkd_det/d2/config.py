@@ -7,10 +7,11 @@ from detectron2.config import CfgNode, get_cfg
 
 from reviewkd_det.common import merge_file, merge_options
 from reviewkd_det.common.config.aliases import declare_aliases, move_aliases, rename_options
-from reviewkd_det.common.config.methods import Uses, declare_methods
+from reviewkd_det.common.config.free_keys import FreeKeys
+from reviewkd_det.common.config.methods import Uses, declare_methods, declared_fields, weight_keys
 from reviewkd_det.common.config.modules import import_modules, named_modules
 from reviewkd_det.common.config.nested import flat
-from reviewkd_det.core import default_method
+from reviewkd_det.core import default_method, registered_methods
 from reviewkd_det.d2.backbone import BUILDERS
 from reviewkd_det.d2.backbone.pixels import set_pixels
 from reviewkd_det.d2.own_configs import add_own_configs, find_own_configs
@@ -34,6 +35,7 @@ TWO_STAGE: Uses = ("two_stage", "detection")
 USES = (ONE_STAGE, TWO_STAGE)
 # New names of keys by old ones, which are still understood.
 ALIASES = {"MODEL.DISTILL.REVIEWKD.IN_FEATURES": "MODEL.DISTILL.IN_FEATURES"}
+SCORE = "MODEL.DISTILL.TEACHER_LABELS.SCORE"
 TEACHER_FILE = "MODEL.DISTILL.TEACHER.CONFIG_FILE"
 
 
@@ -96,6 +98,9 @@ def add_distill_config(cfg: CfgNode) -> None:
     cfg.MODEL.DISTILL.TEACHER_LABELS.CACHE = ""
 
     declare_methods(cfg.MODEL.DISTILL, USES, {"WARMUP_ITERS": 0, "DECAY_ITERS": 0})
+    # A word or a number, where a config keeps the type of a value: None is the default.
+    for name in registered_methods():
+        cfg.MODEL.DISTILL[name.upper()].LOSS_WEIGHT = None
     declare_aliases(cfg, ALIASES)
 
 
@@ -172,6 +177,9 @@ def get_config() -> CfgNode:
 def _our_config() -> CfgNode:
     cfg = get_cfg()
     add_distill_config(cfg)
+    for name, method in registered_methods().items():
+        weight = declared_fields(method.Settings, USES)["loss_weight"]
+        cfg.MODEL.DISTILL[name.upper()].LOSS_WEIGHT = weight
     add_run_config(cfg)
     add_backbone_config(cfg)
     return cfg
@@ -209,9 +217,9 @@ def load_config(
     find_own_configs(import_modules(modules))
     cfg = get_config()
     newer = declare_newer_keys(cfg)
-    score = _take_score(cfg)
+    free = FreeKeys(cfg, [SCORE, *weight_keys("MODEL.DISTILL")])
     files = merge_file(cfg, config_file)
-    score = _take_score(cfg, score)
+    free.take()
     teacher_file = cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE
     for path, content in files:
         if _get(content, TEACHER_FILE) == teacher_file and (path.parent / teacher_file).is_file():
@@ -220,7 +228,7 @@ def load_config(
     merge_options(cfg, rename_options(opts, ALIASES), opts_source)
     given = [*opts[::2], *(key for _, content in files for key in flat(content))]
     remove_newer_keys(cfg, newer, given, config_file)
-    cfg.MODEL.DISTILL.TEACHER_LABELS.SCORE = _take_score(cfg, score)
+    free.put_back()
     cfg.MODULES = modules
     if cfg.MODEL.BACKBONE.NAME in BUILDERS:
         set_pixels(cfg, given)
@@ -230,13 +238,6 @@ def load_config(
             "pickles, which can run code"
         )
     return cfg
-
-
-def _take_score(cfg: CfgNode, default: object = None) -> object:
-    """The score of labels, None in the config from now on: it may become a word or a number."""
-    labels = cfg.MODEL.DISTILL.TEACHER_LABELS
-    score, labels.SCORE = labels.SCORE, None
-    return default if score is None else score
 
 
 def _get(content: object, key: str) -> object:

@@ -17,6 +17,7 @@ from reviewkd_det.common.distill.build import build_methods, needs_of, plan_meth
 from reviewkd_det.common.distill.ratio import log_ratios
 from reviewkd_det.core import (
     FrozenTeacher,
+    GradientShare,
     Need,
     Weighted,
     find_method,
@@ -160,6 +161,7 @@ class DistilledDetector(nn.Module):
         own, distilled, parts = self._losses(batched_inputs)
         if self.methods:
             _log_parts(parts, get_event_storage())
+            self._log_weights(get_event_storage())
             self._log_ratios(own, distilled)
         return {**own, **distilled}
 
@@ -188,8 +190,11 @@ class DistilledDetector(nn.Module):
         views = read_views(self.levels, backbone, calls, self.teacher, teacher_levels)
         distilled = self._ended(active)
         parts: Losses = {}
+        total = torch.stack(list(own.values())).sum() if own else None
+        points = [x for x in backbone.levels.values() if x.requires_grad]
         for name, weighted in active.items():
             key, found = f"loss_{name.lower()}", weighted.method(*views)
+            weighted.measure(total, torch.stack(list(found.values())).sum(), points)
             shares = weighted.factor(self.step) * torch.stack(list(found.values()))  # (parts,)
             distilled[key] = shares.sum()
             named = zip(found, shares.detach(), strict=True)
@@ -201,6 +206,12 @@ class DistilledDetector(nn.Module):
         like = next(self.student.parameters())
         ended = {k: x for k, x in self.weighted.items() if k not in active}
         return {f"loss_{name.lower()}": x.nothing(like) for name, x in ended.items()}
+
+    def _log_weights(self, storage: EventStorage) -> None:
+        """Put the weights that are measured into the storage."""
+        for name, weighted in self.weighted.items():
+            if isinstance(weighted.loss_weight, GradientShare):
+                storage.put_scalar(f"weight_{name.lower()}", weighted.factor(self.step))
 
     def _log_ratios(self, own: Losses, distilled: Losses) -> None:
         """Once, in the first step in which all methods have their full weight."""

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from classification.build import build_model
+from classification.config import load_config
 from classification.models import create_model
 from classification.models.weights import save_weights
 from classification.reading.preprocess import Preprocess, build_preprocess
@@ -199,3 +200,47 @@ def test_each_side_takes_its_part_of_one_file(tmp_path):
     assert all(map(torch.equal, loaded(), expected))
     swapped = "MODEL.WEIGHTS_ENTRY", "model_ema", "TEACHER.WEIGHTS_ENTRY", "student"
     assert all(map(torch.equal, loaded(*swapped), expected[::-1]))
+
+
+@pytest.mark.parametrize(
+    ("methods", "share"), [(("ReviewKD",), 0.5), (("KD",), 2.0), (("FitNet", "DKD"), 1.0)]
+)
+def test_a_weight_of_auto_gives_the_gradient_its_share(tmp_path, methods, share):
+    options = []
+    for name in methods:
+        options += [f"DISTILL.{name.upper()}.GRADIENT_SHARE", share]
+    cfg = config(tmp_path, *options, methods=methods)
+    cfg.defrost()
+    for name in methods:
+        cfg.DISTILL[name.upper()].LOSS_WEIGHT = "auto"
+    model, _ = build(cfg)
+    points = []
+    model.student.register_forward_hook(lambda *x: points.append(x[2]))
+    losses = model.train()(IMAGES, TARGET, 1)
+    (view,) = points
+    tensors = [x for x in view.levels or (view.logits,) if x.requires_grad]
+    norms = {
+        key: torch.stack([
+            x.square().sum()
+            for x in torch.autograd.grad(loss, tensors, retain_graph=True, allow_unused=True)
+            if x is not None
+        ]).sum().sqrt()
+        for key, loss in losses.items()
+    }  # fmt: skip
+    for name in methods:
+        ratio = norms[f"loss_{name.lower()}"] / norms["loss_ce"]
+        assert ratio == pytest.approx(share, rel=1e-4)
+
+
+def test_a_weight_of_auto_is_refused_where_the_step_is_compiled(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "MODEL: {NAME: resnet8}\nTEACHER: {NAME: resnet14}\n"
+        "DISTILL: {METHODS: [KD], KD: {LOSS_WEIGHT: 2}}\n"
+    )
+    opts = ["DISTILL.KD.LOSS_WEIGHT", "auto"]
+    assert load_config(file, opts).DISTILL.KD.LOSS_WEIGHT == "auto"
+    assert load_config(file).DISTILL.KD.LOSS_WEIGHT == 2
+    message = r"DISTILL\.KD\.LOSS_WEIGHT must be a number with SOLVER\.COMPILE default"
+    with pytest.raises(ValueError, match=message):
+        load_config(file, [*opts, "SOLVER.COMPILE", "default"])

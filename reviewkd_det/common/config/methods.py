@@ -16,6 +16,7 @@ __all__ = [
     "named_by",
     "own_settings",
     "read_settings",
+    "weight_keys",
 ]
 
 # The names of a use that `Settings.default` looks for, such as ("one_stage", "detection").
@@ -42,6 +43,15 @@ def declare_methods(section: CfgNode, uses: Sequence[Uses], more: Mapping[str, A
         for key, default in more.items():
             node[key] = default
         section[name.upper()] = node
+
+
+def weight_keys(section: str) -> list[str]:
+    """The dotted keys of the methods' weights.
+
+    Args:
+        section: dotted name of the config's section of distillation.
+    """
+    return [f"{section}.{name.upper()}.LOSS_WEIGHT" for name in registered_methods()]
 
 
 def declared_fields(settings: type[Settings], uses: Sequence[Uses]) -> dict[str, Any]:

@@ -6,7 +6,15 @@ from operator import or_
 from typing import Any, NamedTuple
 
 from reviewkd_det.common.config.methods import Uses, named_by, read_settings
-from reviewkd_det.core import Method, Need, Settings, Side, Weighted, find_method
+from reviewkd_det.core import (
+    GradientShare,
+    Method,
+    Need,
+    Settings,
+    Side,
+    Weighted,
+    find_method,
+)
 
 __all__ = [
     "Customer",
@@ -156,7 +164,11 @@ def build_methods(
             )
         with named_by(plan.key):
             method = plan.method(plan.settings, student, teacher)
-        built[name] = Weighted(
-            method, plan.settings.loss_weight, plan.warmup_steps, plan.decay_steps
-        )
+        weight: float | GradientShare
+        if isinstance(plan.settings.loss_weight, str):  # "auto"
+            weight = GradientShare(plan.settings.gradient_share)
+            method.add_module("gradient_share", weight)  # saved with the method's own state
+        else:
+            weight = plan.settings.loss_weight
+        built[name] = Weighted(method, weight, plan.warmup_steps, plan.decay_steps)
     return built

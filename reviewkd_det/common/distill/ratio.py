@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Mapping
 
-from reviewkd_det.core import Weighted
+from reviewkd_det.core import GradientShare, Weighted
 
 __all__ = ["log_ratios"]
 
@@ -32,6 +32,12 @@ def log_ratios(
     for name, loss in losses.items():
         if not methods[name].factor(step) or not (math.isfinite(loss) and math.isfinite(own)):
             continue  # off, or about to end the run with a sentence of its own
+        if isinstance(methods[name].loss_weight, GradientShare):
+            logger.info(
+                "loss_%s has the weight %.3g at the start, found by its gradient",
+                name.lower(), methods[name].factor(step),
+            )  # fmt: skip
+            continue
         ratio = loss / own if own else math.inf
         logger.info(
             "loss_%s is %.3g times the student's own losses at the start", name.lower(), ratio

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
 from reviewkd_det.core.registry import register
-from reviewkd_det.core.settings import setting
+from reviewkd_det.core.settings import weight_setting
 from reviewkd_det.core.widen import widen
 
 __all__ = ["AT", "attention_loss"]
@@ -49,7 +49,7 @@ class AT(LevelwiseMethod):
     class Settings(LevelSettings):
         """Settings of AT; the weight is published for CIFAR-100."""
 
-        loss_weight: float = setting(1000.0, "Factor of the method's loss.", least=0)
+        loss_weight: float | str = weight_setting(1000.0)
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the attention loss of a level."""

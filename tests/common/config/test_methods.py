@@ -28,10 +28,10 @@ DETECTION = {
     "REVIEWKD": {
         "MID_CHANNELS": 256, "NORM": "BN", "FUSION": "attention", "POOL_SIZES": (4, 2, 1),
         "LOSS_WEIGHT": 1.0, "WARMUP_ITERS": 0, "TEACHER_SCALE": "none", "IN_FEATURES": (),
-        "DECAY_ITERS": 0,
+        "DECAY_ITERS": 0, "GRADIENT_SHARE": 1.0,
     },
     "DKD": {"ALPHA": 1.0, "BETA": 0.25, "TEMPERATURE": 1.0, "LOSS_WEIGHT": 1.0, "WARMUP_ITERS": 0,
-            "DECAY_ITERS": 0},
+            "DECAY_ITERS": 0, "GRADIENT_SHARE": 1.0},
     "PKD": {"LOSS_WEIGHT": None},  # 6 for two stages, 10 for one
     "CWD": {"LOSS_WEIGHT": 10.0, "TEMPERATURE": 1.0},
 }  # fmt: skip
@@ -40,12 +40,12 @@ CLASSIFICATION = {
         "LOSS_WEIGHT": 1.0, "WARMUP_EPOCHS": 0.0, "MID_CHANNELS": 0, "STUDENT_TAPS": (),
         "TEACHER_TAPS": (), "STUDENT_ACTIVATION": "before", "TEACHER_ACTIVATION": "before",
         "POOLED": True, "NORM": "BN", "FUSION": "attention", "POOL_SIZES": (4, 2, 1),
-        "TEACHER_SCALE": "none", "DECAY_EPOCHS": 0.0,
+        "TEACHER_SCALE": "none", "DECAY_EPOCHS": 0.0, "GRADIENT_SHARE": 1.0,
     },
     "KD": {"LOSS_WEIGHT": 1.0, "WARMUP_EPOCHS": 0.0, "TEMPERATURE": 4.0},
     "DKD": {
         "LOSS_WEIGHT": 1.0, "WARMUP_EPOCHS": 0.0, "ALPHA": 1.0, "BETA": 8.0, "TEMPERATURE": 4.0,
-        "DECAY_EPOCHS": 0.0,
+        "DECAY_EPOCHS": 0.0, "GRADIENT_SHARE": 1.0,
     },
     "FITNET": {"LOSS_WEIGHT": 100.0, "LEVELS": (1,)},
     "AT": {"LOSS_WEIGHT": 1000.0},
@@ -90,11 +90,14 @@ def test_a_default_may_depend_on_what_is_trained(uses, weight):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"loss_weight": "big"}, "KEY.LOSS_WEIGHT must be of type float; got big"),
+        ({"loss_weight": "big"}, "KEY.LOSS_WEIGHT must be of type float or auto; got big"),
         ({"levels": (0, -1)}, r"KEY.LEVELS must not be negative; got \(0, -1\)"),
         ({"levels": (0.5,)}, r"KEY.LEVELS must hold integers; got \(0.5,\)"),
-        ({"lossweight": 2.0}, "KEY must have keys of its method, LOSS_WEIGHT, LEVELS; got lossw"),
-        ({"loss_weight": True}, "KEY.LOSS_WEIGHT must be of type float; got True"),
+        (
+            {"lossweight": 2.0},
+            r"LOSS_WEIGHT, GRADIENT_SHARE, LEVELS; got lossw",
+        ),
+        ({"loss_weight": True}, "KEY.LOSS_WEIGHT must be of type float or auto; got True"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_its_key(values, words):

@@ -1,0 +1,84 @@
+"""A loss's weight that holds its gradient on the student at a share of the student's own.
+
+A fixed weight means another strength in each network and at each time of a training: a loss on
+features falls and rises otherwise than the student's own. Here the weight is what makes the norms
+of both gradients, on the tensors by which a method reads the student, stand in a fixed relation.
+Esser et al., "Taming Transformers for High-Resolution Image Synthesis", CVPR 2021, equation 7,
+weigh a loss so; Chen et al., "GradNorm", ICML 2018, balance tasks by the norms of their gradients.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+__all__ = ["GradientShare"]
+
+PERIOD = 25  # steps from one measurement to the next
+MEMORY = 0.8  # what a measurement leaves of the weight before, in logarithms
+FLOAT16_FACTOR = 2.0**10  # keeps small gradients in float16 from becoming 0
+
+
+class GradientShare(nn.Module):
+    """The weight that gives a loss its share, measured every 25 training steps and smoothed.
+
+    The weight and the number of steps are in the state dict, so a run goes on with them.
+
+    Args:
+        share: norm of the weighted loss's gradient in those of the student's own loss, above 0.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.steps = 0
+        self.weight = 1.0  # until the first measurement
+
+    def measure(self, own: Tensor | None, loss: Tensor, points: Sequence[Tensor]) -> None:
+        """Take notice of a training step, and measure where it is time to.
+
+        Args:
+            own: sum of the student's own losses, shape (); None without any, which leaves the
+                weight at 1.
+            loss: the unweighted loss, shape ().
+            points: tensors of the student through which both losses reach it.
+        """
+        is_due = self.steps % PERIOD == 0
+        is_first = self.steps == 0
+        self.steps += 1
+        if not is_due or own is None or not points:
+            return
+        norms = _global([_squared_norm(x, points) for x in (own, loss)])
+        if not all(math.isfinite(x) and x > 0 for x in norms):
+            return  # a step that is left out, or a method without a loss here
+        found = self.share * math.sqrt(norms[0] / norms[1])
+        self.weight = found if is_first else self.weight**MEMORY * found ** (1 - MEMORY)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The weight and the steps so far."""
+        return {"weight": self.weight, "steps": self.steps}
+
+    def set_extra_state(self, state: Any) -> None:
+        """Go on with a saved weight."""
+        self.weight, self.steps = float(state["weight"]), int(state["steps"])
+
+
+def _squared_norm(loss: Tensor, points: Sequence[Tensor]) -> float:
+    factor = FLOAT16_FACTOR if any(x.dtype == torch.float16 for x in points) else 1.0
+    found = torch.autograd.grad(loss * factor, points, retain_graph=True, allow_unused=True)
+    squares = [x.float().square().sum() for x in found if x is not None]
+    return float(torch.stack(squares).sum()) if squares else 0.0
+
+
+def _global(values: Sequence[float]) -> list[float]:
+    """The sums over all processes, which then have the same weight."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return list(values)
+    total = torch.tensor(values, dtype=torch.float64)
+    if distributed.get_backend() == "nccl":
+        total = total.cuda()
+    distributed.all_reduce(total)
+    found: list[float] = total.tolist()
+    return found
