@@ -102,6 +102,19 @@ def test_two_processes_train_as_one(one, two):
     assert_same_training(two, one)
 
 
+def test_two_processes_find_the_weight_of_one(config, tmp_path, monkeypatch):
+    auto = ["MODEL.DISTILL.REVIEWKD.LOSS_WEIGHT", "auto"]
+    assert run_here(monkeypatch, config, tmp_path / "one", *auto) == 0
+    finish(start(config, tmp_path / "two", *TWO, *auto))
+    found, expected = (
+        state(tmp_path / name)["methods"]["ReviewKD.gradient_share._extra_state"]
+        for name in ("two", "one")
+    )
+    # Each process alone would find another one, of its own images.
+    assert found["weight"] == pytest.approx(expected["weight"], rel=1e-3)
+    assert expected["weight"] != 1.0
+
+
 @pytest.mark.slow
 def test_four_processes_train_as_one(config, one, tmp_path):
     finish(start(config, tmp_path, *ANY_PORT, "--num-gpus", "4"))
