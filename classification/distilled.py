@@ -126,10 +126,11 @@ class DistilledClassifier(nn.Module):
 
         Returns:
             The cross entropy as "ce" and the loss of each of these methods, shape () each; and by
-            which tensors of the student these read it: its levels, or without any its logits.
+            which tensors of the student these read it: what its taps give, or else its logits.
         """
         inputs = self.preprocess(images)
-        student = self.student(inputs)
+        student, outputs = self.student.read(inputs)
+        assert student.logits is not None
         share, smoothing = self.labeled_share, self.label_smoothing
         terms = {"ce": partial_cross_entropy(student.logits, target, share, smoothing)}
         if self.teacher is not None and active:
@@ -140,4 +141,4 @@ class DistilledClassifier(nn.Module):
             for name in active:
                 parts = self.methods[name](student, teacher, truth)
                 terms[name] = torch.stack(list(parts.values())).sum()
-        return terms, [x for x in student.levels or (student.logits,) if x.requires_grad]
+        return terms, [x for x in outputs or [student.logits] if x.requires_grad]

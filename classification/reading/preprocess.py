@@ -78,4 +78,4 @@ def _trained_pixels(node: CfgNode) -> tuple[tuple[float, ...], tuple[float, ...]
     weights = node.WEIGHTS
     if library not in LIBRARIES or not weights or Path(weights).suffix or Path(weights).is_file():
         return None
-    return library_pixels(library, name if weights == "DEFAULT" else f"{name}.{weights}")
+    return library_pixels(library, name, "" if weights == "DEFAULT" else weights)

@@ -60,10 +60,20 @@ class TappedModel(nn.Module):
         Args:
             images: (N, 3, H, W), normalised.
         """
+        return self.read(images)[0]
+
+    def read(self, images: Tensor) -> tuple[View, list[Tensor]]:
+        """Classify, and give the nodes' outputs as they are in the network as well.
+
+        Gradients of the network's own loss reach these, and not the maps that are made of them.
+
+        Args:
+            images: (N, 3, H, W), normalised.
+        """
         if not self.names:
-            return View((), self.net(images))
+            return View((), self.net(images)), []
         logits, outputs = self.net(images)
-        return View(list(map(as_map, outputs, self.layouts)), logits)
+        return View(list(map(as_map, outputs, self.layouts)), logits), outputs
 
     @torch.no_grad()
     def find_levels(self, image_size: int) -> tuple[Level, ...]:

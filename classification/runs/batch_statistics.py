@@ -28,7 +28,7 @@ def check_batch_statistics(
     if parts < cfg.SOLVER.BATCH_SIZE:
         return
     try:
-        _try_parts(classifier, cfg.INPUT.SIZE)
+        _try_parts(classifier, cfg.INPUT.SIZE, cfg.TEACHER.SIZE or cfg.INPUT.SIZE)
     except StarvedError as error:
         raise ValueError(
             f"SOLVER.BATCH_SIZE must give each of {accelerator.num_processes} processes x "
@@ -40,12 +40,12 @@ def check_batch_statistics(
         return
 
 
-def _try_parts(classifier: DistilledClassifier, size: int) -> None:
-    images = torch.empty(1, 3, size, size, device="meta")
+def _try_parts(classifier: DistilledClassifier, size: int, teacher_size: int) -> None:
+    images, seen = (torch.empty(1, 3, x, x, device="meta") for x in (size, teacher_size))
     view = try_call("the student", classifier.student, images)
     if classifier.teacher is None:
         return
-    taught = try_call("the teacher", classifier.teacher.module, images)
+    taught = try_call("the teacher", classifier.teacher.module, seen)
     truth = Truth(torch.zeros(1, dtype=torch.long, device="meta"))
     for name, method in classifier.methods.items():
         try_call(f"DISTILL.{name.upper()}", method, view, taught, truth)

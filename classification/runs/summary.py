@@ -30,23 +30,29 @@ def describe(cfg: CfgNode, classifier: DistilledClassifier, accelerator: Acceler
     teacher = classifier.teacher.module
     methods: Any = dict(classifier.methods.items())
     levels = f"{len(student.names)} levels"
-    cost = cost_of(classifier, cfg.INPUT.SIZE)
+    cost = cost_of(classifier, cfg.INPUT.SIZE, cfg.TEACHER.SIZE)
     told = describe_methods(methods, levels, classifier.methods, cost, "the student")
     source = f"{cfg.TEACHER.NAME} ({describe_parameters(teacher)})"
     return f"Distilling {name} from {source}, {where}, with {told}"
 
 
-def cost_of(classifier: DistilledClassifier, image_size: int) -> float | None:
+def cost_of(
+    classifier: DistilledClassifier, image_size: int, teacher_size: int = 0
+) -> float | None:
     """Estimate what teacher and methods add, in the student.
 
     Args:
         classifier: with a teacher, in training mode, on any device; it is left as it is.
         image_size: side of its images in pixels.
+        teacher_size: side of the images that the teacher sees; 0 for the same.
 
     Returns:
         As `distillation_cost`.
     """
-    images = torch.empty(IMAGES, 3, image_size, image_size, device="meta")
+    images, taught = (
+        torch.empty(IMAGES, 3, size, size, device="meta")
+        for size in (image_size, teacher_size or image_size)
+    )
     truth = Truth(torch.zeros(IMAGES, dtype=torch.long, device="meta"))
     assert classifier.teacher is not None
     teacher, methods = classifier.teacher.module, list(classifier.methods.values())
@@ -54,7 +60,7 @@ def cost_of(classifier: DistilledClassifier, image_size: int) -> float | None:
     def views(student: View, taught: View) -> tuple[View, View, Truth]:
         return student, taught, truth
 
-    return distillation_cost(classifier.student, images, teacher, images, methods, views)  # type: ignore[arg-type]
+    return distillation_cost(classifier.student, images, teacher, taught, methods, views)  # type: ignore[arg-type]
 
 
 def summarize(

@@ -1,6 +1,7 @@
 """The methods in pure PyTorch: what one is, those that there are, and the frozen teacher."""
 
 from reviewkd_det.core.alignment import build_aligner, match_size
+from reviewkd_det.core.cka import linear_cka
 from reviewkd_det.core.frozen import FrozenTeacher
 from reviewkd_det.core.fusion import FUSIONS, AttentionFusion, ReviewPath
 from reviewkd_det.core.gradient_share import GradientShare
@@ -56,6 +57,7 @@ __all__ = [
     "find_method",
     "hierarchical_context_loss",
     "is_training_step",
+    "linear_cka",
     "match_size",
     "pair_by_name",
     "pair_from_coarsest",

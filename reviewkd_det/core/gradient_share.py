@@ -16,13 +16,13 @@ from torch import Tensor, distributed, nn
 
 __all__ = ["GradientShare"]
 
-PERIOD = 25  # steps from one measurement to the next
+PERIOD = 25  # calls from one measurement to the next
 MEMORY = 0.8  # what a measurement leaves of the weight before, in logarithms
 FLOAT16_FACTOR = 2.0**10  # keeps small gradients in float16 from becoming 0
 
 
 class GradientShare(nn.Module):
-    """The weight that gives a loss its share, measured every 25 training steps and smoothed.
+    """The weight that gives a loss its share, measured at every 25th call in training and smoothed.
 
     The weight and the number of steps are in the state dict, so a run goes on with them.
 
@@ -35,6 +35,7 @@ class GradientShare(nn.Module):
         self.share = share
         self.steps = 0
         self.weight = 1.0  # until the first measurement
+        self.is_measured = False
 
     def measure(self, own: Tensor | None, loss: Tensor, points: Sequence[Tensor]) -> None:
         """Take notice of a training step, and measure where it is time to.
@@ -45,8 +46,7 @@ class GradientShare(nn.Module):
             loss: the unweighted loss, shape ().
             points: tensors of the student through which both losses reach it.
         """
-        is_due = self.steps % PERIOD == 0
-        is_first = self.steps == 0
+        is_due = self.steps % PERIOD == 0 or not self.is_measured
         self.steps += 1
         if not is_due or own is None or not points:
             return
@@ -54,15 +54,17 @@ class GradientShare(nn.Module):
         if not all(math.isfinite(x) and x > 0 for x in norms):
             return  # a step that is left out, or a method without a loss here
         found = self.share * math.sqrt(norms[0] / norms[1])
-        self.weight = found if is_first else self.weight**MEMORY * found ** (1 - MEMORY)
+        self.weight = self.weight**MEMORY * found ** (1 - MEMORY) if self.is_measured else found
+        self.is_measured = True
 
     def get_extra_state(self) -> dict[str, Any]:
         """The weight and the steps so far."""
-        return {"weight": self.weight, "steps": self.steps}
+        return {"weight": self.weight, "steps": self.steps, "is_measured": self.is_measured}
 
     def set_extra_state(self, state: Any) -> None:
         """Go on with a saved weight."""
         self.weight, self.steps = float(state["weight"]), int(state["steps"])
+        self.is_measured = bool(state["is_measured"])
 
 
 def _squared_norm(loss: Tensor, points: Sequence[Tensor]) -> float:

@@ -8,6 +8,8 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
+from reviewkd_det.core import AUTO
+
 __all__ = ["BackboneOnly", "is_backbone_only"]
 
 
@@ -101,4 +103,11 @@ def is_backbone_only(cfg: CfgNode) -> bool:
             f"MODEL.DISTILL.TEACHER_LABELS.ENABLED must be False for a {name}, which has no head "
             "that learns labels; got True"
         )
+    for method in cfg.MODEL.DISTILL.METHODS:
+        key, node = f"MODEL.DISTILL.{method.upper()}", cfg.MODEL.DISTILL.get(method.upper(), {})
+        why = f"for a {name}, which has no losses of its own"
+        if node.get("LOSS_WEIGHT") == AUTO:
+            raise ValueError(f"{key}.LOSS_WEIGHT must be a number {why}; got auto")
+        if node.get("DECAY_ITERS"):
+            raise ValueError(f"{key}.DECAY_ITERS must be 0 {why}; got {node.DECAY_ITERS}")
     return True

@@ -163,6 +163,8 @@ def add_backbone_config(cfg: CfgNode) -> None:
     # What the network begins with, where MODEL.WEIGHTS is empty: "" random weights, "pretrained"
     # the library's own, which are downloaded, "package" those of an installed package, or a file.
     cfg.MODEL.TIMM.WEIGHTS = ""
+    # Which entry or prefix of that file, such as "state_dict_ema"; "" finds the network's.
+    cfg.MODEL.TIMM.WEIGHTS_ENTRY = ""
     # Its batch norms: "" or "BN" as the library has them, "FrozenBN", "SyncBN".
     cfg.MODEL.TIMM.NORM = ""
 

@@ -57,7 +57,7 @@ def exported_config(plain: CfgNode) -> tuple[CfgNode, list[str]]:
     for key, value in flat(plain).items():
         if all(key in default and default[key] == value for default in (stock, own)):
             continue
-        if key == f"{NETWORK}.WEIGHTS":  # which a whole checkpoint stands for
+        if key.startswith(f"{NETWORK}.WEIGHTS"):  # which a whole checkpoint stands for
             continue
         if key in NEWER_KEYS and key not in NEEDED_TO_DETECT:
             left_out.append(key)

@@ -27,6 +27,7 @@ from reviewkd_det.core import (
 from reviewkd_det.d2.config import ALIASES, get_config, plain_config
 from reviewkd_det.d2.labels.soft_losses import check_soft, soft_losses
 from reviewkd_det.d2.reading.images import shrink_to_fit
+from reviewkd_det.d2.reading.similarity import LevelSimilarity
 from reviewkd_det.d2.reading.taps import only_call
 from reviewkd_det.d2.reading.unlabeled import joined_backbone
 from reviewkd_det.d2.reading.views import (
@@ -90,6 +91,7 @@ class DistilledDetector(nn.Module):
         self.levels: tuple[str, ...] = ()
         self.step = 0  # of the training, for the warm-ups
         self._told_ratios = False
+        self.similarity = LevelSimilarity()
         if not methods:
             return
         if teacher is None:
@@ -188,6 +190,10 @@ class DistilledDetector(nn.Module):
         images += [shrink_to_fit(x, backbone.size) for x in unlabeled]
         teacher_levels = self.teacher(images, backbone.size)
         views = read_views(self.levels, backbone, calls, self.teacher, teacher_levels)
+        if is_training_step(self):
+            levels = views.student.levels, views.teacher.levels
+            for name, value in self.similarity.measure(self.step, self.levels, *levels).items():
+                get_event_storage().put_scalar(f"similarity/{name}", value)
         distilled = self._ended(active)
         parts: Losses = {}
         total = torch.stack(list(own.values())).sum() if own else None

@@ -124,7 +124,7 @@ def _iterations(recipe: str, opts: Sequence[str]) -> int:
 
 def _numbers(run: dict[str, Any]) -> dict[str, Any]:
     """What a run came to; Detectron2 gives no number where a model detects nothing."""
-    scores = {name: round(run["results"]["bbox"][name] or 0.0, 2) for name in METRICS}
+    scores = {name: run["results"]["bbox"][name] or 0.0 for name in METRICS}
     return scores | {name: run[name] for name in ("parameters", "iterations", "train_seconds")}
 
 

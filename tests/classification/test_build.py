@@ -1,12 +1,16 @@
 import pytest
 import torch
+from torchvision.models import SwinTransformer
 
 from classification.build import build_model
 from classification.config import load_config
+from classification.distilled import DistilledClassifier
 from classification.models import create_model
 from classification.models.weights import save_weights
 from classification.reading.preprocess import Preprocess, build_preprocess
-from reviewkd_det.core import Need, find_method
+from classification.reading.taps import TappedModel
+from reviewkd_det.common.tracing.stages import find_taps
+from reviewkd_det.core import FrozenTeacher, GradientShare, Need, Side, Weighted, find_method
 from tests.classification.distilling import IMAGES, TARGET, build, config
 
 
@@ -83,7 +87,7 @@ def test_teachers_have_trained_weights():
 def test_the_teacher_sees_the_images_its_own_way(tmp_path, options, mean, std):
     model, _ = build(config(tmp_path, *options, methods=("KD",)))
     seen = []
-    for part in (model.student, model.teacher.module):
+    for part in (model.student.net, model.teacher.module.net):
         part.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     model.train()(IMAGES, TARGET, 1)
     for inputs, (m, s) in zip(
@@ -97,7 +101,7 @@ def test_the_teacher_sees_the_images_its_own_way(tmp_path, options, mean, std):
 def test_the_teacher_sees_images_of_its_own_size(tmp_path, methods):
     model, _ = build(config(tmp_path, "TEACHER.SIZE", 24, methods=methods))
     seen = []
-    for part in (model.student, model.teacher.module):
+    for part in (model.student.net, model.teacher.module.net):
         part.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     losses = model.train()(IMAGES, TARGET, 1)
     assert all(loss.isfinite() for loss in losses.values())
@@ -113,6 +117,8 @@ def test_the_teacher_sees_images_of_its_own_size(tmp_path, methods):
         ("timm/vit_tiny_patch16_224", "DEFAULT", (0.5, 0.5, 0.5)),
         ("timm/resnet18", "a1_in1k", (0.485, 0.456, 0.406)),
         ("torchvision/resnet18", "DEFAULT", (0.485, 0.456, 0.406)),
+        ("torchvision/efficientnet_v2_l", "DEFAULT", (0.5, 0.5, 0.5)),
+        ("torchvision/vgg16", "IMAGENET1K_FEATURES", (0.48235, 0.45882, 0.40784)),
         ("timm/vit_tiny_patch16_224", "teacher.pth", (0.1, 0.2, 0.3)),
         ("resnet14", "teacher.pth", (0.1, 0.2, 0.3)),
     ],
@@ -214,11 +220,11 @@ def test_a_weight_of_auto_gives_the_gradient_its_share(tmp_path, methods, share)
     for name in methods:
         cfg.DISTILL[name.upper()].LOSS_WEIGHT = "auto"
     model, _ = build(cfg)
-    points = []
-    model.student.register_forward_hook(lambda *x: points.append(x[2]))
+    given = []
+    model.student.net.register_forward_hook(lambda *x: given.append(x[2]))
     losses = model.train()(IMAGES, TARGET, 1)
-    (view,) = points
-    tensors = [x for x in view.levels or (view.logits,) if x.requires_grad]
+    (output,) = given
+    tensors = output[1] if isinstance(output, tuple) else [output]
     norms = {
         key: torch.stack([
             x.square().sum()
@@ -230,6 +236,28 @@ def test_a_weight_of_auto_gives_the_gradient_its_share(tmp_path, methods, share)
     for name in methods:
         ratio = norms[f"loss_{name.lower()}"] / norms["loss_ce"]
         assert ratio == pytest.approx(share, rel=1e-4)
+
+
+def test_a_weight_of_auto_is_found_where_maps_are_made_of_other_outputs(tmp_path):
+    """Channels that come last, and the pooled vector: the network's loss reaches what it gives."""
+    torch.manual_seed(0)
+    student, teacher = (
+        SwinTransformer([4, 4], width, [1, 1], [1, 1], [2, 2], num_classes=5) for width in (8, 12)
+    )
+    taps = [TappedModel(model, find_taps(model, 16)) for model in (student, teacher)]
+    sides = [Side(tapped.find_levels(16), 5) for tapped in taps]
+    assert sides[0].levels[-1].size == (1, 1)
+    method, share = find_method("FitNet"), GradientShare(1.0)
+    weighted = Weighted(method(method.Settings(levels=(0, 2)), *sides), share)
+    model = DistilledClassifier(
+        taps[0],
+        Preprocess((0.5,) * 3, (0.5,) * 3),
+        teacher=FrozenTeacher(taps[1]),
+        methods={"FitNet": weighted},
+    )
+    model.train()(IMAGES[..., :16], TARGET, 1)
+    assert share.is_measured
+    assert share.weight != 1.0
 
 
 def test_a_weight_of_auto_is_refused_where_the_step_is_compiled(tmp_path):

@@ -50,6 +50,15 @@ def test_every_25th_step_is_measured_and_smoothed():
     assert share.weight == pytest.approx(first * 0.5 ** (0.2 + 0.8 * 0.2))
 
 
+def test_the_first_measurement_counts_in_full_whenever_it_comes():
+    share, x = GradientShare(1.0), point()
+    own, loss = losses(x)
+    share.measure(0.0 * own, loss, [x])
+    assert share.weight == 1.0
+    share.measure(own, loss, [x])
+    assert share.weight == pytest.approx(3 * math.sqrt(2) / 4)
+
+
 @pytest.mark.parametrize("odd", ["zero", "nan", "unused", "none", "frozen"])
 def test_a_step_without_gradients_changes_nothing(odd):
     share, x = GradientShare(1.0), point()

@@ -140,6 +140,7 @@ def test_weights_with_a_part_left_out_are_refused(tmp_path):
     ("settings", "error", "message"),
     [
         ({"name": "mobilenet5"}, KeyError, r"MODEL\.TIMM\.NAME must be one that timm lists"),
+        ({"name": "resnet18.a1_in2k"}, KeyError, r"got 'resnet18\.a1_in2k'; the nearest are res"),
         ({"name": "torchvision/resnet19"}, KeyError, r"the nearest are torchvision/resnet18"),
         ({"name": "resnet18", "NORM": "GN"}, ValueError, r"MODEL\.TIMM\.NORM must be one of"),
         ({"name": "convnext_atto", "NORM": "FrozenBN"}, ValueError, r"has no batch norms"),
@@ -181,15 +182,20 @@ def test_freezing_takes_the_stem_and_then_stages(tmp_path, name, stages):
                 assert not f"{key}.".startswith(prefixes or "nothing"), key
 
 
-def test_a_transformer_freezes_its_embedding_or_all(tmp_path):
+def test_a_transformer_freezes_its_embedding_and_quarters_of_its_blocks(tmp_path):
     net = build(tmp_path, "vit_tiny_patch16_224", freeze_at=1).net.net
     fixed = {k for k, p in net.named_parameters() if not p.requires_grad}
     assert fixed == {
         "model.cls_token", "model.pos_embed", "model.patch_embed.proj.weight",
         "model.patch_embed.proj.bias",
     }  # fmt: skip
-    net = build(tmp_path, "vit_tiny_patch16_224", freeze_at=2).net.net
-    assert not any(p.requires_grad for p in net.parameters())
+    for count, blocks in ((2, 3), (3, 6), (4, 9), (5, 12)):  # of 12
+        net = build(tmp_path, "vit_tiny_patch16_224", freeze_at=count).net.net
+        trained = {k for k, p in net.named_parameters() if p.requires_grad}
+        assert {k.split(".")[2] for k in trained if ".blocks." in k} == {
+            str(i) for i in range(blocks, 12)
+        }
+        assert fixed.isdisjoint(trained)
 
 
 def test_frozen_norms_keep_statistics_and_activation(tmp_path):
@@ -205,6 +211,28 @@ def test_frozen_norms_keep_statistics_and_activation(tmp_path):
     with torch.no_grad():
         for one, other in zip(norm(image).values(), frozen.train()(image).values(), strict=True):
             torch.testing.assert_close(one, other)
+
+
+def test_all_of_a_network_may_be_frozen_with_its_norms(tmp_path):
+    net = build(tmp_path, "resnet18", freeze_at=5, NORM="FrozenBN").bottom_up
+    assert not any(x.requires_grad for x in net.parameters())
+
+
+def test_a_network_keeps_no_second_copy_of_its_weights(tmp_path):
+    for name in ("resnet18", "vit_tiny_patch16_224"):
+        backbone = build(tmp_path, name)
+        for module in backbone.modules():
+            assert "state_dict" not in getattr(module, "pretrained_cfg", {})
+
+
+def test_an_entry_of_a_file_is_taken(tmp_path):
+    torch.manual_seed(0)
+    plain, average = (timm.create_model("resnet18").state_dict() for _ in range(2))
+    torch.save({"state_dict": plain, "state_dict_ema": average}, tmp_path / "both.pth")
+    weights = str(tmp_path / "both.pth")
+    for entry, state in (("", plain), ("state_dict_ema", average)):
+        net = build(tmp_path, "resnet18", WEIGHTS=weights, WEIGHTS_ENTRY=entry).bottom_up.net
+        assert torch.equal(net.conv1.weight, state["conv1.weight"])
 
 
 def test_images_are_made_as_the_network_is_to_see_them(tmp_path):

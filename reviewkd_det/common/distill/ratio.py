@@ -32,10 +32,12 @@ def log_ratios(
     for name, loss in losses.items():
         if not methods[name].factor(step) or not (math.isfinite(loss) and math.isfinite(own)):
             continue  # off, or about to end the run with a sentence of its own
-        if isinstance(methods[name].loss_weight, GradientShare):
+        weight = methods[name].loss_weight
+        if isinstance(weight, GradientShare):
+            how = "found by its gradient" if weight.is_measured else "since no gradient is found"
             logger.info(
-                "loss_%s has the weight %.3g at the start, found by its gradient",
-                name.lower(), methods[name].factor(step),
+                "loss_%s has the weight %.3g at the start, %s",
+                name.lower(), methods[name].factor(step), how,
             )  # fmt: skip
             continue
         ratio = loss / own if own else math.inf

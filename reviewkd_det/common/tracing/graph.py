@@ -144,13 +144,15 @@ def _erase_unused(graph: fx.Graph) -> None:
 
 
 def _kept(node: fx.Node) -> fx.Node:
-    """The node, or where a method or function such as `relu_` overwrites its output, a copy."""
+    """The node, of which what overwrites its output, such as `relu_`, gets a copy."""
     targets = [user.target for user in node.users]
     names = [t if isinstance(t, str) else getattr(t, "__name__", "") for t in targets]
     if not any(name.endswith("_") and not name.endswith("__") for name in names):
         return node
     with node.graph.inserting_after(node):
-        return node.graph.call_function(torch.clone, (node,))
+        copy = node.graph.call_function(torch.clone, (node,))
+    node.replace_all_uses_with(copy, delete_user_cb=lambda user: user is not copy)
+    return node
 
 
 def _find_node(nodes: dict[str, fx.Node], name: str) -> str:

@@ -40,10 +40,19 @@ class HookedModel(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Any, list[Any]]:
         """Compute the output and what the modules give, in the order of their names."""
+        output, given = self.run(images)
+        return output, [given.get(name) for name in self.names]
+
+    def run(self, images: Tensor) -> tuple[Any, dict[str, Any]]:
+        """Compute the output and what the modules give by name, in the order in which they end."""
         given: dict[str, Any] = {}
 
         def keep(name: str) -> Any:
-            return lambda module, inputs, output: given.__setitem__(name, output)
+            def keep_output(module: nn.Module, inputs: Any, output: Any) -> None:
+                given.pop(name, None)  # the last call counts, and where it comes
+                given[name] = output
+
+            return keep_output
 
         hooks = [
             self.model.get_submodule(name).register_forward_hook(keep(name)) for name in self.names
@@ -53,7 +62,7 @@ class HookedModel(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
-        return output, [given.get(name) for name in self.names]
+        return output, given
 
 
 def keep_inputs(model: nn.Module) -> None:

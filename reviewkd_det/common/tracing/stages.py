@@ -142,8 +142,7 @@ class _HookedNodes(_Nodes):
         hooked = HookedModel(model, list(self.modules), "taps")
 
         def run(width: int) -> dict[str, Any]:
-            _, given = hooked(_blank(model, image_size, width))
-            return dict(zip(self.modules, given, strict=True))
+            return hooked.run(_blank(model, image_size, width))[1]
 
         super().__init__(*_square_and_wider(model, run, image_size))
 

@@ -1,5 +1,7 @@
 """Any network of timm or torchvision as the bottom-up part of a backbone."""
 
+import logging
+import math
 from collections.abc import Sequence
 
 from torch import nn
@@ -11,6 +13,7 @@ from reviewkd_det.d2.backbone.torchvision_nets import build_torchvision_features
 
 __all__ = ["TORCHVISION", "build_feature_net"]
 
+logger = logging.getLogger(__name__)
 TORCHVISION = "torchvision/"
 NORMS = ("", "BN", "FrozenBN", "SyncBN")
 STRIDES = (4, 8, 16, 32)
@@ -22,6 +25,7 @@ def build_feature_net(
     norm: str = "",
     freeze_at: int = 0,
     in_features: Sequence[str] = (),
+    entry: str = "",
 ) -> FeatureNet:
     """Build a network that gives maps.
 
@@ -31,9 +35,11 @@ def build_feature_net(
             installed package, else a file of tensors alone.
         norm: its batch norms: "" or "BN" as the library has them, "FrozenBN" or "SyncBN".
         freeze_at: 0 freezes nothing, 1 what comes before the map at stride 4, 2 to 5 also the
-            stages up to strides 4 to 32; of a plain transformer 1 the embedding, more all of it.
+            stages up to strides 4 to 32; of a plain transformer 1 the embedding, 2 to 5 also one
+            to four quarters of its blocks.
         in_features: names of the maps, res2 at stride 4 to res5 at stride 32; () takes all that
             there are of these. A plain transformer has one.
+        entry: entry or prefix of the file that is taken; "" finds it.
 
     Raises:
         FileNotFoundError: the weights are out of reach.
@@ -44,16 +50,28 @@ def build_feature_net(
     """
     if norm not in NORMS:
         raise ValueError(f"MODEL.TIMM.NORM must be one of {NORMS}; got '{norm}'")
+    if not 0 <= freeze_at <= len(STRIDES) + 1:
+        raise ValueError(
+            f"MODEL.BACKBONE.FREEZE_AT must be 0 to {len(STRIDES) + 1}; got {freeze_at}"
+        )
     is_plain = False
     if name.startswith(TORCHVISION):
-        net, modules = build_torchvision_features(name.removeprefix(TORCHVISION), weights)
+        net, modules = build_torchvision_features(name.removeprefix(TORCHVISION), weights, entry)
     else:
-        net, modules, is_plain = build_timm_features(name, weights)
+        net, modules, is_plain = build_timm_features(name, weights, entry)
+    _check_norm(name, net, norm)
     levels = find_levels(net, f"MODEL.TIMM.NAME {name}")
-    _freeze(net, freeze_at, levels, modules, is_plain=is_plain)
+    if freeze_at:
+        find_end = _end_of_blocks if is_plain else _end_of_stages
+        freeze_first(net, find_end(net, freeze_at, levels, modules))
+        fixed = sum(not x.requires_grad for x in net.parameters())
+        logger.info(
+            "MODEL.BACKBONE.FREEZE_AT %d: %d of %d weights of %s are not trained",
+            freeze_at, fixed, len(list(net.parameters())), name,
+        )  # fmt: skip
     wanted = levels if is_plain else _wanted(name, levels, in_features)
     return FeatureNet(
-        _with_norm(name, net, norm), wanted, is_plain=is_plain, has_trained_weights=bool(weights)
+        _with_norm(net, norm), wanted, is_plain=is_plain, has_trained_weights=bool(weights)
     )
 
 
@@ -68,34 +86,42 @@ def _wanted(name: str, levels: Sequence[NetLevel], in_features: Sequence[str]) -
     return [by_name[x] for x in names]
 
 
-def _freeze(
-    net: nn.Module,
-    count: int,
-    levels: Sequence[NetLevel],
-    modules: Sequence[str],
-    *,
-    is_plain: bool,
-) -> None:
-    if not 0 <= count <= len(STRIDES) + 1:
-        raise ValueError(f"MODEL.BACKBONE.FREEZE_AT must be 0 to {len(STRIDES) + 1}; got {count}")
-    if is_plain and count > 1:
-        freeze_first(net, len(list(net.modules())))
-    elif count:
-        stages = [modules[level.place] for level in levels if level.stride >= STRIDES[0]]
-        finer = [modules[level.place] for level in levels if level.stride < STRIDES[0]]
-        ends = find_ends(net, stages, finer[-1] if finer else "")
-        freeze_first(net, ends[min(count, len(ends)) - 1])
+def _end_of_stages(
+    net: nn.Module, count: int, levels: Sequence[NetLevel], modules: Sequence[str]
+) -> int:
+    """The number of modules up to the end of the stem, or of the stage at stride 2 ** count."""
+    stages = [level for level in levels if level.stride >= STRIDES[0]]
+    finer = [modules[level.place] for level in levels if level.stride < STRIDES[0]]
+    names = [modules[level.place] for level in stages]
+    stem, *ends = find_ends(net, names, finer[-1] if finer else "")
+    reached = [end for end, x in zip(ends, stages, strict=True) if x.stride <= 2**count]
+    return reached[-1] if reached else stem
 
 
-def _with_norm(name: str, net: nn.Module, norm: str) -> nn.Module:
+def _end_of_blocks(
+    net: nn.Module, count: int, levels: Sequence[NetLevel], modules: Sequence[str]
+) -> int:
+    """The number of modules up to the end of the embedding, or of a quarter of the blocks."""
+    parent, _, last = modules[levels[0].place].rpartition(".")
+    blocks = int(last) + 1
+    quarters = [math.ceil(blocks * x / 4) - 1 for x in (1, 2, 3, 4)]
+    stem, _, *ends = find_ends(net, [f"{parent}.{i}" for i in (0, *quarters)])
+    return [stem, *ends][count - 1]
+
+
+def _check_norm(name: str, net: nn.Module, norm: str) -> None:
+    has_norms = any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+    if norm not in ("", "BN") and not has_norms:
+        raise ValueError(
+            f"MODEL.TIMM.NORM must be '' for {name}, which has no batch norms; got '{norm}'"
+        )
+
+
+def _with_norm(net: nn.Module, norm: str) -> nn.Module:
     if norm in ("", "BN"):
         return net
     from timm.layers import convert_sync_batchnorm, freeze_batch_norm_2d
 
-    if not any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
-        raise ValueError(
-            f"MODEL.TIMM.NORM must be '' for {name}, which has no batch norms; got '{norm}'"
-        )
     converted: nn.Module = (
         freeze_batch_norm_2d(net) if norm == "FrozenBN" else convert_sync_batchnorm(net)
     )

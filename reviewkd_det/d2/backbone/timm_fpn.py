@@ -68,6 +68,7 @@ def build_bottom_up(cfg: CfgNode, input_shape: ShapeSpec, *, p6p7: bool) -> Feat
         cfg.MODEL.TIMM.NORM,
         cfg.MODEL.BACKBONE.FREEZE_AT,
         cfg.MODEL.FPN.IN_FEATURES or LEVELS[p6p7:],
+        cfg.MODEL.TIMM.WEIGHTS_ENTRY,
     )
     if weights:
         warn_of_pixels(cfg, bottom_up)

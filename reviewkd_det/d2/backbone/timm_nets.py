@@ -31,13 +31,16 @@ PACKAGES = {
 PATCH = 16  # pixels a side; patches of other sizes are resampled, since strides are powers of 2
 
 
-def build_timm_features(name: str, weights: str) -> tuple[nn.Module, list[str], bool]:
+def build_timm_features(
+    name: str, weights: str, entry: str = ""
+) -> tuple[nn.Module, list[str], bool]:
     """Build the part of a network of timm that gives maps.
 
     Args:
         name: timm's name, with a tag such as `.in1k` or without.
         weights: "" draws them, "pretrained" fetches timm's, "package" takes those of an installed
             package, else a file, of tensors alone.
+        entry: entry or prefix of the file that is taken; "" finds it.
 
     Returns:
         The part, which maps images to a list of maps, of any size where timm knows how; the module
@@ -51,13 +54,9 @@ def build_timm_features(name: str, weights: str) -> tuple[nn.Module, list[str], 
     """
     import timm
 
-    if name.partition(".")[0] not in timm.list_models():
-        near = difflib.get_close_matches(name, timm.list_models(), cutoff=0)
-        raise KeyError(
-            f"{NAME} must be one that timm lists; got '{name}'; the nearest are {', '.join(near)}"
-        )
+    _check_name(name)
     options = _any_size(timm.create_model(name))
-    network = _load_network(name, weights, options)
+    network = _load_network(name, weights, entry, options)
     is_plain = is_plain_transformer(network)
     if is_plain:
         options["out_indices"] = [-1]
@@ -69,11 +68,29 @@ def build_timm_features(name: str, weights: str) -> tuple[nn.Module, list[str], 
             pretrained_cfg_overlay={"state_dict": network.state_dict()},
             **options,
         )
+    for module in (net, *net.modules()):  # which keep the weights that they began with
+        getattr(module, "pretrained_cfg", {}).pop("state_dict", None)
     info: Any = net.feature_info
     return net, list(info.module_name()), is_plain
 
 
-def _load_network(name: str, weights: str, options: Mapping[str, Any]) -> nn.Module:
+def _check_name(name: str) -> None:
+    import timm
+
+    network, _, tag = name.partition(".")
+    known = timm.list_models()
+    if network in known:
+        tags = [full for full in timm.list_pretrained(f"{network}.*") if "." in full]
+        if not tag or name in tags:
+            return
+        known = tags
+    near = difflib.get_close_matches(name, known, cutoff=0)
+    raise KeyError(
+        f"{NAME} must be one that timm lists; got '{name}'; the nearest are {', '.join(near)}"
+    )
+
+
+def _load_network(name: str, weights: str, entry: str, options: Mapping[str, Any]) -> nn.Module:
     """Build a whole classifier; unlike its part that gives maps, it is loaded name by name."""
     import timm
 
@@ -81,7 +98,7 @@ def _load_network(name: str, weights: str, options: Mapping[str, Any]) -> nn.Mod
         return timm.create_model(name, **options)
     if weights == "pretrained":
         return _load_pretrained(name, options)
-    state = _read_package(name) if weights == "package" else _read_file(name, weights)
+    state = _read_package(name) if weights == "package" else _read_file(name, weights, entry)
     try:
         return timm.create_model(
             name, pretrained=True, pretrained_cfg_overlay={"state_dict": state}, **options
@@ -143,12 +160,12 @@ def _load_pretrained(name: str, options: Mapping[str, Any]) -> nn.Module:
         ) from error
 
 
-def _read_file(name: str, path: str) -> Mapping[str, Any]:
+def _read_file(name: str, path: str, entry: str) -> Mapping[str, Any]:
     import timm
 
     content: Any = read_checkpoint(path, WEIGHTS)
     shapes = {k: tuple(v.shape) for k, v in timm.create_model(name).state_dict().items()}
-    return find_weights(content, Wanted(shapes, "teacher", WEIGHTS), path).part.state
+    return find_weights(content, Wanted(shapes, "student", WEIGHTS, entry), path).part.state
 
 
 def _read_package(name: str) -> dict[str, Tensor]:

@@ -17,12 +17,15 @@ NAME, WEIGHTS = "MODEL.TIMM.NAME", "MODEL.TIMM.WEIGHTS"
 PIXELS = 128  # a side of the image by which stages are found
 
 
-def build_torchvision_features(name: str, weights: str) -> tuple[nn.Module, list[str]]:
+def build_torchvision_features(
+    name: str, weights: str, entry: str = ""
+) -> tuple[nn.Module, list[str]]:
     """Build the part of a network of torchvision that gives maps.
 
     Args:
         name: torchvision's name.
         weights: "" draws them, "pretrained" fetches torchvision's newest, else a file.
+        entry: entry or prefix of the file that is taken; "" finds it.
 
     Returns:
         The part, which maps images to a list of maps, and the module that gives each map.
@@ -39,9 +42,7 @@ def build_torchvision_features(name: str, weights: str) -> tuple[nn.Module, list
             f"{NAME} must be a classifier of torchvision; got 'torchvision/{name}'; the nearest "
             f"are {', '.join(near)}"
         )
-    network = torchvision.models.get_model(name)
-    if weights:
-        _load(network, name, weights)
+    network = _load(name, weights, entry)
     try:
         nodes = find_taps(network, PIXELS, before_activation=False, pooled=False)
     except Exception as error:  # whatever the network's own code raises on a size
@@ -54,20 +55,25 @@ def build_torchvision_features(name: str, weights: str) -> tuple[nn.Module, list
     return net, [_module_of(node, modules) for node in nodes]
 
 
-def _load(network: nn.Module, name: str, weights: str) -> None:
+def _load(name: str, weights: str, entry: str) -> nn.Module:
     if weights == "pretrained":
         known = torchvision.models.get_model_weights(name).DEFAULT
-        try:
-            state = known.get_state_dict(check_hash=True, weights_only=True)
+        try:  # the builder would unpickle a file of the cache, whatever that holds
+            known.get_state_dict(check_hash=True, weights_only=True)
         except OSError as error:
             raise FileNotFoundError(
                 f"{WEIGHTS} must be within reach; got 'pretrained' for torchvision/{name}: "
                 f"{error}; without a connection, name a file"
             ) from error
-    else:
-        shapes = {k: tuple(v.shape) for k, v in network.state_dict().items()}
-        content: Any = read_checkpoint(weights, WEIGHTS)
-        state = find_weights(content, Wanted(shapes, "teacher", WEIGHTS), weights).part.state
+        # It knows what old files lack or name otherwise, and what input they take.
+        return torchvision.models.get_model(name, weights=known)
+    options = {"transform_input": True} if weights and name == "googlenet" else {}
+    network = torchvision.models.get_model(name, **options)
+    if not weights:
+        return network
+    shapes = {k: tuple(v.shape) for k, v in network.state_dict().items()}
+    content: Any = read_checkpoint(weights, WEIGHTS)
+    state = find_weights(content, Wanted(shapes, "student", WEIGHTS, entry), weights).part.state
     try:
         network.load_state_dict(state)
     except RuntimeError as error:  # names or shapes that differ
@@ -75,6 +81,7 @@ def _load(network: nn.Module, name: str, weights: str) -> None:
         raise ValueError(
             f"{WEIGHTS} must fit torchvision/{name}; got '{weights}': {reason}"
         ) from error
+    return network
 
 
 def _module_of(node: str, modules: dict[str, nn.Module]) -> str:

@@ -31,11 +31,12 @@ def build_train_loader(cfg: CfgNode) -> "StreamLoader | JoinedLoader":
     """
     if cfg.MODEL.DISTILL.TEACHER_LABELS.ENABLED:
         return _build_taught_loader(cfg)
-    parts = _labeled_parts(
-        cfg,
-        lambda cfg: CheckedDatasetMapper(cfg, is_train=True),
-        _images_alone(cfg.DATASETS.TRAIN) if is_backbone_only(cfg) else None,
-    )
+    records = None
+    if is_backbone_only(cfg):
+        records, cfg = _images_alone(cfg.DATASETS.TRAIN), cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.KEYPOINT_ON, cfg.DATALOADER.SAMPLER_TRAIN = False, "TrainingSampler"
+    parts = _labeled_parts(cfg, lambda cfg: CheckedDatasetMapper(cfg, is_train=True), records)
     labeled = build_stream_loader(**parts, batch_key="SOLVER.IMS_PER_BATCH")
     if not cfg.DATASETS.UNLABELED or not cfg.MODEL.DISTILL.METHODS:
         return labeled  # images without labels have nothing to teach a plain student

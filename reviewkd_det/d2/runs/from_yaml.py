@@ -14,6 +14,7 @@ from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
 from reviewkd_det.common.runs.trackers import flat_config
+from reviewkd_det.d2.backbone_only import is_backbone_only
 from reviewkd_det.d2.data import CheckedDatasetMapper, build_train_loader
 from reviewkd_det.d2.data.checks import check_classes
 from reviewkd_det.d2.evaluators import build_evaluator, results_of
@@ -67,6 +68,8 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         hooks=_precise_batch_norm(cfg, model if average is None else average.module),
         start_new=lambda student: inherit_from_yaml(cfg, student),
         average=average,
+        # Without a head nothing needs the levels of a pyramid that no method reads.
+        ddp={"find_unused_parameters": True} if is_backbone_only(cfg) else None,
     )
     return Trainer(parts, settings)
 

@@ -107,7 +107,10 @@ def read_teacher(
     `build_timm_levels_backbone`, and the weights are the network's.
     """
     path = find_teacher_config(config_file)
-    source = (_read_python if path.suffix == ".py" else _read_yaml)(path, weights, opts)
+    if path.suffix == ".py":
+        source = _read_python(path, weights, opts)
+    else:
+        source = _read_yaml(path, weights, opts, weights_entry)
     if source.network:
         return source
     if not source.weights:
@@ -123,12 +126,12 @@ def read_teacher(
     return replace(source, weights_entry=weights_entry or source.weights_entry)
 
 
-def _read_yaml(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
+def _read_yaml(path: Path, weights: str, opts: Sequence[str], weights_entry: str) -> TeacherSource:
     full = load_config(path, opts, OPTS_KEY)
     cfg = plain_config(full)
     cfg.MODEL.DEVICE = "cpu"
     if cfg.MODEL.BACKBONE.NAME == LEVELS_BUILDER:
-        return _read_network(cfg, path, weights)
+        return _read_network(cfg, path, weights, weights_entry)
     given = weights or ("MODEL.WEIGHTS" in opts[::2] and cfg.MODEL.WEIGHTS)
     of_run = "" if given else weights_of_run(path, WEIGHTS_KEY)
     # Which stands for what the network of a backbone begins with.
@@ -146,9 +149,11 @@ def _read_yaml(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
     )
 
 
-def _read_network(cfg: CfgNode, path: Path, weights: str) -> TeacherSource:
+def _read_network(cfg: CfgNode, path: Path, weights: str, entry: str) -> TeacherSource:
     """A classifier whose maps are the levels; its weights are `MODEL.TIMM.WEIGHTS`."""
     cfg.MODEL.TIMM.WEIGHTS = weights or cfg.MODEL.TIMM.WEIGHTS
+    if weights or entry:
+        cfg.MODEL.TIMM.WEIGHTS_ENTRY = entry
     cfg.MODEL.WEIGHTS = ""
     if not cfg.MODEL.TIMM.WEIGHTS:
         raise ValueError(
