@@ -16,7 +16,7 @@ class PaddedSimplePyramid(SimpleFeaturePyramid):
     @property
     def size_divisibility(self) -> int:
         """The stride of the coarsest level but the top ones."""
-        return int(self._size_divisibility)
+        return STRIDES[-1]
 
     @property
     def padding_constraints(self) -> dict[str, int]:
@@ -24,6 +24,7 @@ class PaddedSimplePyramid(SimpleFeaturePyramid):
         return {"square_size": 0}
 
 
+STRIDES = (4, 8, 16, 32)
 FINEST = {False: 4, True: 8}  # stride of the finest level, by whether it is RetinaNet's
 
 
@@ -70,7 +71,7 @@ def build_simple_pyramid(
         p6p7: see `build_pyramid`; the levels then begin at stride 8.
     """
     stride, channels = net.output_shape()[in_feature].stride, cfg.MODEL.FPN.OUT_CHANNELS
-    strides = [x for x in (4, 8, 16, 32) if x >= FINEST[p6p7]]
+    strides = [x for x in STRIDES if x >= FINEST[p6p7]]
     return PaddedSimplePyramid(
         net,
         in_feature,
