@@ -200,8 +200,9 @@ class DistilledDetector(nn.Module):
         points = [x for x in backbone.levels.values() if x.requires_grad]
         for name, weighted in active.items():
             key, found = f"loss_{name.lower()}", weighted.method(*views)
-            weighted.measure(total, torch.stack(list(found.values())).sum(), points)
-            shares = weighted.factor(self.step) * torch.stack(list(found.values()))  # (parts,)
+            stacked = torch.stack(list(found.values()))  # (parts,)
+            weighted.measure(total, stacked.sum(), points)
+            shares = weighted.factor(self.step) * stacked
             distilled[key] = shares.sum()
             named = zip(found, shares.detach(), strict=True)
             parts |= {f"{key}/{part}": share for part, share in named if part}

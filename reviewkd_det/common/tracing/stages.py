@@ -5,6 +5,7 @@ resolution. A map is (N, C, H, W), or (N, H, W, C) as in a Swin transformer: the
 with the images' width is W. A node is named as in `graph`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -70,7 +71,7 @@ def _find_nodes(model: nn.Module, image_size: int) -> "_Nodes":
     return _TracedNodes(model, image_size, traced)
 
 
-class _Nodes:
+class _Nodes(ABC):
     """What the nodes of a classifier give for one square image, in the order of execution.
 
     Args:
@@ -130,8 +131,9 @@ class _Nodes:
         kinds = nn.Conv2d if self.height_axes[name] == 2 else (nn.Conv2d, nn.Linear)
         return module is not None and any(isinstance(x, kinds) for x in module.modules())
 
+    @abstractmethod
     def _module(self, name: str) -> nn.Module | None:
-        raise NotImplementedError
+        """The module that gives a node; None where it is a function's."""
 
 
 class _HookedNodes(_Nodes):

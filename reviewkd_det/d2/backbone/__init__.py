@@ -18,8 +18,11 @@ __all__ = [
 ]
 
 # Names of those that build MODEL.TIMM.NAME.
-BUILDERS = (
-    "build_timm_fpn_backbone",
-    "build_retinanet_timm_fpn_backbone",
-    "build_timm_levels_backbone",
+BUILDERS = tuple(
+    builder.__name__
+    for builder in (
+        build_timm_fpn_backbone,
+        build_retinanet_timm_fpn_backbone,
+        build_timm_levels_backbone,
+    )
 )

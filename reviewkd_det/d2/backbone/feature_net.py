@@ -12,8 +12,11 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from torch import Tensor, nn
 
-__all__ = ["FeatureNet", "NetLevel", "find_levels", "level_name", "trained_names"]
+from reviewkd_det.common.tracing.layout import Layout, as_map
 
+__all__ = ["STRIDES", "FeatureNet", "NetLevel", "find_levels", "level_name", "trained_names"]
+
+STRIDES = (4, 8, 16, 32)  # of the levels of a backbone, before those that a pyramid adds
 PROBE = (128, 192)  # pixels: neither equal nor a multiple of each other
 COARSEST = 64  # the largest stride that is looked for
 
@@ -25,13 +28,13 @@ class NetLevel(NamedTuple):
         place: its index in what the network returns.
         channels: number of channels.
         stride: pixels a cell, in both directions.
-        is_channels_last: whether it is (N, H, W, C).
+        layout: how the output is a map (N, C, H, W).
     """
 
     place: int
     channels: int
     stride: int
-    is_channels_last: bool = False
+    layout: Layout = Layout()
 
 
 def level_name(stride: int) -> str:
@@ -66,7 +69,7 @@ class FeatureNet(Backbone):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Compute the levels by name, from high to low resolution."""
         maps = self.net(images)
-        return {level_name(x.stride): _channels_second(maps[x.place], x) for x in self.levels}
+        return {level_name(x.stride): as_map(maps[x.place], x.layout) for x in self.levels}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each level."""
@@ -133,10 +136,6 @@ def _as_level(index: int, value: Tensor) -> NetLevel | None:
         if value.dim() == 4 and tuple(value.shape[2:]) == size:
             return NetLevel(index, value.shape[1], stride)
         if value.dim() == 4 and tuple(value.shape[1:3]) == size:
-            return NetLevel(index, value.shape[3], stride, is_channels_last=True)
+            return NetLevel(index, value.shape[3], stride, Layout(height_axis=1))
         stride *= 2
     return None
-
-
-def _channels_second(value: Tensor, level: NetLevel) -> Tensor:
-    return value.permute(0, 3, 1, 2).contiguous() if level.is_channels_last else value

@@ -8,13 +8,10 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor
 from torch.nn import functional as F
 
-from reviewkd_det.d2.backbone.feature_net import FeatureNet
+from reviewkd_det.d2.backbone.feature_net import STRIDES, FeatureNet
 from reviewkd_det.d2.backbone.timm_fpn import build_bottom_up
 
-__all__ = ["LEVELS_BUILDER", "NetworkLevels", "build_timm_levels_backbone"]
-
-LEVELS_BUILDER = "build_timm_levels_backbone"
-STRIDES = (4, 8, 16, 32)
+__all__ = ["NetworkLevels", "build_timm_levels_backbone"]
 
 
 class NetworkLevels(Backbone):

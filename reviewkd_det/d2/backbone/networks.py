@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from reviewkd_det.d2.backbone.feature_net import FeatureNet, NetLevel, find_levels, level_name
+from reviewkd_det.d2.backbone.feature_net import (
+    STRIDES,
+    FeatureNet,
+    NetLevel,
+    find_levels,
+    level_name,
+)
 from reviewkd_det.d2.backbone.freezing import find_ends, freeze_first
 from reviewkd_det.d2.backbone.timm_nets import build_timm_features
 from reviewkd_det.d2.backbone.torchvision_nets import build_torchvision_features
@@ -16,7 +22,6 @@ __all__ = ["TORCHVISION", "build_feature_net"]
 logger = logging.getLogger(__name__)
 TORCHVISION = "torchvision/"
 NORMS = ("", "BN", "FrozenBN", "SyncBN")
-STRIDES = (4, 8, 16, 32)
 
 
 def build_feature_net(

@@ -7,6 +7,8 @@ from detectron2.modeling import Backbone
 from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool, LastLevelP6P7
 from detectron2.modeling.backbone.vit import SimpleFeaturePyramid
 
+from reviewkd_det.d2.backbone.feature_net import STRIDES
+
 __all__ = ["build_pyramid", "build_simple_pyramid"]
 
 
@@ -22,10 +24,6 @@ class PaddedSimplePyramid(SimpleFeaturePyramid):
     def padding_constraints(self) -> dict[str, int]:
         """What Detectron2 asks for as well, where it knows of squares."""
         return {"square_size": 0}
-
-
-STRIDES = (4, 8, 16, 32)
-FINEST = {False: 4, True: 8}  # stride of the finest level, by whether it is RetinaNet's
 
 
 def build_pyramid(
@@ -71,12 +69,11 @@ def build_simple_pyramid(
         p6p7: see `build_pyramid`; the levels then begin at stride 8.
     """
     stride, channels = net.output_shape()[in_feature].stride, cfg.MODEL.FPN.OUT_CHANNELS
-    strides = [x for x in STRIDES if x >= FINEST[p6p7]]
     return PaddedSimplePyramid(
         net,
         in_feature,
         channels,
-        [stride / x for x in strides],
+        [stride / x for x in STRIDES[p6p7:]],
         LastLevelP6P7(channels, channels, "p5") if p6p7 else LastLevelMaxPool(),
         cfg.MODEL.FPN.NORM or "LN",
     )

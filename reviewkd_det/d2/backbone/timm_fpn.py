@@ -4,19 +4,17 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 
-from reviewkd_det.d2.backbone.feature_net import FeatureNet
+from reviewkd_det.d2.backbone.feature_net import STRIDES, FeatureNet, level_name
 from reviewkd_det.d2.backbone.networks import build_feature_net
 from reviewkd_det.d2.backbone.pixels import warn_of_pixels
 from reviewkd_det.d2.backbone.pyramids import build_pyramid, build_simple_pyramid
+from reviewkd_det.d2.backbone.timm_nets import PATCH
 
 __all__ = [
     "build_bottom_up",
     "build_retinanet_timm_fpn_backbone",
     "build_timm_fpn_backbone",
 ]
-
-LEVELS = ("res2", "res3", "res4", "res5")
-PATCH = 16
 
 
 @BACKBONE_REGISTRY.register()
@@ -67,7 +65,7 @@ def build_bottom_up(cfg: CfgNode, input_shape: ShapeSpec, *, p6p7: bool) -> Feat
         weights,
         cfg.MODEL.TIMM.NORM,
         cfg.MODEL.BACKBONE.FREEZE_AT,
-        cfg.MODEL.FPN.IN_FEATURES or LEVELS[p6p7:],
+        cfg.MODEL.FPN.IN_FEATURES or [level_name(x) for x in STRIDES[p6p7:]],
         cfg.MODEL.TIMM.WEIGHTS_ENTRY,
     )
     if weights:

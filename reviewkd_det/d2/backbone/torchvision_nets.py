@@ -1,19 +1,16 @@
 """torchvision's classifiers with their weights, giving maps instead of classes."""
 
 import difflib
-from typing import Any
 
 import torchvision
 from torch import nn
 
 from reviewkd_det.common.tracing.graph import build_tapped
 from reviewkd_det.common.tracing.stages import find_taps
-from reviewkd_det.common.weights.choice import Wanted, find_weights
-from reviewkd_det.common.weights.reading import read_checkpoint
+from reviewkd_det.d2.backbone.network_file import NAME, WEIGHTS, misfit, read_network_file
 
 __all__ = ["build_torchvision_features"]
 
-NAME, WEIGHTS = "MODEL.TIMM.NAME", "MODEL.TIMM.WEIGHTS"
 PIXELS = 128  # a side of the image by which stages are found
 
 
@@ -71,16 +68,11 @@ def _load(name: str, weights: str, entry: str) -> nn.Module:
     network = torchvision.models.get_model(name, **options)
     if not weights:
         return network
-    shapes = {k: tuple(v.shape) for k, v in network.state_dict().items()}
-    content: Any = read_checkpoint(weights, WEIGHTS)
-    state = find_weights(content, Wanted(shapes, "student", WEIGHTS, entry), weights).part.state
+    state = read_network_file(network, weights, entry)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:  # names or shapes that differ
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{WEIGHTS} must fit torchvision/{name}; got '{weights}': {reason}"
-        ) from error
+        raise misfit(f"torchvision/{name}", weights, error) from error
     return network
 
 

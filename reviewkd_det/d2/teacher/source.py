@@ -11,7 +11,7 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from reviewkd_det.d2.backbone.levels import LEVELS_BUILDER
+from reviewkd_det.d2.backbone import build_timm_levels_backbone
 from reviewkd_det.d2.compat import load_python_config
 from reviewkd_det.d2.config import load_config, plain_config
 from reviewkd_det.d2.registered import build_model, names_checked
@@ -92,6 +92,9 @@ def read_teacher(
 ) -> TeacherSource:
     """Read a teacher's config.
 
+    The teacher may be a classifier of timm or torchvision: then its config names
+    `build_timm_levels_backbone`, and the weights are the network's.
+
     Args:
         config_file: a path or a model-zoo name; a `.py` file is a LazyConfig with a `model`.
         weights: the checkpoint; "" takes the one of the options, the one that the model zoo trained
@@ -102,9 +105,6 @@ def read_teacher(
     Raises:
         FileNotFoundError: nothing has that name, or the run has no checkpoint.
         ValueError: no checkpoint is named anywhere, or an option changes what a LazyConfig calls.
-
-    The teacher may be a classifier of timm or torchvision: then its config names
-    `build_timm_levels_backbone`, and the weights are the network's.
     """
     path = find_teacher_config(config_file)
     if path.suffix == ".py":
@@ -130,7 +130,7 @@ def _read_yaml(path: Path, weights: str, opts: Sequence[str], weights_entry: str
     full = load_config(path, opts, OPTS_KEY)
     cfg = plain_config(full)
     cfg.MODEL.DEVICE = "cpu"
-    if cfg.MODEL.BACKBONE.NAME == LEVELS_BUILDER:
+    if build_timm_levels_backbone.__name__ == cfg.MODEL.BACKBONE.NAME:
         return _read_network(cfg, path, weights, weights_entry)
     given = weights or ("MODEL.WEIGHTS" in opts[::2] and cfg.MODEL.WEIGHTS)
     of_run = "" if given else weights_of_run(path, WEIGHTS_KEY)
