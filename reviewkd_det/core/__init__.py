@@ -4,7 +4,7 @@ from reviewkd_det.core.alignment import build_aligner, match_size
 from reviewkd_det.core.cka import linear_cka
 from reviewkd_det.core.frozen import FrozenTeacher
 from reviewkd_det.core.fusion import FUSIONS, AttentionFusion, ReviewPath
-from reviewkd_det.core.gradient_share import GradientShare
+from reviewkd_det.core.gradient_share import GradientShare, gradient_norms
 from reviewkd_det.core.hcl import hierarchical_context_loss
 from reviewkd_det.core.level_scale import LevelScale
 from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
@@ -55,6 +55,7 @@ __all__ = [
     "default_method",
     "distillation_loss",
     "find_method",
+    "gradient_norms",
     "hierarchical_context_loss",
     "is_training_step",
     "linear_cka",

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-__all__ = ["GradientShare"]
+__all__ = ["GradientShare", "gradient_norms"]
 
 PERIOD = 25  # calls from one measurement to the next
 MEMORY = 0.8  # what a measurement leaves of the weight before, in logarithms
@@ -50,10 +50,10 @@ class GradientShare(nn.Module):
         self.steps += 1
         if not is_due or own is None or not points:
             return
-        norms = _global([_squared_norm(x, points) for x in (own, loss)])
+        norms = gradient_norms((own, loss), points)
         if not all(math.isfinite(x) and x > 0 for x in norms):
             return  # a step that is left out, or a method without a loss here
-        found = self.share * math.sqrt(norms[0] / norms[1])
+        found = self.share * norms[0] / norms[1]
         self.weight = self.weight**MEMORY * found ** (1 - MEMORY) if self.is_measured else found
         self.is_measured = True
 
@@ -67,8 +67,23 @@ class GradientShare(nn.Module):
         self.is_measured = bool(state["is_measured"])
 
 
+def gradient_norms(losses: Sequence[Tensor], points: Sequence[Tensor]) -> list[float]:
+    """Norms of the gradients of losses on some tensors, over the batches of all processes.
+
+    Args:
+        losses: losses, shape () each, whose graph is kept.
+        points: tensors through which they reach a network.
+
+    Returns:
+        A norm for each loss; 0 where it does not depend on the tensors.
+    """
+    return [math.sqrt(x) for x in _global([_squared_norm(loss, points) for loss in losses])]
+
+
 def _squared_norm(loss: Tensor, points: Sequence[Tensor]) -> float:
     factor = FLOAT16_FACTOR if any(x.dtype == torch.float16 for x in points) else 1.0
+    if not loss.requires_grad:
+        return 0.0
     found = torch.autograd.grad(loss * factor, points, retain_graph=True, allow_unused=True)
     squares = [x.float().square().sum() for x in found if x is not None]
     return float(torch.stack(squares).sum()) if squares else 0.0

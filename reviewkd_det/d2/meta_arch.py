@@ -21,13 +21,14 @@ from reviewkd_det.core import (
     Need,
     Weighted,
     find_method,
+    gradient_norms,
     is_training_step,
     without_traces,
 )
 from reviewkd_det.d2.config import ALIASES, get_config, plain_config
 from reviewkd_det.d2.labels.soft_losses import check_soft, soft_losses
 from reviewkd_det.d2.reading.images import shrink_to_fit
-from reviewkd_det.d2.reading.similarity import LevelSimilarity
+from reviewkd_det.d2.reading.similarity import PERIOD, LevelSimilarity
 from reviewkd_det.d2.reading.taps import only_call
 from reviewkd_det.d2.reading.unlabeled import joined_backbone
 from reviewkd_det.d2.reading.views import (
@@ -193,7 +194,7 @@ class DistilledDetector(nn.Module):
         if is_training_step(self):
             levels = views.student.levels, views.teacher.levels
             for name, value in self.similarity.measure(self.step, self.levels, *levels).items():
-                get_event_storage().put_scalar(f"similarity/{name}", value)
+                _put_measured(f"similarity/{name}", value)
         distilled = self._ended(active)
         parts: Losses = {}
         total = torch.stack(list(own.values())).sum() if own else None
@@ -206,6 +207,9 @@ class DistilledDetector(nn.Module):
             distilled[key] = shares.sum()
             named = zip(found, shares.detach(), strict=True)
             parts |= {f"{key}/{part}": share for part, share in named if part}
+        self._log_shares(
+            total, {name: distilled[f"loss_{name.lower()}"] for name in active}, points
+        )
         return own, distilled, parts
 
     def _ended(self, active: Container[str]) -> Losses:
@@ -219,6 +223,15 @@ class DistilledDetector(nn.Module):
         for name, weighted in self.weighted.items():
             if isinstance(weighted.loss_weight, GradientShare):
                 storage.put_scalar(f"weight_{name.lower()}", weighted.factor(self.step))
+
+    def _log_shares(self, own: Tensor | None, distilled: Losses, points: Sequence[Tensor]) -> None:
+        """Every 100 iterations, put each gradient on the pyramid into the storage, in the own."""
+        if not is_training_step(self) or self.step % PERIOD or own is None or not points:
+            return
+        norms = gradient_norms([own, *distilled.values()], points)
+        if norms[0]:
+            for name, norm in zip(distilled, norms[1:], strict=True):
+                _put_measured(f"gradient_share/{name.lower()}", norm / norms[0])
 
     def _log_ratios(self, own: Losses, distilled: Losses) -> None:
         """Once, in the first step in which all methods have their full weight."""
@@ -237,6 +250,11 @@ class DistilledDetector(nn.Module):
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Load the student's state dict."""
         return self.student.load_state_dict(*args, **kwargs)
+
+
+def _put_measured(name: str, value: float) -> None:
+    """Put what is measured now and then into the storage; the writers would take many as one."""
+    get_event_storage().put_scalar(name, value, smoothing_hint=False)
 
 
 def _log_parts(parts: Losses, storage: EventStorage) -> None:

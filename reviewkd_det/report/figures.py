@@ -17,9 +17,16 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from reviewkd_det.report.groups import Groups
 from reviewkd_det.report.tables import name_scores
 
-__all__ = ["draw_levels", "draw_losses", "draw_scores", "draw_speed", "draw_summary", "style"]
+__all__ = [
+    "draw_effects", "draw_levels", "draw_losses", "draw_scores", "draw_speed", "draw_summary",
+    "style",
+]  # fmt: skip
 
 LOSSES, LEVELS = r"total_loss|loss[^/]*", r"loss[^/]*/.+"
+EFFECTS = {
+    "gradient_share/": "gradient of {} in the student's own",
+    "similarity/": "similarity, {}",
+}  # titles
 MAIN_SCORES = ("/AP", "/PQ", "/mIoU", "/IoU", "top1")  # the ends of their keys
 PANEL = (4.4, 3.1)  # inches
 POINTS = 200  # of a smoothed curve; more would be neither seen nor quickly drawn
@@ -94,6 +101,26 @@ def draw_levels(groups: Groups, values: pd.DataFrame) -> Figure | None:
         _set_log_scale(axis)
     handles, ncols = list(lines.values()), min(8, len(lines))
     figure.legend(handles, list(lines), loc="outside lower center", ncols=ncols)
+    return figure
+
+
+def draw_effects(groups: Groups, values: pd.DataFrame) -> Figure | None:
+    """Draw a panel per method, with its share of the gradient, and per level, with its likeness."""
+    shown = values[values["key"].str.startswith(tuple(EFFECTS))]
+    if shown.empty:
+        return None
+    figure, axes = _panels(shown["key"].nunique())
+    keys = sorted(shown["key"].unique())  # "gradient_share" comes before "similarity"
+    for axis, key in zip(axes, keys, strict=True):
+        kind, name = key.split("/", 1)
+        own = shown[shown["key"] == key]
+        lines = _draw_curves(axis, own, _looks(groups, own))
+        axis.set(title=EFFECTS[f"{kind}/"].format(name), ylabel="")
+        if kind == "similarity":
+            axis.set_ylim(0, 1)
+        else:
+            _set_log_scale(axis)
+    figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=3)
     return figure
 
 

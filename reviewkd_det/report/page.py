@@ -59,6 +59,7 @@ def write_page(runs: Sequence[Run], page: Path, picture: Path) -> None:
             scores_figure=_embedded(figures.draw_scores(groups, values)),
             losses_figure=_embedded(figures.draw_losses(groups, values)),
             levels_figure=_embedded(figures.draw_levels(groups, values)),
+            effects_figure=_embedded(figures.draw_effects(groups, values)),
             speed_figure=_embedded(figures.draw_speed(groups, values)),
         )
         figures.draw_summary(groups, values).savefig(picture, dpi=110)

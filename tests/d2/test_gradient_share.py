@@ -36,6 +36,24 @@ def test_the_gradients_on_the_pyramid_have_the_share(tmp_path, method, share):
     assert storage.history(f"weight_{method.lower()}").latest() == pytest.approx(weight)
 
 
+@pytest.mark.parametrize("weight", [0.5, "auto"])
+def test_the_share_of_each_method_is_logged_every_100_iterations(tmp_path, weight):
+    settings = {"REVIEWKD": {"LOSS_WEIGHT": weight}, "DKD": {"LOSS_WEIGHT": 2.0}}
+    model = build_model(student(tmp_path, METHODS=["ReviewKD", "DKD"], **settings)).train()
+    levels = []
+    model.student.backbone.register_forward_hook(lambda *x: levels.extend(x[2].values()))
+    with EventStorage() as storage:
+        losses = model(tiny.batch())
+    taught = {name: losses.pop(f"loss_{name}") for name in ("reviewkd", "dkd")}
+    own = norm(torch.stack(list(losses.values())).sum(), levels)
+    for name, loss in taught.items():
+        share = storage.history(f"gradient_share/{name}").latest()
+        assert share == pytest.approx(float(norm(loss, levels) / own), rel=1e-4)
+    with EventStorage(1) as storage:
+        model(tiny.batch())
+    assert not any(name.startswith("gradient_share") for name in storage.histories())
+
+
 def test_the_weight_is_saved_with_the_methods_and_not_with_the_student(tmp_path):
     cfg = student(tmp_path, METHODS=["ReviewKD"], REVIEWKD={"LOSS_WEIGHT": "auto"})
     model, other = build_model(cfg).train(), build_model(cfg).train()

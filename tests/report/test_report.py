@@ -10,7 +10,13 @@ import yaml
 from PIL import Image
 
 from reviewkd_det.report import read_run, write_page
-from reviewkd_det.report.figures import draw_levels, draw_losses, draw_scores, draw_summary
+from reviewkd_det.report.figures import (
+    draw_effects,
+    draw_levels,
+    draw_losses,
+    draw_scores,
+    draw_summary,
+)
 from reviewkd_det.report.groups import group_runs, name_teacher, tidy_values
 from reviewkd_det.report.tables import (
     class_table,
@@ -301,6 +307,19 @@ def test_the_levels_of_each_distilled_run_have_a_panel(tmp_path):
     assert [axis.get_title() for axis in figure.axes] == ["taught"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
     assert shown(draw_levels, [make(tmp_path / "run")]) is None
+
+
+def test_each_share_of_the_gradient_and_each_similarity_has_a_panel(tmp_path):
+    run = make(tmp_path / "run")
+    assert shown(draw_effects, [run]) is None
+    with (tmp_path / "run" / "metrics.json").open("a") as file:
+        for step in (0, 100):
+            values = {"similarity/p3": 0.5, "gradient_share/dkd": 0.2, "similarity/p2": 0.4}
+            file.write(json.dumps({"iteration": step, **values}) + "\n")
+    figure = shown(draw_effects, [read_run(tmp_path / "run")])
+    titles = ["gradient of dkd in the student's own", "similarity, p2", "similarity, p3"]
+    assert [axis.get_title() for axis in figure.axes] == titles
+    assert [axis.get_yscale() for axis in figure.axes] == ["log", "linear", "linear"]
 
 
 def test_a_curve_is_the_mean_of_the_seeds_where_all_have_a_value(tmp_path):

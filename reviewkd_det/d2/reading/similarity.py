@@ -8,10 +8,10 @@ from torch import Tensor
 
 from reviewkd_det.core import linear_cka
 
-__all__ = ["LevelSimilarity"]
+__all__ = ["PERIOD", "LevelSimilarity"]
 
 logger = logging.getLogger(__name__)
-PERIOD = 100  # iterations
+PERIOD = 100  # iterations from one measurement to the next
 JUDGED_AT = 1000  # iteration
 
 
