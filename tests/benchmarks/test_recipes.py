@@ -19,6 +19,7 @@ from tests.d2 import tiny
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ZOO = Path(detectron2.__file__).parent / "model_zoo"
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
+LIGHT = sorted(CONFIGS.glob("light/*.yaml"))
 TEACHERS = sorted(CONFIGS.glob("teachers/*/*.yaml"))
 
 # <detector>_<teacher>_<student> and the weight of its distillation loss.
@@ -149,6 +150,25 @@ def test_a_recipe_builds_and_trains(path, teacher_file):
     optimizer.step()
     assert not torch.equal(before, learning[-1])
     assert all(p.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
+def test_a_recipe_of_a_light_student_builds_and_trains(path, teacher_file):
+    pytest.importorskip("timm")
+    weights = ["MODEL.DISTILL.TEACHER.WEIGHTS", str(teacher_file(load_teacher(path)))]
+    assert load_config(path).MODEL.DISTILL.METHODS == ("ReviewKD", "DKD")
+    # The file has no heads, which DKD reads.
+    cheap = [*CHEAP, "MODEL.TIMM.WEIGHTS", "", "MODEL.DISTILL.METHODS", "('ReviewKD',)"]
+    cfg = load_config(path, [*cheap, *weights])
+    model = build_model(cfg).train()
+    with EventStorage() as storage:
+        losses = model(tiny.batch(masks=cfg.MODEL.MASK_ON))
+    assert all(loss.isfinite() for loss in losses.values()), losses
+    assert storage.latest()["gradient_share/reviewkd"][0] == pytest.approx(1, rel=1e-3)
+    teacher = sum(p.numel() for p in model.teacher.module.backbone.parameters())
+    assert sum(p.numel() for p in model.student.parameters()) < teacher / 2
+    assert f"output/{path.stem}" == cfg.OUTPUT_DIR
+    assert f"--config-file configs/light/{path.name} " in path.read_text(encoding="utf-8")
 
 
 @each_recipe
