@@ -1,6 +1,6 @@
 """The methods in pure PyTorch: what one is, those that there are, and the frozen teacher."""
 
-from reviewkd_det.core.alignment import build_aligner, match_size
+from reviewkd_det.core.alignment import build_aligner, match_size, pool_to_smaller
 from reviewkd_det.core.cka import linear_cka
 from reviewkd_det.core.frozen import FrozenTeacher
 from reviewkd_det.core.fusion import FUSIONS, AttentionFusion, ReviewPath
@@ -17,11 +17,12 @@ from reviewkd_det.core.methods.pkd import correlation_loss
 from reviewkd_det.core.methods.reviewkd import ReviewDistiller
 from reviewkd_det.core.pairing import pair_by_name, pair_from_coarsest
 from reviewkd_det.core.registry import default_method, find_method, register, registered_methods
-from reviewkd_det.core.rows import RowMethod
+from reviewkd_det.core.relations import VectorMethod, squared_distances
+from reviewkd_det.core.rows import RowMethod, RowSettings
 from reviewkd_det.core.settings import AUTO, SettingError, Settings, setting, weight_setting
 from reviewkd_det.core.training_step import is_training_step, without_traces
 from reviewkd_det.core.weighted import Weighted, decay_factor, warmup_factor
-from reviewkd_det.core.widen import widen
+from reviewkd_det.core.widen import product, widen
 
 __all__ = [
     "AUTO",
@@ -38,10 +39,12 @@ __all__ = [
     "ReviewDistiller",
     "ReviewPath",
     "RowMethod",
+    "RowSettings",
     "SettingError",
     "Settings",
     "Side",
     "Truth",
+    "VectorMethod",
     "View",
     "Weighted",
     "attention_loss",
@@ -62,9 +65,12 @@ __all__ = [
     "match_size",
     "pair_by_name",
     "pair_from_coarsest",
+    "pool_to_smaller",
+    "product",
     "register",
     "registered_methods",
     "setting",
+    "squared_distances",
     "warmup_factor",
     "weight_setting",
     "widen",

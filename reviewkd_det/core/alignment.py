@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reviewkd_det.core.method import Level
+from reviewkd_det.core.widen import widen
 
-__all__ = ["build_aligner", "match_size"]
+__all__ = ["build_aligner", "match_size", "pool_to_smaller"]
 
 
 def build_aligner(student: Level, teacher: Level) -> nn.Module:
@@ -32,3 +33,12 @@ def match_size(student: Tensor, teacher: Tensor) -> Tensor:
     if student.shape[-2:] == size:
         return student
     return F.interpolate(student, size=size, mode="bilinear")
+
+
+def pool_to_smaller(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Average-pool both levels, in float32 or wider, to the smaller height and width."""
+    height, width = (min(sides) for sides in zip(student.shape[2:], teacher.shape[2:], strict=True))
+    ours, theirs = (
+        F.adaptive_avg_pool2d(widen(level), (height, width)) for level in (student, teacher)
+    )
+    return ours, theirs

@@ -3,7 +3,7 @@
 Shapes: a level is (N, C, H, W).
 """
 
-from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,8 @@ class LevelSettings(Settings):
 class LevelwiseMethod(Method):
     """Sum a loss over levels, of which each student level goes through an adapter first.
 
-    A subclass gives `compare`, and `build_adapter` where the student's level needs one.
+    A subclass gives `compare` or `compare_at`, and `build_adapter` where the student's level needs
+    one.
     """
 
     needs = Need.LEVELS
@@ -36,7 +37,7 @@ class LevelwiseMethod(Method):
     def __init__(self, settings: Any, student: Side, teacher: Side) -> None:
         super().__init__(settings, student, teacher)
         pairs = list(zip(student.levels, teacher.levels, strict=True))
-        self.positions = settings.levels or self.choose_levels(len(pairs))
+        self.positions = settings.levels or self.choose_levels(teacher.levels)
         if max(self.positions) >= len(pairs):
             raise SettingError(
                 "levels", f"hold positions from 0 to {len(pairs) - 1}", settings.levels
@@ -47,15 +48,14 @@ class LevelwiseMethod(Method):
         self.names = tuple(ours.name for ours, _ in chosen)
         self.adapters = nn.ModuleList(self.build_adapter(*pair) for pair in chosen)
 
-    def choose_levels(self, count: int) -> tuple[int, ...]:
-        """Choose the positions, out of so many levels, where the settings name none."""
-        return tuple(range(count))
+    def choose_levels(self, levels: Sequence[Level]) -> tuple[int, ...]:
+        """Choose the positions, out of the teacher's levels, where the settings name none."""
+        return tuple(range(len(levels)))
 
     def build_adapter(self, student: Level, teacher: Level) -> nn.Module:
         """Make what the student's level goes through before it is compared."""
         return nn.Identity()
 
-    @abstractmethod
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the loss of one level, shape ().
 
@@ -63,10 +63,22 @@ class LevelwiseMethod(Method):
             student: the student's level behind its adapter.
             teacher: the teacher's level.
         """
+        raise NotImplementedError(f"{type(self).__name__}.compare")
+
+    def compare_at(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
+        """Compute the loss of one level by what is kept for it; by default as any other level.
+
+        Args:
+            index: place of the level among those that are compared.
+            student: the student's level behind its adapter.
+            teacher: the teacher's level.
+        """
+        return self.compare(student, teacher)
 
     def forward(self, student: View, teacher: View, truth: Truth) -> dict[str, Tensor]:
         """Compute the loss of each level."""
+        chosen = zip(self.names, self.positions, self.adapters, strict=True)
         return {
-            name: self.compare(adapt(student.levels[position]), teacher.levels[position])
-            for name, position, adapt in zip(self.names, self.positions, self.adapters, strict=True)
+            name: self.compare_at(index, adapt(student.levels[position]), teacher.levels[position])
+            for index, (name, position, adapt) in enumerate(chosen)
         }

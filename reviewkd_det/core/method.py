@@ -1,8 +1,8 @@
 """What a distillation method is, whoever trains with it.
 
-Shapes: N images; a level is (N, C, H, W); R rows of logits over K classes, where a row is an image,
-a region or an anchor. Level lists run from high to low resolution and are paired: level i of the
-student is compared with level i of the teacher.
+Shapes: N images; a level is (N, C, H, W); R rows of logits over K classes and of D features, where
+a row is an image, a region or an anchor. Level lists run from high to low resolution and are
+paired: level i of the student is compared with level i of the teacher.
 """
 
 from abc import abstractmethod
@@ -23,6 +23,9 @@ class Need(Flag):
     LEVELS = auto()
     LOGITS = auto()
     TARGET = auto()
+    VECTOR = auto()
+    BOXES = auto()
+    SAMPLE = auto()
 
     @property
     def words(self) -> str:
@@ -54,11 +57,13 @@ class Side(NamedTuple):
         classes: K of the network's rows of logits; None where it gives none.
         binary: whether each class is told apart by a sigmoid of its own, a yes or no, instead of
             one of K by a softmax.
+        vector: D of the network's rows of features; None where it gives none.
     """
 
     levels: tuple[Level, ...] = ()
     classes: int | None = None
     binary: bool = False
+    vector: int | None = None
 
 
 class View(NamedTuple):
@@ -67,10 +72,12 @@ class View(NamedTuple):
     Args:
         levels: maps (N, C, H, W), ordered as `Side.levels`.
         logits: class logits, (R, K).
+        vector: what the classifier of the rows is given, (R, D).
     """
 
     levels: Sequence[Tensor] = ()
     logits: Tensor | None = None
+    vector: Tensor | None = None
 
 
 class Truth(NamedTuple):
@@ -78,9 +85,15 @@ class Truth(NamedTuple):
 
     Args:
         target: true class of each row of logits, (R,), integers in [0, K).
+        boxes: true boxes of each image, (B, 4) as x0, y0, x1, y1 in pixels.
+        size: height and width in pixels of the images as the levels cover them.
+        sample: number of each image in the training set, (N,).
     """
 
     target: Tensor | None = None
+    boxes: Sequence[Tensor] | None = None
+    size: tuple[int, int] | None = None
+    sample: Tensor | None = None
 
 
 class Method(nn.Module):
@@ -114,6 +127,13 @@ class Method(nn.Module):
         """
         super().__init__()
         self.settings = settings
+
+    def meet_samples(self, classes: Tensor) -> None:
+        """Take notice of the training set, once before training, where `Need.SAMPLE` is needed.
+
+        Args:
+            classes: class of each image by its number, (N,); -1 where it is not known.
+        """
 
     @abstractmethod
     def forward(self, student: View, teacher: View, truth: Truth) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ Shapes: R rows, each of an image, a region or an anchor; K classes.
 """
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,9 +12,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reviewkd_det.core.method import Method, Need, Side, Truth, View
+from reviewkd_det.core.settings import SettingError, Settings, setting
 from reviewkd_det.core.widen import widen
 
-__all__ = ["RowMethod", "binary_divergence", "check_logits", "log_softened"]
+__all__ = [
+    "RowMethod",
+    "RowSettings",
+    "binary_divergence",
+    "check_logits",
+    "log_softened",
+    "standardized",
+]
+
+EPSILON = 1e-7  # added to the deviation of a row
+
+
+def standardized(logits: Tensor) -> Tensor:
+    """Rows of logits without their mean and divided by their unbiased deviation, (R, K).
+
+    Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024, arXiv:2403.01427: the
+    student need not match the teacher's range of logits, only their relations.
+    """
+    std, mean = torch.std_mean(widen(logits), dim=1, keepdim=True)
+    return (widen(logits) - mean) / (std + EPSILON)
 
 
 def log_softened(logits: Tensor, temperature: float) -> Tensor:
@@ -62,6 +83,17 @@ def check_logits(
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class RowSettings(Settings):
+    """Settings of a method that compares rows of logits."""
+
+    standardize: bool = setting(
+        False,
+        "Whether each row of logits is first brought to mean 0 and deviation 1, on both sides; the "
+        "published weight of KD is then 9 and its temperature 2.",
+    )
+
+
 class RowMethod(Method):
     """Compare rows of class logits; a subclass gives `compare`.
 
@@ -70,11 +102,14 @@ class RowMethod(Method):
     """
 
     needs = Need.LOGITS
+    Settings = RowSettings
 
     def __init__(self, settings: Any, student: Side, teacher: Side) -> None:
         """Keep what kind of logits the rows are; see `Method`."""
         super().__init__(settings, student, teacher)
         self.is_binary = student.binary
+        if settings.standardize and self.is_binary:
+            raise SettingError("standardize", "be False where classes are binary", True)
 
     @abstractmethod
     def compare(self, student: Tensor, teacher: Tensor, truth: Truth) -> Tensor:
@@ -84,4 +119,7 @@ class RowMethod(Method):
         """Compute the loss, which has one part."""
         assert student.logits is not None, "the method needs them"
         assert teacher.logits is not None, "the method needs them"
-        return {"": self.compare(student.logits, teacher.logits, truth)}
+        ours, theirs = student.logits, teacher.logits
+        if self.settings.standardize:
+            ours, theirs = standardized(ours), standardized(theirs)
+        return {"": self.compare(ours, theirs, truth)}

@@ -4,6 +4,27 @@ The imports here are their registration. The first is what is trained with unles
 """
 
 from reviewkd_det.core.methods import reviewkd  # isort: skip
-from reviewkd_det.core.methods import at, cwd, dkd, fitnet, kd, pkd
+from reviewkd_det.core.methods import (
+    at,
+    cc,
+    cwd,
+    dist,
+    dkd,
+    fgd,
+    fitnet,
+    irg,
+    kd,
+    mgd,
+    mlkd,
+    nst,
+    pkd,
+    pkt,
+    rkd,
+    sp,
+    vid,
+)
 
-__all__ = ["at", "cwd", "dkd", "fitnet", "kd", "pkd", "reviewkd"]
+__all__ = [
+    "at", "cc", "cwd", "dist", "dkd", "fgd", "fitnet", "irg", "kd", "mgd", "mlkd", "nst", "pkd",
+    "pkt", "reviewkd", "rkd", "sp", "vid",
+]  # fmt: skip

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from reviewkd_det.core.alignment import pool_to_smaller
 from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
 from reviewkd_det.core.registry import register
 from reviewkd_det.core.settings import weight_setting
-from reviewkd_det.core.widen import widen
 
 __all__ = ["AT", "attention_loss"]
 
@@ -31,9 +31,7 @@ def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         The loss, shape ().
     """
-    height, width = (min(sides) for sides in zip(student.shape[2:], teacher.shape[2:], strict=True))
-    size = (height, width)
-    ours, theirs = (_attention(F.adaptive_avg_pool2d(widen(x), size)) for x in (student, teacher))
+    ours, theirs = map(_attention, pool_to_smaller(student, teacher))
     return F.mse_loss(ours, theirs)
 
 

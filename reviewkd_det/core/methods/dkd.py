@@ -9,10 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reviewkd_det.core import settings
 from reviewkd_det.core.method import Need, Truth
 from reviewkd_det.core.registry import register
-from reviewkd_det.core.rows import RowMethod, binary_divergence, check_logits, log_softened
+from reviewkd_det.core.rows import (
+    RowMethod,
+    RowSettings,
+    binary_divergence,
+    check_logits,
+    log_softened,
+)
 from reviewkd_det.core.settings import setting
 
 __all__ = ["DKD", "binary_decoupled_loss", "decoupled_distillation_loss"]
@@ -135,7 +140,7 @@ class DKD(RowMethod):
     takes_binary = True
 
     @dataclass(frozen=True, kw_only=True)
-    class Settings(settings.Settings):
+    class Settings(RowSettings):
         """Settings of DKD."""
 
         alpha: float = setting(1.0, "Weight of the target term.")

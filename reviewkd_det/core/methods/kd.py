@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from reviewkd_det.core import settings
 from reviewkd_det.core.method import Truth
 from reviewkd_det.core.registry import register
-from reviewkd_det.core.rows import RowMethod, binary_divergence, check_logits, log_softened
+from reviewkd_det.core.rows import (
+    RowMethod,
+    RowSettings,
+    binary_divergence,
+    check_logits,
+    log_softened,
+)
 from reviewkd_det.core.settings import setting
 
 __all__ = ["KD", "binary_distillation_loss", "distillation_loss"]
@@ -79,7 +84,7 @@ class KD(RowMethod):
     takes_binary = True
 
     @dataclass(frozen=True, kw_only=True)
-    class Settings(settings.Settings):
+    class Settings(RowSettings):
         """Settings of KD. The temperature of images is published; that of regions is DKD's."""
 
         temperature: float = setting(4.0, "Temperature of both softmaxes.", above=0, detection=1.0)

@@ -3,6 +3,7 @@
 Shapes: a level is (N, C, H, W).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,9 +66,9 @@ class PKD(LevelwiseMethod):
             least=0,
         )
 
-    def choose_levels(self, count: int) -> tuple[int, ...]:
+    def choose_levels(self, levels: Sequence[Level]) -> tuple[int, ...]:
         """Choose the finest levels."""
-        return tuple(range(min(FINEST, count)))
+        return tuple(range(min(FINEST, len(levels))))
 
     def build_adapter(self, student: Level, teacher: Level) -> nn.Module:
         """Make a 1x1 convolution where the channels differ."""

@@ -113,7 +113,223 @@ def naive_dkd(method, student, teacher, truth):
     return settings.temperature**2 * total / len(truth.target)
 
 
+def naive_nst(method, student, teacher, truth):
+    def kernel(first, second):
+        pairs = [(a @ b) ** 2 for a in first for b in second]
+        return sum(pairs) / len(pairs)
+
+    loss = 0.0
+    for ours, theirs in zip(student.levels, teacher.levels, strict=True):
+        ours, total = F.adaptive_avg_pool2d(ours, theirs.shape[-2:]), 0.0
+        for image, target in zip(ours, theirs, strict=True):
+            a, b = ([x.flatten() / x.norm() for x in maps] for maps in (image, target))
+            total = total + kernel(a, a) + kernel(b, b) - 2 * kernel(a, b)
+        loss = loss + total / len(ours)
+    return loss
+
+
+def naive_vid(method, student, teacher, truth):
+    loss = 0.0
+    levels = zip(student.levels, teacher.levels, strict=True)
+    for i, (x, theirs) in enumerate(levels):
+        state = method.adapters[i].state_dict()
+        for layer in (0, 2, 4):
+            x = torch.einsum("oc,nchw->nohw", state[f"{layer}.weight"][:, :, 0, 0], x)
+            x = x.clamp(min=0) if layer < 4 else x
+        x = F.adaptive_avg_pool2d(x, theirs.shape[-2:])
+        total = 0.0
+        for c in range(theirs.shape[1]):
+            variance = math.log1p(math.exp(method.softened[i][c])) + 1e-5
+            squares = ((x[:, c] - theirs[:, c]) ** 2).sum() / variance
+            total = total + (squares + theirs[:, c].numel() * math.log(variance)) / 2
+        loss = loss + total / theirs.numel()
+    return loss
+
+
+def naive_sp(method, student, teacher, truth):
+    def rows(level):
+        flat = [image.flatten() for image in level]
+        gram = [torch.stack([a @ b for b in flat]) for a in flat]
+        return torch.stack([row / (row**2).sum().sqrt() for row in gram])
+
+    pairs = zip(student.levels, teacher.levels, strict=True)
+    return sum(((rows(a) - rows(b)) ** 2).sum() / len(a) ** 2 for a, b in pairs)
+
+
+def naive_mgd(method, student, teacher, truth):
+    loss = 0.0
+    for i, (ours, theirs) in enumerate(zip(student.levels, teacher.levels, strict=True)):
+        state = method.adapters[i].state_dict()
+        if "align.weight" in state:
+            ours = torch.einsum("oc,nchw->nohw", state["align.weight"][:, :, 0, 0], ours)
+            ours = ours + state["align.bias"][:, None, None]
+        kept = torch.rand(*ours.shape[:2], 1, 1) >= method.settings.mask_ratio
+        x = F.conv2d(ours * kept, state["generate.0.weight"], state["generate.0.bias"], padding=1)
+        x = x.clamp(min=0)
+        x = F.conv2d(x, state["generate.2.weight"], state["generate.2.bias"], padding=1)
+        x = F.interpolate(x, theirs.shape[-2:], mode="bilinear")
+        loss = loss + ((x - theirs) ** 2).sum() / len(theirs)
+    return loss
+
+
+def relative_distances(rows):
+    found = torch.tensor([[((a - b) ** 2).sum() for b in rows] for a in rows])
+    return found / found.max()
+
+
+def naive_irg(method, student, teacher, truth):
+    def mean_square(a, b):
+        return ((a - b) ** 2).sum() / a.numel()
+
+    def stages(first, second):
+        channels, sizes = min(first.shape[1], second.shape[1]), second.shape[2:]
+        a, b = (
+            F.adaptive_avg_pool1d(
+                F.adaptive_avg_pool2d(x, sizes).flatten(2).transpose(1, 2), channels
+            ).transpose(1, 2)
+            for x in (first, second)
+        )
+        found = ((a - b) ** 2).sum((1, 2))
+        return found / found.max()
+
+    edges = mean_square(*(relative_distances(x.vector) for x in (student, teacher)))
+    return edges + mean_square(*(stages(*x.levels) for x in (student, teacher)))
+
+
+def huber(x):
+    return x**2 / 2 if abs(x) < 1 else abs(x) - 0.5
+
+
+def naive_rkd(method, student, teacher, truth):
+    def distances(rows):
+        found = [[float((a - b).norm()) for b in rows] for a in rows]
+        positive = [x for row in found for x in row if x > 0]
+        mean = sum(positive) / len(positive)
+        return [x / mean for row in found for x in row]
+
+    def angles(rows):
+        def unit(a, b):
+            return (b - a) / (b - a).norm().clamp(min=1e-12)
+
+        return [float(unit(a, b) @ unit(a, c)) for a in rows for b in rows for c in rows]
+
+    def difference(function):
+        ours, theirs = (function(x.vector) for x in (student, teacher))
+        return sum(huber(a - b) for a, b in zip(ours, theirs, strict=True)) / len(ours)
+
+    weights = method.settings
+    return weights.distance * difference(distances) + weights.angle * difference(angles)
+
+
+def naive_pkt(method, student, teacher, truth):
+    def neighbours(rows):
+        found = [[float(a @ b / (a.norm() * b.norm()) + 1) / 2 for b in rows] for a in rows]
+        return [x / sum(row) for row in found for x in row]
+
+    ours, theirs = (neighbours(x.vector) for x in (student, teacher))
+    return sum(b * math.log(b / a) for a, b in zip(ours, theirs, strict=True)) / len(ours)
+
+
+def naive_cc(method, student, teacher, truth):
+    def kernel(a, b):
+        product, gamma = float(a @ b / (a.norm() * b.norm())), method.settings.gamma
+        powers = range(method.settings.order + 1)
+        terms = [(2 * gamma * product) ** p / math.factorial(p) for p in powers]
+        return math.exp(-2 * gamma) * sum(terms)
+
+    ours, theirs = ([kernel(a, b) for a in x.vector for b in x.vector] for x in (student, teacher))
+    return sum((a - b) ** 2 for a, b in zip(ours, theirs, strict=True)) / len(ours)
+
+
+def probabilities(view, temperature):
+    return torch.tensor([softmax(row, temperature) for row in view.logits.tolist()])
+
+
+def naive_dist(method, student, teacher, truth):
+    settings = method.settings
+    ours, theirs = (probabilities(x, settings.temperature) for x in (student, teacher))
+
+    def loss(first, second):
+        rows = zip(first, second, strict=True)
+        return 1 - sum(torch.corrcoef(torch.stack(pair))[0, 1] for pair in rows) / len(first)
+
+    rows, columns = loss(ours, theirs), loss(ours.T, theirs.T)
+    return settings.temperature**2 * (settings.beta * rows + settings.gamma * columns)
+
+
+def naive_mlkd(method, student, teacher, truth):
+    total = 0.0
+    for temperature in method.settings.temperatures:
+        ours, theirs = (probabilities(x, temperature) for x in (student, teacher))
+        rows = zip(ours.tolist(), theirs.tolist(), strict=True)
+        total += temperature**2 * sum(divergence(b, a) for a, b in rows) / len(ours)
+        images = [[[a @ b for b in p] for a in p] for p in (ours, theirs)]
+        total += ((torch.tensor(images[0]) - torch.tensor(images[1])) ** 2).sum() / len(ours)
+        classes = [[[a @ b for b in p.T] for a in p.T] for p in (ours, theirs)]
+        total += ((torch.tensor(classes[0]) - torch.tensor(classes[1])) ** 2).sum() / len(ours.T)
+    return total
+
+
+def naive_fgd(method, student, teacher, truth):
+    loss, s = 0.0, method.settings
+    for i, (ours, theirs) in enumerate(zip(student.levels, teacher.levels, strict=True)):
+        ours = adapted(method, i, ours, theirs)
+        height, width = theirs.shape[2:]
+        contexts = [
+            naive_context(contexts[i].state_dict(), x)
+            for contexts, x in ((method.ours, ours), (method.theirs, theirs))
+        ]
+        total = s.relation * ((contexts[0] - contexts[1]) ** 2).sum()
+        for a, b, boxes in zip(ours, theirs, truth.boxes, strict=True):
+            mask = torch.zeros(height, width)
+            for x0, y0, x1, y1 in boxes.tolist():
+                left, right = math.floor(x0 / 48 * width), math.ceil(x1 / 48 * width)
+                top, bottom = math.floor(y0 / 32 * height), math.ceil(y1 / 32 * height)
+                share = 1 / ((right + 1 - left) * (bottom + 1 - top))
+                part = mask[top : bottom + 1, left : right + 1]
+                mask[top : bottom + 1, left : right + 1] = part.clamp(min=share)
+            others = (mask == 0) / max(1, int((mask == 0).sum()))
+            (spatial_a, channel_a), (spatial_b, channel_b) = (
+                (
+                    height * width * (x.abs().mean(0).flatten() / s.temperature).softmax(0),
+                    len(x) * (x.abs().mean((1, 2)) / s.temperature).softmax(0),
+                )
+                for x in (a, b)
+            )
+            squares = (a - b) ** 2 * channel_b[:, None, None] * spatial_b.view(height, width)
+            total = total + (squares * (s.objects * mask + s.others * others)).sum()
+            gap = (spatial_a - spatial_b).abs().sum() + (channel_a - channel_b).abs().sum()
+            total = total + s.attention * gap
+        loss = loss + total / len(theirs)
+    return loss
+
+
+def naive_context(state, level):
+    outputs = []
+    for image in level:
+        scores = torch.einsum("c,chw->hw", state["mask.weight"][0, :, 0, 0], image)
+        shares = (scores + state["mask.bias"]).flatten().softmax(0).view(scores.shape)
+        x = state["transform.0.weight"][:, :, 0, 0] @ (image * shares).sum((1, 2))
+        x = x + state["transform.0.bias"]
+        x = (x - x.mean()) / (x.var(unbiased=False) + 1e-5).sqrt()
+        x = x * state["transform.1.weight"].flatten() + state["transform.1.bias"].flatten()
+        x = state["transform.3.weight"][:, :, 0, 0] @ x.clamp(min=0) + state["transform.3.bias"]
+        outputs.append(image + x[:, None, None])
+    return torch.stack(outputs)
+
+
 NAIVE = {
+    "NST": naive_nst,
+    "VID": naive_vid,
+    "SP": naive_sp,
+    "MGD": naive_mgd,
+    "IRG": naive_irg,
+    "RKD": naive_rkd,
+    "PKT": naive_pkt,
+    "CC": naive_cc,
+    "DIST": naive_dist,
+    "MLKD": naive_mlkd,
+    "FGD": naive_fgd,
     "ReviewKD": naive_reviewkd,
     "FitNet": naive_fitnet,
     "AT": naive_at,

@@ -10,14 +10,24 @@ STUDENT = ((4, (8, 12)), (6, (4, 6)))  # channels and size of each level
 SAME_SIZES = ((7, (8, 12)), (5, (4, 6)))
 SMALLER = ((7, (4, 6)), (5, (2, 3)))
 SAME = STUDENT
+VECTOR, BOTTLENECK = 9, 6  # features of a row, student's and teacher's
+IMAGE_SIZE = (32, 48)  # pixels
+BOXES = [[[3.0, 2.0, 20.0, 17.0], [10.0, 9.0, 44.0, 30.0]], [], [[0.0, 0.0, 48.0, 32.0]]]
 
 
 def side(levels):
     """What is known of a network with these levels."""
     names = ("fine", "coarse")
     return Side(
-        tuple(Level(n, c, size) for n, (c, size) in zip(names, levels, strict=True)), CLASSES
+        tuple(Level(n, c, size) for n, (c, size) in zip(names, levels, strict=True)),
+        CLASSES,
+        vector=width(levels),
     )
+
+
+def width(levels):
+    """Features of a row: of the student's levels as many as those of its own."""
+    return VECTOR if levels is STUDENT else BOTTLENECK
 
 
 def view(levels, seed, *, scale=1.0, dtype=torch.float32):
@@ -28,12 +38,19 @@ def view(levels, seed, *, scale=1.0, dtype=torch.float32):
         return (scale * torch.randn(*shape, generator=generator)).to(dtype)
 
     maps = [draw(IMAGES, channels, *size) for channels, size in levels]
-    return View(maps, draw(IMAGES, CLASSES))
+    return View(maps, draw(IMAGES, CLASSES), draw(IMAGES, width(levels)))
 
 
-def truth():
-    """The classes of the images."""
-    return Truth(torch.tensor([4, 0, 2]))
+def part(view, images):
+    """The view of some of the images, in an order."""
+    return View([x[images] for x in view.levels], view.logits[images], view.vector[images])
+
+
+def truth(images=(0, 1, 2)):
+    """What is known of the images."""
+    boxes = [torch.tensor(BOXES[i]).reshape(-1, 4) for i in images]
+    images = torch.tensor(images)
+    return Truth(torch.tensor([4, 0, 2])[images], boxes, IMAGE_SIZE, images)
 
 
 def make(method, student=STUDENT, teacher=SAME_SIZES, **settings):
