@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from fvcore.common.config import CfgNode
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from classification.config_checks import plan_config, unlabeled_paths
@@ -25,7 +25,8 @@ from classification.reading.taps import TappedModel
 from reviewkd_det.common.data.classes import require_same_classes
 from reviewkd_det.common.distill.build import MethodPlan, build_methods, needs_of
 from reviewkd_det.common.runs.record import saved_classes
-from reviewkd_det.core import FrozenTeacher, Need, Side
+from reviewkd_det.common.tracing.stages import find_vector
+from reviewkd_det.core import FrozenTeacher, Need
 
 __all__ = [
     "build_classifier",
@@ -260,7 +261,11 @@ def _classes_of_teacher(settings: CfgNode, num_classes: int) -> int | None:
 
 
 def build_classifier(
-    cfg: CfgNode, num_classes: int, *, labeled_share: float | None = None
+    cfg: CfgNode,
+    num_classes: int,
+    *,
+    labeled_share: float | None = None,
+    samples: Tensor | None = None,
 ) -> tuple[DistilledClassifier, nn.Module]:
     """Build what is trained.
 
@@ -270,6 +275,7 @@ def build_classifier(
         cfg: config of the run.
         num_classes: number of classes of the data.
         labeled_share: part of the training images that have a label; None where all have one.
+        samples: class of each training image, or -1, (n,), for methods that need it.
 
     Returns:
         The classifier with its teacher and methods, and the student by itself, which shares its
@@ -291,17 +297,14 @@ def build_classifier(
         return plain, student
     needs = _needs_of_teacher(plans, fills=labeled_share is not None)
     teacher, teacher_classes = build_teacher(cfg, num_classes, needs)
-    with_levels = Need.LEVELS in needs_of(plans)
-    names = choose_taps(cfg, student, teacher) if with_levels else ((), ())
-    tapped_student, tapped_teacher = (
-        TappedModel(model, taps, f"DISTILL.{side}_TAPS")
-        for model, taps, side in zip((student, teacher), names, ("STUDENT", "TEACHER"), strict=True)
-    )
+    sizes = cfg.INPUT.SIZE, cfg.TEACHER.SIZE or cfg.INPUT.SIZE
+    tapped_student, tapped_teacher = _tap(cfg, (student, teacher), sizes, plans)
+    with_levels = Need.LEVELS in needs
     sides = [
-        Side(tapped.find_levels(size), classes)
-        for tapped, classes, size in (
-            (tapped_student, num_classes, cfg.INPUT.SIZE),
-            (tapped_teacher, teacher_classes, cfg.TEACHER.SIZE or cfg.INPUT.SIZE),
+        tapped.find_side(size, classes)
+        for tapped, size, classes in (
+            (tapped_student, sizes[0], num_classes),
+            (tapped_teacher, sizes[1], teacher_classes),
         )
     ]
     if with_levels:
@@ -311,7 +314,7 @@ def build_classifier(
         preprocess,
         teacher=FrozenTeacher(tapped_teacher),
         teacher_preprocess=teacher_preprocess,
-        methods=build_methods(plans, *sides),
+        methods=build_methods(plans, sides[0], sides[1], samples),
         cross_entropy_weight=cfg.DISTILL.CROSS_ENTROPY_WEIGHT,
         label_smoothing=cfg.SOLVER.LABEL_SMOOTHING,
         teacher_knows_classes=teacher_classes == num_classes,
@@ -319,3 +322,36 @@ def build_classifier(
         labeled_share=labeled_share and max(labeled_share, 1 / cfg.SOLVER.BATCH_SIZE),
     )
     return classifier, student
+
+
+def _tap(
+    cfg: CfgNode,
+    models: tuple[nn.Module, nn.Module],
+    sizes: tuple[int, int],
+    plans: Mapping[str, MethodPlan],
+) -> tuple[TappedModel, TappedModel]:
+    """Tap student and teacher for what the methods need."""
+    needs = needs_of(plans)
+    names: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    if Need.LEVELS in needs:
+        on_levels = {k: x.method for k, x in plans.items() if Need.LEVELS in x.method.needs}
+        before = [name for name, method in on_levels.items() if method.before_activation]
+        if before and len(before) < len(on_levels) and not cfg.DISTILL.STUDENT_TAPS:
+            after = [name for name in on_levels if name not in before]
+            raise ValueError(
+                "DISTILL.METHODS must not mix methods on maps before the activation with others "
+                f"unless STUDENT_TAPS and TEACHER_TAPS name the maps; got {', '.join(before)} and "
+                f"{', '.join(after)}"
+            )
+        names = choose_taps(cfg, *models, before_activation=bool(before))
+    vectors = [
+        find_vector(model, size) if Need.VECTOR in needs else ""
+        for model, size in zip(models, sizes, strict=True)
+    ]
+    student, teacher = (
+        TappedModel(model, taps, f"DISTILL.{side}_TAPS", vector=vector)
+        for model, taps, vector, side in zip(
+            models, names, vectors, ("STUDENT", "TEACHER"), strict=True
+        )
+    )
+    return student, teacher

@@ -22,12 +22,13 @@ ALIASES = {
 }  # fmt: skip
 CUSTOMER = Customer(
     "a classifier",
-    Need.LEVELS | Need.LOGITS | Need.TARGET,
+    Need.LEVELS | Need.LOGITS | Need.TARGET | Need.VECTOR | Need.SAMPLE | Need.NORMS
+    | Need.INPUT_GRADIENT | Need.STAGE,
     ("classification",),
     "DISTILL",
     "epochs",
     first=1,
-)
+)  # fmt: skip
 
 CHOICES = {
     "DISTILL.STUDENT_ACTIVATION": ("before", "after"),
@@ -102,6 +103,17 @@ def check_config(cfg: CfgNode) -> None:
                 f"DISTILL.{name.upper()}.LOSS_WEIGHT must be a number with SOLVER.COMPILE "
                 f"{cfg.SOLVER.COMPILE}, in whose compiled step no gradients are measured; got auto"
             )
+        if Need.INPUT_GRADIENT in plan.method.needs and cfg.SOLVER.COMPILE != "none":
+            raise ValueError(
+                f"SOLVER.COMPILE must be none with DISTILL.METHODS {name}, whose gradients of "
+                f"gradients are not compiled; got {cfg.SOLVER.COMPILE}"
+            )
+        stage = getattr(plan.settings, "stage_epochs", 0)
+        if stage >= cfg.SOLVER.EPOCHS:
+            raise ValueError(
+                f"DISTILL.{name.upper()}.STAGE_EPOCHS must be less than SOLVER.EPOCHS "
+                f"{cfg.SOLVER.EPOCHS}; got {stage}"
+            )
     if cfg.SOLVER.COMPILE in WITH_CUDA_GRAPHS and cfg.SOLVER.ACCUMULATION_STEPS > 1:
         raise ValueError(
             "SOLVER.ACCUMULATION_STEPS must be 1 with the CUDA graphs of SOLVER.COMPILE "
@@ -147,7 +159,7 @@ def _check_mixing(cfg: CfgNode, plans: Mapping[str, MethodPlan]) -> None:
             f"label to mix; got {given} with {unlabeled}"
         )
     for name, plan in plans.items():
-        if Need.TARGET in plan.method.needs:
+        if plan.method.needs & (Need.TARGET | Need.SAMPLE):
             raise ValueError(
                 f"INPUT.MIXUP and INPUT.CUTMIX must be 0 with DISTILL.METHODS {name}, which needs "
                 f"one class for each image; got {' and '.join(map(str, given.values()))}"

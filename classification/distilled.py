@@ -5,7 +5,9 @@ Shapes: N images of 3 channels, K classes.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import reduce
+from operator import or_
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,16 @@ from torch import Tensor, nn
 from classification.partly_labeled import fill_target, partial_cross_entropy
 from classification.reading.taps import TappedModel
 from reviewkd_det.common.tensors.compiled import compiled_or_plain
-from reviewkd_det.core import FrozenTeacher, Need, Truth, Weighted, without_traces
+from reviewkd_det.core import (
+    FrozenTeacher,
+    Method,
+    Need,
+    Truth,
+    View,
+    Weighted,
+    acting_methods,
+    without_traces,
+)
 
 __all__ = ["DistilledClassifier"]
 
@@ -60,9 +71,11 @@ class DistilledClassifier(nn.Module):
         self.label_smoothing = label_smoothing
         self.teacher_knows_classes = teacher is not None and teacher_knows_classes
         self.labeled_share = labeled_share
-        needs = [weighted.method.needs for weighted in self.weighted.values()]
-        takes_target = self.teacher_knows_classes and any(Need.TARGET in need for need in needs)
+        needs = reduce(or_, (x.method.needs for x in self.weighted.values()), Need(0))
+        takes_target = self.teacher_knows_classes and Need.TARGET in needs
         self.fills_target = labeled_share is not None and takes_target
+        self.takes_gradient = Need.INPUT_GRADIENT in needs
+        self.takes_sample = Need.SAMPLE in needs
         self._terms: Callable[..., Any] = self.compute_terms
 
     def compile_losses(self, mode: str) -> None:
@@ -89,56 +102,107 @@ class DistilledClassifier(nn.Module):
         assert self.teacher is not None
         return self.teacher((self.teacher_preprocess or self.preprocess)(images)).logits
 
-    def forward(self, images: Tensor, target: Tensor, epoch: float) -> dict[str, Tensor]:
+    def forward(
+        self, images: Tensor, target: Tensor, epoch: float, sample: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Compute the training losses; under `torch.no_grad()` they leave no trace in the methods.
 
         Args:
             images: uint8, (N, 3, H, W); where they are mixed, float32 in [0, 1].
             target: true classes or -1, (N,); of mixed images the probabilities, (N, K).
-            epoch: number of the batch's epoch, counted from 1, for warm-ups and decays.
+            epoch: number of the batch's epoch, counted from 1, for stages, warm-ups and decays.
+            sample: number of each image in the training set, (N,), where a method needs it.
 
         Returns:
             `loss_ce` and one `loss_*` per method, weighted, shape () each; the total is their sum.
         """
-        active = tuple(name for name, x in self.weighted.items() if not x.has_ended(epoch))
+        acting, is_stage = acting_methods(self.weighted, epoch)
         with without_traces(self.methods):
-            terms, points = self._terms(images, target, active)
-        losses = {"loss_ce": self.cross_entropy_weight * terms["ce"]}
-        own = losses["loss_ce"] if self.cross_entropy_weight else None
+            terms, points = self._terms(images, target, sample, acting, is_stage)
+        factor = 0.0 if is_stage else self.cross_entropy_weight
+        losses = {"loss_ce": factor * terms["ce"]}
+        own = losses["loss_ce"] if factor else None
         for name, weighted in self.weighted.items():
             key = f"loss_{name.lower()}"
-            if name in terms:
+            if name not in terms:
+                losses[key] = weighted.nothing(terms["ce"])
+            elif is_stage and not weighted.method.teaches_in_stage:
+                losses[key] = terms[name]
+            else:
                 weighted.measure(own, terms[name], points)
                 losses[key] = weighted.factor(epoch) * terms[name]
-            else:
-                losses[key] = weighted.nothing(terms["ce"])
         return losses
 
+    def student_learns(self, epoch: float) -> bool:
+        """Whether the student is trained in an epoch, or what only serves to teach it."""
+        acting, is_stage = acting_methods(self.weighted, epoch)
+        return not is_stage or any(self.weighted[x].method.teaches_in_stage for x in acting)
+
     def compute_terms(
-        self, images: Tensor, target: Tensor, active: Sequence[str]
+        self,
+        images: Tensor,
+        target: Tensor,
+        sample: Tensor | None,
+        active: Sequence[str],
+        is_stage: bool = False,
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Compute the losses before they are weighted: compiled once as long as no method ends.
 
         Args:
             images: as `forward`.
             target: as `forward`.
+            sample: as `forward`.
             active: names of the methods to compute; without any the teacher is not called.
+            is_stage: whether they compute the losses of the stage before training.
 
         Returns:
             The cross entropy as "ce" and the loss of each of these methods, shape () each; and by
             which tensors of the student these read it: what its taps give, or else its logits.
         """
+        if self.takes_gradient and active:
+            # Both sides' gradients are on what the two have in common.
+            scaled = images.float() / 255 if images.dtype == torch.uint8 else images
+            images = scaled.detach().requires_grad_()
         inputs = self.preprocess(images)
         student, outputs = self.student.read(inputs)
-        assert student.logits is not None
+        logits = student.logits
+        assert logits is not None
         share, smoothing = self.labeled_share, self.label_smoothing
-        terms = {"ce": partial_cross_entropy(student.logits, target, share, smoothing)}
+        terms = {"ce": partial_cross_entropy(logits, target, share, smoothing)}
         if self.teacher is not None and active:
             preprocess = self.teacher_preprocess
-            teacher = self.teacher(inputs if preprocess is None else preprocess(images))
-            filled = fill_target(target, teacher.logits) if self.fills_target else target
-            truth = Truth(filled if target.ndim == 1 else None)
+            teacher: View
+            if self.takes_gradient:
+                student, teacher = self._with_gradients(images, student)
+            else:
+                teacher = self.teacher(inputs if preprocess is None else preprocess(images))
+            filled = target
+            if self.fills_target and teacher.logits is not None:
+                filled = fill_target(target, teacher.logits)
+            truth = Truth(filled if target.ndim == 1 else None, sample=sample)
             for name in active:
-                parts = self.methods[name](student, teacher, truth)
+                method = self.methods[name]
+                compute: Callable[..., dict[str, Tensor]]
+                compute = cast(Method, method).forward_stage if is_stage else method
+                parts = compute(student, teacher, truth)
                 terms[name] = torch.stack(list(parts.values())).sum()
-        return terms, [x for x in outputs or [student.logits] if x.requires_grad]
+        return terms, [x for x in outputs or [logits] if x.requires_grad]
+
+    def _with_gradients(self, images: Tensor, student: View) -> tuple[View, View]:
+        """Both views, with the gradients of the logits of the teacher's classes on the images."""
+        assert self.teacher is not None
+        with torch.enable_grad():
+            copy = images.detach().requires_grad_()
+            found = self.teacher.module((self.teacher_preprocess or self.preprocess)(copy))
+            highest, classes = found.logits.max(dim=1)
+            (theirs,) = torch.autograd.grad(highest.sum(), copy)
+        detached = [x.detach() for x in found.levels]
+        vector = None if found.vector is None else found.vector.detach()
+        teacher = View(detached, found.logits.detach(), vector, theirs)
+        assert student.logits is not None
+        chosen = student.logits.gather(1, classes[:, None])
+        # Without a graph, as in an evaluation of the losses, there is nothing to learn from them.
+        if not chosen.requires_grad:
+            return student._replace(input_gradient=torch.zeros_like(theirs)), teacher
+        (ours,) = torch.autograd.grad(chosen.sum(), images, create_graph=True)
+        return student._replace(input_gradient=ours), teacher

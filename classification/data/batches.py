@@ -122,6 +122,7 @@ class EpochLoader:
     """What loaders of an epoch's batches have in common."""
 
     batches: EpochBatches
+    labels: Tensor  # of all images, (n,)
 
     @property
     def images_per_epoch(self) -> int:

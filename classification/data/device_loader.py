@@ -73,7 +73,7 @@ class DeviceLoader(EpochLoader):
         # A view of every crop: (n, 3, 2p + 1, 2p + 1, H, W). Reading rows of it is three times as
         # fast as gathering single pixels.
         self._crops = padded.unfold(2, height, 1).unfold(3, width, 1)
-        self._labels = labels.to(self.device)
+        self.labels = labels.to(self.device)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Give (N, 3, H, W) uint8 images and (N,) int64 labels, on the device."""
@@ -102,7 +102,7 @@ class DeviceLoader(EpochLoader):
         images = self._crops[indices, :, top[indices], left[indices]]  # (N, 3, H, W)
         if self.flip:
             images = torch.where(flipped[indices, None, None, None], images.flip(3), images)
-        return images, self._labels[indices]
+        return images, self.labels[indices]
 
     def _erase(self, images: Tensor, indices: Tensor, epoch: int) -> Tensor:
         assert self.erase is not None

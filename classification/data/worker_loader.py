@@ -59,6 +59,7 @@ class WorkerLoader(EpochLoader):
             )
         self.batches = batches
         self.images = split.images
+        self.labels = split.labels
         self.device = torch.device(device)
         self._loader: DataLoader = DataLoader(
             _TransformedBatches(split, transform, batches.seed),

@@ -15,13 +15,17 @@ Names = tuple[str, ...]
 BOTH = "DISTILL.STUDENT_TAPS and TEACHER_TAPS"
 
 
-def choose_taps(cfg: CfgNode, student: nn.Module, teacher: nn.Module) -> tuple[Names, Names]:
+def choose_taps(
+    cfg: CfgNode, student: nn.Module, teacher: nn.Module, *, before_activation: bool = False
+) -> tuple[Names, Names]:
     """Choose the nodes that methods on levels compare: those named, or those found.
 
     Args:
         cfg: config of the run.
         student: the student.
         teacher: network that the student learns from.
+        before_activation: whether the methods mean maps before the activation, whatever
+            DISTILL.STUDENT_ACTIVATION and TEACHER_ACTIVATION say.
 
     Returns:
         The student's and the teacher's names, as many, from high to low resolution.
@@ -38,7 +42,7 @@ def choose_taps(cfg: CfgNode, student: nn.Module, teacher: nn.Module) -> tuple[N
             raise ValueError(f"{BOTH} must {rule}; got {named[0]} and {named[1]}")
         return named
     sides = [
-        _find_levels(model, size, activation == "before", settings.POOLED)
+        _find_levels(model, size, before_activation or activation == "before", settings.POOLED)
         for model, size, activation in (
             (student, cfg.INPUT.SIZE, settings.STUDENT_ACTIVATION),
             (teacher, cfg.TEACHER.SIZE or cfg.INPUT.SIZE, settings.TEACHER_ACTIVATION),

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reviewkd_det.common.tracing.graph import NotTraceableError, build_tapped
+from reviewkd_det.common.tracing.graph import NotTraceableError, build_tapped, find_norms
 from reviewkd_det.common.tracing.hooks import HookedModel
 from reviewkd_det.common.tracing.layout import Layout, as_map, find_layout
-from reviewkd_det.core import Level, View
+from reviewkd_det.core import Level, Side, View
 
 __all__ = ["TappedModel"]
 
@@ -35,23 +35,29 @@ class TappedModel(nn.Module):
             tokens or maps whose channels come last become maps once `find_levels` has run.
             None are needed, and then nothing is traced.
         key: where the names are from, for error sentences.
+        vector: node whose output is the vector (N, D) that the classifier's last layer reads; ""
+            where it is not needed.
 
     Raises:
         ValueError: the model has no node, or where it cannot be traced no module, of a name.
     """
 
-    def __init__(self, model: nn.Module, names: Sequence[str] = (), key: str = "taps") -> None:
+    def __init__(
+        self, model: nn.Module, names: Sequence[str] = (), key: str = "taps", *, vector: str = ""
+    ) -> None:
         super().__init__()
-        self.names, self.key = tuple(names), key
+        self.names, self.key, self.vector = tuple(names), key, vector
         self.layouts = (Layout(),) * len(self.names)
-        if not names:
+        taps = [*names, vector] if vector else list(names)
+        self.is_tapped = bool(taps)
+        if not taps:
             self.net = model
             return
         try:
-            self.net = build_tapped(model, names, key)
+            self.net = build_tapped(model, taps, key)
         except NotTraceableError as error:
             logger.info("%s; hooks on its modules give the levels", error)
-            self.net = HookedModel(model, names, key)
+            self.net = HookedModel(model, taps, key)
         self.train(model.training)
 
     def forward(self, images: Tensor) -> View:
@@ -70,10 +76,33 @@ class TappedModel(nn.Module):
         Args:
             images: (N, 3, H, W), normalised.
         """
-        if not self.names:
+        if not self.is_tapped:
             return View((), self.net(images)), []
         logits, outputs = self.net(images)
-        return View(list(map(as_map, outputs, self.layouts)), logits), outputs
+        levels = list(map(as_map, outputs[: len(self.names)], self.layouts))
+        vector = outputs[-1].flatten(1) if self.vector else None
+        return View(levels, logits, vector), outputs
+
+    @torch.no_grad()
+    def find_side(self, image_size: int, classes: int) -> Side:
+        """What methods are told of the network for square images, by running it.
+
+        Args:
+            image_size: pixels a side of the images.
+            classes: number of its classes.
+
+        Raises:
+            ValueError: see `find_levels`.
+        """
+        levels, width = self.find_levels(image_size), None
+        if self.vector:
+            was_training = self.training
+            width = self.eval()._run(image_size, image_size, 0.0)[-1].flatten(1).shape[1]
+            self.train(was_training)
+        norms = find_norms(self.net)[: len(levels)] if levels else []
+        known = [None if norm is None else _weights(norm) for norm in norms]
+        levels = tuple(x._replace(norm=norm) for x, norm in zip(levels, known, strict=True))
+        return Side(levels, classes, vector=width)
 
     @torch.no_grad()
     def find_levels(self, image_size: int) -> tuple[Level, ...]:
@@ -90,9 +119,11 @@ class TappedModel(nn.Module):
             return ()
         was_training = self.training
         self.eval()
-        outputs, others = (self._run(image_size, image_size, value) for value in (0.0, 1.0))
+        outputs, others = (
+            self._run(image_size, image_size, value)[: len(self.names)] for value in (0.0, 1.0)
+        )
         try:
-            wider = self._run(image_size, 2 * image_size, 0.0)
+            wider = self._run(image_size, 2 * image_size, 0.0)[: len(self.names)]
         except Exception:  # whatever a network of one image size raises
             wider = [None] * len(outputs)
         self.train(was_training)
@@ -114,3 +145,11 @@ class TappedModel(nn.Module):
         images = torch.full((1, 3, height, width), value, device=device)
         outputs: list[Any] = self.net(images)[1]
         return outputs
+
+
+def _weights(norm: nn.BatchNorm2d) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Weights and biases of a batch norm, those of one without any being 1 and 0."""
+    weight, bias = norm.weight, norm.bias
+    if weight is None:
+        return (1.0,) * norm.num_features, (0.0,) * norm.num_features
+    return tuple(weight.tolist()), tuple(bias.tolist())

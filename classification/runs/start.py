@@ -10,11 +10,13 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
+from accelerate.utils import DistributedDataParallelKwargs
 from fvcore.common.config import CfgNode
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from classification.build import build_data, build_model, check_classes
 from classification.config import load_config
+from classification.config_checks import plan_config
 from classification.reading.preprocess import Preprocess
 from classification.runs.evaluation import evaluate
 from classification.runs.folder import RunFolder
@@ -143,7 +145,10 @@ def _start(cfg: CfgNode, trackers: tuple[str, ...] = ()) -> Accelerator:
     torch.backends.cudnn.benchmark = True
     if not torch.accelerator.is_available():
         keep_freed_memory()
+    # Where a stage trains a part of the parameters, the others' gradients are not waited for.
+    has_stage = any(getattr(x.settings, "stage_epochs", 0) for x in plan_config(cfg).values())
     return Accelerator(
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=has_stage)],
         # Without saying so, processes on CPUs would each train alone.
         cpu=not torch.accelerator.is_available(),
         mixed_precision=cfg.SOLVER.PRECISION,

@@ -54,7 +54,10 @@ class Trainer:
         self.data = data
         set_seed(cfg.SEED)
         classifier, self.student = build_classifier(
-            cfg, len(data.class_names), labeled_share=data.labeled_share
+            cfg,
+            len(data.class_names),
+            labeled_share=data.labeled_share,
+            samples=data.train.labels.cpu(),
         )
         check_batch_statistics(classifier, cfg, accelerator)
         optimizer = build_optimizer(cfg, classifier, self.student)
@@ -192,10 +195,11 @@ class Trainer:
         self.data.train.set_epoch(epoch, done)
         losses = EpochLosses(self.accelerator, self.progress["losses"])
         compared = done > 0
-        for batch, (images, labels) in enumerate(self.data.train, start=done + 1):
+        loader = zip(self.data.train.batches, self.data.train, strict=True)
+        for batch, (sample, (images, labels)) in enumerate(loader, start=done + 1):
             self._set_learning_rate(epoch - 1 + (batch - 1) // parts * parts / batches)
             mixed = self.mix(images, labels, epoch, batch)
-            values = self._train_batch(*mixed, epoch, losses)
+            values = self._train_batch(*mixed, epoch, sample, losses)
             if not compared and (labeled := count_labeled(labels)):
                 self._log_ratios(values, epoch, labeled / len(labels))
                 compared = True
@@ -221,11 +225,15 @@ class Trainer:
         }
 
     def _train_batch(
-        self, images: Tensor, labels: Tensor, epoch: int, losses: EpochLosses
+        self, images: Tensor, labels: Tensor, epoch: int, sample: Tensor, losses: EpochLosses
     ) -> dict[str, Tensor]:
+        numbers = sample.to(labels.device) if self.plain.takes_sample else None
         with self.accelerator.accumulate(self.classifier):
-            values = self.classifier(images, labels, epoch)
+            values = self.classifier(images, labels, epoch, numbers)
             self.accelerator.backward(torch.stack(list(values.values())).sum())
+            if not self.plain.student_learns(epoch):
+                for parameter in self.plain.student.parameters():
+                    parameter.grad = None  # else its weights would decay
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             if self.average is not None and self.accelerator.sync_gradients:

@@ -21,7 +21,7 @@ from reviewkd_det.core.relations import VectorMethod, squared_distances
 from reviewkd_det.core.rows import RowMethod, RowSettings
 from reviewkd_det.core.settings import AUTO, SettingError, Settings, setting, weight_setting
 from reviewkd_det.core.training_step import is_training_step, without_traces
-from reviewkd_det.core.weighted import Weighted, decay_factor, warmup_factor
+from reviewkd_det.core.weighted import Weighted, acting_methods, decay_factor, warmup_factor
 from reviewkd_det.core.widen import product, widen
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "VectorMethod",
     "View",
     "Weighted",
+    "acting_methods",
     "attention_loss",
     "binary_decoupled_loss",
     "binary_distillation_loss",

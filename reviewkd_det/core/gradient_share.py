@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
+
+from reviewkd_det.core.processes import sum_over_processes
 
 __all__ = ["GradientShare", "gradient_norms"]
 
@@ -77,7 +79,9 @@ def gradient_norms(losses: Sequence[Tensor], points: Sequence[Tensor]) -> list[f
     Returns:
         A norm for each loss; 0 where it does not depend on the tensors.
     """
-    return [math.sqrt(x) for x in _global([_squared_norm(loss, points) for loss in losses])]
+    return [
+        math.sqrt(x) for x in sum_over_processes([_squared_norm(loss, points) for loss in losses])
+    ]
 
 
 def _squared_norm(loss: Tensor, points: Sequence[Tensor]) -> float:
@@ -87,15 +91,3 @@ def _squared_norm(loss: Tensor, points: Sequence[Tensor]) -> float:
     found = torch.autograd.grad(loss * factor, points, retain_graph=True, allow_unused=True)
     squares = [x.float().square().sum() for x in found if x is not None]
     return float(torch.stack(squares).sum()) if squares else 0.0
-
-
-def _global(values: Sequence[float]) -> list[float]:
-    """The sums over all processes, which then have the same weight."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return list(values)
-    total = torch.tensor(values, dtype=torch.float64)
-    if distributed.get_backend() == "nccl":
-        total = total.cuda()
-    distributed.all_reduce(total)
-    found: list[float] = total.tolist()
-    return found

@@ -12,7 +12,26 @@ from torch import Tensor, nn
 from reviewkd_det.core.method import Level, Method, Need, Side, Truth, View
 from reviewkd_det.core.settings import SettingError, Settings, setting
 
-__all__ = ["LevelSettings", "LevelwiseMethod"]
+__all__ = ["LevelSettings", "LevelwiseMethod", "check_positions", "maps_of"]
+
+
+def maps_of(levels: Sequence[Level]) -> tuple[int, ...]:
+    """Positions of the levels that are maps of several cells; of all where none is."""
+    found = tuple(i for i, level in enumerate(levels) if level.size != (1, 1))
+    return found or tuple(range(len(levels)))
+
+
+def check_positions(positions: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """Check positions among so many levels, and give them back.
+
+    Raises:
+        SettingError: one is not there, or is named twice.
+    """
+    if positions and max(positions) >= count:
+        raise SettingError("levels", f"hold positions from 0 to {count - 1}", positions)
+    if len(set(positions)) != len(positions):
+        raise SettingError("levels", "name each level once", positions)
+    return positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +56,8 @@ class LevelwiseMethod(Method):
     def __init__(self, settings: Any, student: Side, teacher: Side) -> None:
         super().__init__(settings, student, teacher)
         pairs = list(zip(student.levels, teacher.levels, strict=True))
-        self.positions = settings.levels or self.choose_levels(teacher.levels)
-        if max(self.positions) >= len(pairs):
-            raise SettingError(
-                "levels", f"hold positions from 0 to {len(pairs) - 1}", settings.levels
-            )
-        if len(set(self.positions)) != len(self.positions):
-            raise SettingError("levels", "name each level once", settings.levels)
+        named = check_positions(settings.levels, len(pairs))
+        self.positions = named or self.choose_levels(teacher.levels)
         chosen = [pairs[position] for position in self.positions]
         self.names = tuple(ours.name for ours, _ in chosen)
         self.adapters = nn.ModuleList(self.build_adapter(*pair) for pair in chosen)

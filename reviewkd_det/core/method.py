@@ -26,11 +26,17 @@ class Need(Flag):
     VECTOR = auto()
     BOXES = auto()
     SAMPLE = auto()
+    NORMS = auto()
+    INPUT_GRADIENT = auto()
+    STAGE = auto()
 
     @property
     def words(self) -> str:
         """The needs in a sentence, as in "logits and target"."""
-        return " and ".join(str(need.name).lower() for need in type(self) if need in self)
+        words = {Need.NORMS: "batch norms before the levels", Need.STAGE: "a stage before training",
+                 Need.INPUT_GRADIENT: "gradients on the images"}  # fmt: skip
+        needs = [need for need in type(self) if need in self]
+        return " and ".join(words.get(need, str(need.name).lower()) for need in needs)
 
 
 class Level(NamedTuple):
@@ -41,12 +47,14 @@ class Level(NamedTuple):
         channels: C.
         size: (H, W) where all images have one size; None where they differ.
         stride: pixels of the image between two cells; None where it is not known.
+        norm: weights and biases, (C,) each, of the batch norm that gives the level; None without.
     """
 
     name: str
     channels: int
     size: tuple[int, int] | None = None
     stride: int | None = None
+    norm: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 class Side(NamedTuple):
@@ -73,11 +81,13 @@ class View(NamedTuple):
         levels: maps (N, C, H, W), ordered as `Side.levels`.
         logits: class logits, (R, K).
         vector: what the classifier of the rows is given, (R, D).
+        input_gradient: gradient on each image of the logit of the teacher's class, (N, 3, H, W).
     """
 
     levels: Sequence[Tensor] = ()
     logits: Tensor | None = None
     vector: Tensor | None = None
+    input_gradient: Tensor | None = None
 
 
 class Truth(NamedTuple):
@@ -107,12 +117,19 @@ class Method(nn.Module):
         takes_binary: whether it understands logits whose classes are binary, see `Side`.
         Settings: class of the settings.
         remedy: what else can be changed where the loss is far from the student's own, for the log.
+        before_activation: whether its levels are meant before their activation, where one ends
+            them.
+        teaches_in_stage: whether the student learns in the stage before training.
+        ends_with_stage: whether the method is over when that stage is.
     """
 
     needs: ClassVar[Need]
     takes_binary: ClassVar[bool] = False
     Settings: ClassVar[type[Settings]] = Settings
     remedy: ClassVar[str] = ""
+    before_activation: ClassVar[bool] = False
+    teaches_in_stage: ClassVar[bool] = True
+    ends_with_stage: ClassVar[bool] = False
 
     def __init__(self, settings: Any, student: Side, teacher: Side) -> None:
         """Build what is trained with the method.
@@ -134,6 +151,10 @@ class Method(nn.Module):
         Args:
             classes: class of each image by its number, (N,); -1 where it is not known.
         """
+
+    def forward_stage(self, student: View, teacher: View, truth: Truth) -> dict[str, Tensor]:
+        """Compute the parts of the loss in the stage before training; by default as after it."""
+        return self.forward(student, teacher, truth)
 
     @abstractmethod
     def forward(self, student: View, teacher: View, truth: Truth) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """A method with its weight over a training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -9,7 +9,7 @@ from reviewkd_det.core.gradient_share import GradientShare
 from reviewkd_det.core.method import Method
 from reviewkd_det.core.training_step import is_training_step
 
-__all__ = ["Weighted", "decay_factor", "warmup_factor"]
+__all__ = ["Weighted", "acting_methods", "decay_factor", "warmup_factor"]
 
 
 def warmup_factor(step: float, warmup_steps: float) -> float:
@@ -56,12 +56,14 @@ class Weighted(NamedTuple):
         loss_weight: factor of its loss, or what measures it while it trains.
         warmup_steps: steps over which that factor grows linearly from 0.
         decay_steps: steps over which it falls linearly to 0, from the first on; 0: it does not.
+        stage_steps: steps of its stage before training; 0: it has none.
     """
 
     method: Method
     loss_weight: float | GradientShare = 1.0
     warmup_steps: float = 0.0
     decay_steps: float = 0.0
+    stage_steps: float = 0.0
 
     def factor(self, step: float) -> float:
         """The factor of the loss at a step, in the unit of the warm-up."""
@@ -83,8 +85,9 @@ class Weighted(NamedTuple):
             self.loss_weight.measure(own, loss, points)
 
     def has_ended(self, step: float) -> bool:
-        """Whether the factor is 0 from a step on."""
-        return 0 < self.decay_steps <= step
+        """Whether the factor is 0 from a step on, or the method over with its stage."""
+        is_over = self.method.ends_with_stage and step > self.stage_steps > 0
+        return is_over or 0 < self.decay_steps <= step
 
     def nothing(self, like: Tensor) -> Tensor:
         """The loss of a method that has ended: 0, shape ().
@@ -95,3 +98,21 @@ class Weighted(NamedTuple):
             like: a tensor on the device of the loss.
         """
         return sum((0.0 * x.sum() for x in self.method.parameters()), like.new_zeros(()))
+
+
+def acting_methods(methods: Mapping[str, Weighted], step: float) -> tuple[tuple[str, ...], bool]:
+    """Which methods act at a step, counted from 1, and whether it is in a stage before training.
+
+    In a stage those with a stage act alone: the student's own losses and the other methods wait.
+
+    Args:
+        methods: the methods by name.
+        step: number of the step, in the unit of their stages.
+
+    Returns:
+        The names, and whether the stage's losses are meant.
+    """
+    in_stage = tuple(name for name, x in methods.items() if step <= x.stage_steps)
+    if in_stage:
+        return in_stage, True
+    return tuple(name for name, x in methods.items() if not x.has_ended(step)), False

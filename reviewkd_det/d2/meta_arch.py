@@ -190,7 +190,8 @@ class DistilledDetector(nn.Module):
         images = [x["image"] for x in labeled]
         images += [shrink_to_fit(x, backbone.size) for x in unlabeled]
         teacher_levels = self.teacher(images, backbone.size)
-        views = read_views(self.levels, backbone, calls, self.teacher, teacher_levels)
+        boxes = self._true_boxes(labeled)
+        views = read_views(self.levels, backbone, calls, self.teacher, teacher_levels, boxes)
         if is_training_step(self):
             levels = views.student.levels, views.teacher.levels
             for name, value in self.similarity.measure(self.step, self.levels, *levels).items():
@@ -211,6 +212,13 @@ class DistilledDetector(nn.Module):
             total, {name: distilled[f"loss_{name.lower()}"] for name in active}, points
         )
         return own, distilled, parts
+
+    def _true_boxes(self, labeled: Sequence[Mapping[str, Any]]) -> list[Tensor] | None:
+        """The boxes of each image, (B, 4), where a method needs them."""
+        if Need.BOXES not in self._needs:
+            return None
+        device = next(self.student.parameters()).device
+        return [x["instances"].gt_boxes.tensor.to(device) for x in labeled]
 
     def _ended(self, active: Container[str]) -> Losses:
         """The losses of the methods that have ended."""

@@ -131,7 +131,9 @@ def test_the_losses_are_those_of_a_naive_computation(epoch, other_input):
 
 def test_the_losses_are_one_graph_to_a_compiler():
     model, *_ = classifier()
-    explained = torch._dynamo.explain(model.train().compute_terms)(IMAGES, TARGET, [*model.methods])
+    explained = torch._dynamo.explain(model.train().compute_terms)(
+        IMAGES, TARGET, None, [*model.methods]
+    )
     assert explained.graph_count == 1, explained.break_reasons
     made_of_numbers = (torch.tensor, torch.as_tensor)  # on the CPU: no CUDA graph copies them
     assert not [n for n in explained.graphs[0].graph.nodes if n.target in made_of_numbers]

@@ -5,6 +5,8 @@ from functools import reduce
 from operator import or_
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from reviewkd_det.common.config.methods import Uses, named_by, read_settings
 from reviewkd_det.core import (
     GradientShare,
@@ -138,7 +140,10 @@ def needs_of(plans: Mapping[str, MethodPlan]) -> Need:
 
 
 def build_methods(
-    plans: Mapping[str, MethodPlan], student: Side, teacher: Side
+    plans: Mapping[str, MethodPlan],
+    student: Side,
+    teacher: Side,
+    samples: Tensor | None = None,
 ) -> dict[str, Weighted]:
     """Build the methods between a student and its teacher.
 
@@ -146,6 +151,7 @@ def build_methods(
         plans: methods by name, from `plan_methods`.
         student: what is known of the student, as far as the needs ask for it.
         teacher: what is known of the teacher, as far as the needs ask for it.
+        samples: class of each training image, (n,), for methods that need it.
 
     Raises:
         ValueError: a setting does not fit these two, or they tell other classes apart.
@@ -164,11 +170,15 @@ def build_methods(
             )
         with named_by(plan.key):
             method = plan.method(plan.settings, student, teacher)
+        if Need.SAMPLE in plan.method.needs:
+            assert samples is not None, "the customer says that it gives them"
+            method.meet_samples(samples)
         weight: float | GradientShare
         if isinstance(plan.settings.loss_weight, str):  # "auto"
             weight = GradientShare(plan.settings.gradient_share)
             method.add_module("gradient_share", weight)  # saved with the method's own state
         else:
             weight = plan.settings.loss_weight
-        built[name] = Weighted(method, weight, plan.warmup_steps, plan.decay_steps)
+        stage = getattr(plan.settings, "stage_epochs", 0)
+        built[name] = Weighted(method, weight, plan.warmup_steps, plan.decay_steps, stage)
     return built

@@ -17,7 +17,7 @@ from torchvision.models.feature_extraction import DualGraphModule, NodePathTrace
 
 from reviewkd_det.common.tracing.hooks import keep_inputs
 
-__all__ = ["NotTraceableError", "build_tapped", "build_traced", "trace"]
+__all__ = ["NotTraceableError", "build_tapped", "build_traced", "find_norms", "trace"]
 
 
 class NotTraceableError(ValueError):
@@ -135,6 +135,37 @@ def build_tapped(
             _erase_unused(output.graph)
         graphs.append(output.graph)
     return build_traced(model, *graphs)
+
+
+def find_norms(tapped: nn.Module) -> list[nn.BatchNorm2d | None]:
+    """The batch norm that gives each tapped node: the nearest one before it; None without any.
+
+    Where two are as near, as before a sum of a block and its shortcut, the sum's first operand
+    counts.
+
+    Args:
+        tapped: a module of `build_tapped`; any other has None for each of its `names`.
+    """
+    if not isinstance(tapped, DualGraphModule):
+        return [None] * len(getattr(tapped, "names", ()))
+    (output,) = [node for node in tapped.graph.nodes if node.op == "output"]
+    return [_nearest_norm(tapped, node) for node in output.args[0][-1]]
+
+
+def _nearest_norm(net: nn.Module, node: fx.Node) -> nn.BatchNorm2d | None:
+    seen, queue = {node}, [node]
+    while queue:
+        node, *queue = queue
+        module = net.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, nn.BatchNorm2d):
+            return module
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            continue  # what is before it has another scale
+        for before in node.all_input_nodes:
+            if before not in seen:
+                seen.add(before)
+                queue.append(before)
+    return None
 
 
 def _erase_unused(graph: fx.Graph) -> None:

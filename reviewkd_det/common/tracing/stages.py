@@ -17,7 +17,7 @@ from reviewkd_det.common.tracing.graph import NotTraceableError, build_traced, t
 from reviewkd_det.common.tracing.hooks import HookedModel
 from reviewkd_det.common.tracing.layout import find_height_axis
 
-__all__ = ["find_taps"]
+__all__ = ["find_taps", "find_vector"]
 
 # Layers with parameters that are activations all the same.
 PARAMETRIC_ACTIVATIONS = (nn.PReLU, nn.RReLU)
@@ -61,6 +61,30 @@ def find_taps(
         )
     names = [nodes.before_activation(name) for name in stages] if before_activation else stages
     return (*names, *nodes.pooled_vectors(nodes.channels(stages[-1]))) if pooled else tuple(names)
+
+
+def find_vector(model: nn.Module, image_size: int) -> str:
+    """Find the vector that a classifier's last layer reads, before dropout.
+
+    Args:
+        model: maps images (N, 3, H, W) to logits (N, K).
+        image_size: pixels a side of the images.
+
+    Returns:
+        Its name for `TappedModel`.
+
+    Raises:
+        ValueError: the logits are made of no vector.
+    """
+    known = getattr(model, "tap_names", None)
+    if known is not None:
+        return str(known.pooled)
+    found = _find_nodes(model, image_size).last_vector()
+    if not found:
+        raise ValueError(
+            f"model must have a vector before its logits; got none in {type(model).__name__}"
+        )
+    return found
 
 
 def _find_nodes(model: nn.Module, image_size: int) -> "_Nodes":
@@ -111,9 +135,23 @@ class _Nodes(ABC):
         *before_logits, _ = self.shapes
         return [name for name in before_logits if self.shapes[name] == (1, channels)][:1]
 
+    def last_vector(self) -> str:
+        """The last vector before the logits that no dropout gives; "" without one."""
+        *before_logits, logits = self.shapes
+        vectors = [
+            name
+            for name in before_logits
+            if len(self.shapes[name]) == 2 and self.shapes[name][0] == 1
+            if not self._drops(name)
+        ]
+        return vectors[-1] if vectors and len(self.shapes[logits]) == 2 else ""
+
     def before_activation(self, name: str) -> str:
         """The node before an activation that ends a stage; the node itself where none does."""
         return name
+
+    def _drops(self, name: str) -> bool:
+        return isinstance(self._module(name), nn.Dropout)
 
     def _enters_a_lower_resolution(self, name: str) -> bool:
         """Whether a block around this node has one more resolution, and ends with that."""
@@ -190,6 +228,9 @@ class _TracedNodes(_Nodes):
 
     def _convolves(self, name: str) -> bool:
         return super()._convolves(name) or self.nodes[name].target is F.conv2d
+
+    def _drops(self, name: str) -> bool:
+        return super()._drops(name) or self.nodes[name].target is F.dropout
 
     def _module(self, name: str) -> nn.Module | None:
         node = self.nodes[name]

@@ -26,6 +26,7 @@ def relation_loss(
     beta: float = 1.0,
     gamma: float = 1.0,
     temperature: float = 4.0,
+    binary: bool = False,
 ) -> Tensor:
     """Compare class probabilities by their correlation, within each row and within each class.
 
@@ -40,6 +41,7 @@ def relation_loss(
         beta: weight of the correlation between classes, in each row.
         gamma: weight of the correlation between rows, in each class.
         temperature: T, positive.
+        binary: whether each class is told apart by a sigmoid, which then stands for the softmax.
 
     Returns:
         The loss, shape (); 0 for no rows.
@@ -47,10 +49,11 @@ def relation_loss(
     Raises:
         ValueError: see `check_logits`.
     """
-    check_logits(student, teacher, temperature)
+    check_logits(student, teacher, temperature, least_classes=1 if binary else 2)
     if len(student) == 0:
         return student.sum()
-    ours, theirs = ((widen(x) / temperature).softmax(1) for x in (student, teacher))
+    scaled = [widen(x) / temperature for x in (student, teacher)]
+    ours, theirs = (x.sigmoid() if binary else x.softmax(1) for x in scaled)
     between = 1 - _correlation(ours, theirs).mean()
     within = 1 - _correlation(ours.T, theirs.T).mean()
     return temperature**2 * (beta * between + gamma * within)
@@ -67,6 +70,8 @@ def _correlation(first: Tensor, second: Tensor) -> Tensor:
 class DIST(RowMethod):
     """Compare the logits by correlations; see `relation_loss`."""
 
+    takes_binary = True
+
     @dataclass(frozen=True, kw_only=True)
     class Settings(RowSettings):
         """Settings of DIST; those of images are published for CIFAR-100."""
@@ -80,5 +85,10 @@ class DIST(RowMethod):
         """Compute the loss of the logits."""
         s = self.settings
         return relation_loss(
-            student, teacher, beta=s.beta, gamma=s.gamma, temperature=s.temperature
+            student,
+            teacher,
+            beta=s.beta,
+            gamma=s.gamma,
+            temperature=s.temperature,
+            binary=self.is_binary,
         )

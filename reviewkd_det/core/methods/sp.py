@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
+from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod, maps_of
 from reviewkd_det.core.method import Level
 from reviewkd_det.core.registry import register
 from reviewkd_det.core.settings import setting, weight_setting
@@ -59,8 +59,7 @@ class SP(LevelwiseMethod):
 
     def choose_levels(self, levels: Sequence[Level]) -> tuple[int, ...]:
         """Choose the last level that is a map of several cells."""
-        maps = [i for i, level in enumerate(levels) if level.size != (1, 1)]
-        return (maps[-1] if maps else len(levels) - 1,)
+        return maps_of(levels)[-1:]
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the similarity loss of a level."""

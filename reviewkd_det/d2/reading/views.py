@@ -2,7 +2,7 @@
 
 Shapes: N images, those without labels last; level l is (N, C_l, H / stride_l, W / stride_l);
 R rows of the images with labels: sampled proposals, or anchors that are assigned an object; K
-object classes.
+object classes; D features of a proposal.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +31,7 @@ __all__ = [
 
 KEY = "MODEL.DISTILL"
 BOX_HEAD = ("roi_heads", "roi_heads.box_pooler", "roi_heads.box_predictor")
+ROWS = Need.LOGITS | Need.VECTOR
 ANCHORS = "label_anchors"  # the method by which a one-stage detector labels its anchors
 
 
@@ -45,15 +46,19 @@ class Views(NamedTuple):
 def describe_customer(student: Any) -> Customer:
     """What a student detector gives methods.
 
-    Levels always; of a detector with one box head the class logits of the sampled proposals, and
-    the classes that these are assigned, background included; of one with a dense head those of the
-    anchors that are assigned an object.
+    Levels always; of a detector with one box head the class logits and features of the sampled
+    proposals, and the classes that these are assigned, background included; of one with a dense
+    head the logits and classes of the anchors that are assigned an object; of both the true boxes.
     """
     roi_heads = getattr(student, "roi_heads", None)
     gives, name = Need.LEVELS, type(student).__name__
     if roi_heads is not None:
         name += f" with {type(roi_heads).__name__}"
-    if count_classes(roi_heads) is not None or is_dense(student):
+    if roi_heads is not None or is_dense(student):
+        gives |= Need.BOXES
+    if count_classes(roi_heads) is not None:
+        gives |= Need.LOGITS | Need.TARGET | Need.VECTOR
+    elif is_dense(student):
         gives |= Need.LOGITS | Need.TARGET
     uses = ONE_STAGE if roi_heads is None else TWO_STAGE
     return Customer(name, gives, uses, KEY, "iters")
@@ -81,7 +86,7 @@ def describe_sides(
             list(ours.values()), list(theirs.values()), in_features, f"{KEY}.IN_FEATURES"
         )
         levels = tuple(ours[name] for name in names), tuple(theirs[name] for name in names)
-    if Need.LOGITS not in needs:
+    if not needs & ROWS:
         return Side(levels[0]), Side(levels[1])
     binary = is_dense(student)
     head = teacher.dense_head if binary else teacher.roi_heads
@@ -96,7 +101,13 @@ def describe_sides(
         check_same_anchors(student, head)
     classes = student.num_classes if binary else count_classes(getattr(student, "roi_heads", None))
     theirs = head.given_classes if binary else head.classes
-    return Side(levels[0], classes, binary), Side(levels[1], theirs, binary)
+    if binary:
+        return Side(levels[0], classes, binary), Side(levels[1], theirs, binary)
+    width = student.roi_heads.box_predictor.cls_score.in_features
+    return (
+        Side(levels[0], classes, vector=width),
+        Side(levels[1], theirs, vector=head.features),
+    )
 
 
 def _levels(backbone: Any) -> dict[str, Level]:
@@ -109,7 +120,7 @@ def _levels(backbone: Any) -> dict[str, Level]:
 @contextmanager
 def recorded(student: Any, needs: Need) -> Iterator[Mapping[str, list[Call]]]:
     """Record what `read_views` reads of a student's heads while the context lasts."""
-    if Need.LOGITS not in needs:
+    if not needs & ROWS:
         yield {}
     elif is_dense(student):
         with tapped(student, ["head"]) as calls, returned(student, ANCHORS) as labels:
@@ -125,6 +136,7 @@ def read_views(
     calls: Mapping[str, list[Call]],
     teacher: FrozenTeacher,
     teacher_levels: Mapping[str, Tensor],
+    boxes: Sequence[Tensor] | None = None,
 ) -> Views:
     """Read what the methods compare.
 
@@ -137,33 +149,40 @@ def read_views(
         calls: what `recorded` gave.
         teacher: the frozen `TeacherBackbone`.
         teacher_levels: levels of the teacher by name.
+        boxes: true boxes of each image with labels, (B, 4) in pixels; None where it has none.
     """
     ours, theirs = (
         tuple(levels[name] for name in names) for levels in (student.levels, teacher_levels)
     )
+    truth = Truth(boxes=boxes, size=student.size)
     if not calls:
-        return Views(View(ours), View(theirs), Truth())
+        return Views(View(ours), View(theirs), truth)
     read = _read_anchors if "head" in calls else _read_proposals
-    logits, teacher_logits, target = read(calls, teacher.module, teacher_levels)
-    return Views(View(ours, logits), View(theirs, teacher_logits), Truth(target))
+    rows, teacher_rows, target = read(calls, teacher.module, teacher_levels)
+    return Views(View(ours, *rows), View(theirs, *teacher_rows), truth._replace(target=target))
+
+
+Rows = tuple[Tensor, Tensor | None]  # logits and, of a box head, features
 
 
 def _read_proposals(
     calls: Mapping[str, list[Call]], teacher: Any, teacher_levels: Mapping[str, Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits of student and teacher, (R, K + 1), and the classes of the rows, (R,)."""
+) -> tuple[Rows, Rows, Tensor]:
+    """Logits of student and teacher, (R, K + 1), with features, and the rows' classes, (R,)."""
     proposals, _ = only_call(calls, "roi_heads").output
-    logits, _ = only_call(calls, "roi_heads.box_predictor").output  # (R, K + 1)
+    predicted = only_call(calls, "roi_heads.box_predictor")
+    logits, _ = predicted.output  # (R, K + 1)
+    features = next(iter(predicted.inputs.values())).flatten(1)  # (R, D)
     # As pooled: Detectron2 may replace the proposals' boxes by predicted ones afterwards.
     boxes = only_call(calls, "roi_heads.box_pooler").inputs["box_lists"]
     with torch.no_grad():
-        teacher_logits = teacher.region_logits(teacher_levels, boxes)
-    return logits, teacher_logits, torch.cat([x.gt_classes for x in proposals])
+        taught = teacher.read_regions(teacher_levels, boxes)
+    return (logits, features), taught, torch.cat([x.gt_classes for x in proposals])
 
 
 def _read_anchors(
     calls: Mapping[str, list[Call]], teacher: Any, teacher_levels: Mapping[str, Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Rows, Rows, Tensor]:
     """Logits of student and teacher, (R, K), and the classes of the rows, (R,)."""
     labels = torch.stack(only_call(calls, ANCHORS).output[0])  # (N, anchors)
     classes = teacher.dense_head.given_classes
@@ -176,4 +195,5 @@ def _read_anchors(
             f"{logits.shape[1]} and {teacher_logits.shape[1]}"
         )
     has_object = (labels >= 0) & (labels < classes)
-    return logits[has_object], teacher_logits[has_object], labels[has_object]
+    rows = (logits[has_object], None), (teacher_logits[has_object], None)
+    return *rows, labels[has_object]

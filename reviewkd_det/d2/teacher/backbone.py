@@ -102,11 +102,14 @@ class TeacherBackbone(nn.Module):
             name: cut_to(level, padded_size, shapes[name].stride) for name, level in levels.items()
         }
 
-    def region_logits(self, levels: Mapping[str, Tensor], boxes: Sequence[Boxes]) -> Tensor:
-        """Class logits of boxes, (R, classes + 1), one `Boxes` for each of the first images."""
+    def read_regions(
+        self, levels: Mapping[str, Tensor], boxes: Sequence[Boxes]
+    ) -> tuple[Tensor, Tensor]:
+        """Class logits of boxes, (R, classes + 1), and features, (R, D), of the first images."""
         assert self.roi_heads is not None
         own = {name: level[: len(boxes)].float() for name, level in levels.items()}
-        return self.roi_heads(own, boxes)
+        logits, features = self.roi_heads(own, boxes)
+        return logits, features
 
     def anchor_logits(self, levels: Mapping[str, Tensor], images: int) -> Tensor:
         """Class logits of all anchors of the first images, (images, anchors, classes)."""

@@ -1,6 +1,6 @@
 """The part of a two-stage detector that turns boxes into class logits.
 
-Shapes: R boxes of all images, K object classes.
+Shapes: R boxes of all images, K object classes, D features of a box.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,8 +63,14 @@ class BoxHead(nn.Module):
         scores.bias = nn.Parameter(scores.bias.detach()[rows])
         scores.out_features = self.classes = len(rows)
 
-    def forward(self, levels: Mapping[str, Tensor], boxes: Sequence[Any]) -> Tensor:
-        """Compute the class logits of the boxes, (R, K + 1)."""
+    @property
+    def features(self) -> int:
+        """Features of a box, by which its class is told."""
+        return int(self.box_predictor.cls_score.in_features)
+
+    def forward(self, levels: Mapping[str, Tensor], boxes: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """Compute the class logits of the boxes, (R, K + 1), and their features, (R, D)."""
         pooled = self.box_pooler([levels[name] for name in self.in_features], boxes)
-        scores, _ = self.box_predictor(self.box_head(pooled))
-        return scores
+        features = self.box_head(pooled)
+        scores, _ = self.box_predictor(features)
+        return scores, features.flatten(1)

@@ -83,17 +83,18 @@ class TeacherLoader:
                 the needed kind, or the student's images cannot be turned into the teacher's.
         """
         source = read_teacher(self.config_file, self.weights, self.opts, self.weights_entry)
-        if Need.LOGITS in needs:
-            source.require_detector("methods on logits")
+        of_regions = bool(needs & (Need.LOGITS | Need.VECTOR))
+        if of_regions:
+            source.require_detector("methods on logits and vectors")
         dense_head: DenseHead | None = None
         parts: dict[str, Any] = {}
-        if Need.LOGITS in needs and source.is_one_stage:
+        if of_regions and source.is_one_stage:
             detector = source.build_detector()
             dense_head = DenseHead(detector)
             parts = {"backbone": detector.backbone, "head": detector.head}
         else:
             parts = {"backbone": source.build_backbone()}
-            if Need.LOGITS in needs:
+            if of_regions:
                 parts["roi_heads"] = BoxHead(source.build_roi_heads(parts["backbone"]))
         source.load_weights(nn.ModuleDict(parts))
         for head in (dense_head, parts.get("roi_heads")):

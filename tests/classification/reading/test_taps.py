@@ -52,7 +52,7 @@ def test_a_map_is_what_goes_into_the_activation_though_that_overwrites_it(
         expected = model(images())
         for hook in hooks:
             hook.remove()
-        (level,), logits = TappedModel(model, [tap])(images())
+        (level,), logits, *_ = TappedModel(model, [tap])(images())
     assert level.min() < 0
     assert torch.equal(level, seen["before"])
     assert torch.equal(activate(level), seen["after"])
@@ -65,7 +65,7 @@ def test_what_the_next_stage_receives_is_the_activated_map():
     hook = model.layer2.register_forward_pre_hook(lambda _, args: received.append(args[0].clone()))
     model.eval()(images())
     hook.remove()
-    (before, after), _ = TappedModel(model, ["layer1.1.add", "layer1.1.relu_1"])(images())
+    (before, after), _, *_ = TappedModel(model, ["layer1.1.add", "layer1.1.relu_1"])(images())
     (expected,) = received
     assert torch.equal(before.relu(), expected)
     assert torch.equal(after, expected)
@@ -103,7 +103,7 @@ def test_a_map_is_kept_however_it_is_overwritten(activate):
     model = Overwriting(activate)
     taps = find_taps(model, 16)
     assert taps == ("fine", "coarse.1", "mean")
-    (fine, coarse, pooled), logits = TappedModel(model, taps)(images())
+    (fine, coarse, pooled), logits, *_ = TappedModel(model, taps)(images())
     expected = model.fine(model.stem(images()))
     assert expected.min() < 0
     assert torch.equal(fine, expected)

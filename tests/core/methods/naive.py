@@ -318,7 +318,113 @@ def naive_context(state, level):
     return torch.stack(outputs)
 
 
+def connected(method, i, level):
+    """A student's level through its convolution and batch norm."""
+    state = method.adapters[i].state_dict()
+    x = torch.einsum("oc,nchw->nohw", state["0.weight"][:, :, 0, 0], level)
+    x = x + state.get("0.bias", torch.zeros(len(x[0])))[:, None, None]
+    mean, var = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), False, keepdim=True)
+    x = (x - mean) / (var + 1e-5).sqrt()
+    return x * state["1.weight"][:, None, None] + state["1.bias"][:, None, None]
+
+
+def naive_ofd(method, student, teacher, truth):
+    loss = 0.0
+    for i, (ours, theirs) in enumerate(zip(student.levels, teacher.levels, strict=True)):
+        ours = F.adaptive_avg_pool2d(connected(method, i, ours), theirs.shape[-2:])
+        # The mean of the negative values of a normal distribution of deviation 1 and mean 0.5.
+        x = torch.linspace(-8, 0, 800001, dtype=torch.float64)
+        density = (-((x - 0.5) ** 2) / 2).exp()
+        margin, total = float((x * density).sum() / density.sum()), 0.0
+        for f, g in zip(ours.flatten().tolist(), theirs.flatten().tolist(), strict=True):
+            g = max(g, margin)
+            total += 0.0 if f <= g and g <= 0 else (f - g) ** 2
+        loss += total / len(theirs) / 2 ** (1 - i)
+    return loss
+
+
+def naive_ab(method, student, teacher, truth):
+    loss = 0.0
+    for i, (ours, theirs) in enumerate(zip(student.levels, teacher.levels, strict=True)):
+        ours, total = F.adaptive_avg_pool2d(connected(method, i, ours), theirs.shape[-2:]), 0.0
+        for u, v in zip(ours.flatten().tolist(), theirs.flatten().tolist(), strict=True):
+            if v <= 0 and u > -1:
+                total += (u + 1) ** 2
+            if v > 0 and u <= 1:
+                total += (u - 1) ** 2
+        loss += total / len(theirs) / 2 ** (1 - i)
+    return loss
+
+
+def naive_fsp(method, student, teacher, truth):
+    def flow(first, second):
+        first = F.adaptive_avg_pool2d(first, second.shape[-2:])
+        return torch.einsum("nchw,ndhw->ncd", first, second) / second[0, 0].numel()
+
+    ours = []
+    for i, level in enumerate(student.levels):
+        state = method.adapters[i].state_dict()
+        if state:
+            level = torch.einsum("oc,nchw->nohw", state["weight"][:, :, 0, 0], level)
+            level = level + state["bias"][:, None, None]
+        ours.append(level)
+    return ((flow(*ours) - flow(*teacher.levels)) ** 2).mean()
+
+
+def encoded(state, x, *, fixed):
+    for conv, norm in ((0, 1), (3, 4), (6, 7)):
+        x = F.conv2d(x, state[f"{conv}.weight"], state[f"{conv}.bias"], padding=1)
+        mean, var = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), False, keepdim=True)
+        if fixed:
+            mean, var = 0.0, torch.tensor(1.0)  # the first running statistics
+        x = (x - mean) / (var + 1e-5).sqrt()
+        x = x * state[f"{norm}.weight"][:, None, None] + state[f"{norm}.bias"][:, None, None]
+        x = x.where(x > 0, 0.1 * x)
+    return x
+
+
+def naive_ft(method, student, teacher, truth):
+    ours = encoded(method.translate.state_dict(), student.levels[-1], fixed=False)
+    theirs = encoded(method.paraphrase.encode.state_dict(), teacher.levels[-1], fixed=True)
+    total = 0.0
+    for a, b in zip(F.adaptive_avg_pool2d(ours, theirs.shape[-2:]), theirs, strict=True):
+        a, b = ((x**2).sum(0) / len(x) for x in (a, b))
+        a, b = (x / (x**2).sum().sqrt() for x in (a, b))
+        total = total + (a - b).abs().sum() / a.numel()
+    return total / len(theirs)
+
+
+def naive_jacobian(method, student, teacher, truth):
+    rows = zip(student.input_gradient, teacher.input_gradient, strict=True)
+    found = [((a / a.norm() - b / b.norm()) ** 2).sum() for a, b in rows]
+    return sum(found) / len(found)
+
+
+def naive_crd(method, student, teacher, truth):
+    negatives = method.others(truth.sample, method.settings.negatives)
+    total = 0.0
+    for side, view in enumerate((student, teacher)):
+        scores = []
+        for sample, others, row in zip(truth.sample, negatives, view.vector, strict=True):
+            v = method.embed[side].weight @ row + method.embed[side].bias
+            v = v / v.norm()
+            rows = method.memory[1 - side, torch.cat([sample[None], others])]
+            scores.append((rows @ v / method.settings.temperature).exp())
+        scores, samples = torch.stack(scores), method.memory.shape[1]
+        scores = scores / (scores.mean() * samples)
+        noise = len(negatives[0]) / samples
+        total -= (scores[:, 0] / (scores[:, 0] + noise)).log().mean()
+        total -= (noise / (scores[:, 1:] + noise)).log().sum() / len(scores)
+    return total
+
+
 NAIVE = {
+    "OFD": naive_ofd,
+    "AB": naive_ab,
+    "FSP": naive_fsp,
+    "FT": naive_ft,
+    "Jacobian": naive_jacobian,
+    "CRD": naive_crd,
     "NST": naive_nst,
     "VID": naive_vid,
     "SP": naive_sp,

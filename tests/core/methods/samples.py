@@ -2,7 +2,7 @@
 
 import torch
 
-from reviewkd_det.core import Level, Side, Truth, View
+from reviewkd_det.core import Level, Need, Side, Truth, View
 
 CLASSES = 5
 IMAGES = 3
@@ -19,7 +19,10 @@ def side(levels):
     """What is known of a network with these levels."""
     names = ("fine", "coarse")
     return Side(
-        tuple(Level(n, c, size) for n, (c, size) in zip(names, levels, strict=True)),
+        tuple(
+            Level(n, c, size, norm=((1.0,) * c, (0.5,) * c))
+            for n, (c, size) in zip(names, levels, strict=True)
+        ),
         CLASSES,
         vector=width(levels),
     )
@@ -38,12 +41,13 @@ def view(levels, seed, *, scale=1.0, dtype=torch.float32):
         return (scale * torch.randn(*shape, generator=generator)).to(dtype)
 
     maps = [draw(IMAGES, channels, *size) for channels, size in levels]
-    return View(maps, draw(IMAGES, CLASSES), draw(IMAGES, width(levels)))
+    rows = draw(IMAGES, CLASSES), draw(IMAGES, width(levels))
+    return View(maps, *rows, draw(IMAGES, 3, 4, 5))
 
 
 def part(view, images):
     """The view of some of the images, in an order."""
-    return View([x[images] for x in view.levels], view.logits[images], view.vector[images])
+    return View([x[images] for x in view.levels], *(x[images] for x in view[1:]))
 
 
 def truth(images=(0, 1, 2)):
@@ -53,12 +57,21 @@ def truth(images=(0, 1, 2)):
     return Truth(torch.tensor([4, 0, 2])[images], boxes, IMAGE_SIZE, images)
 
 
-def make(method, student=STUDENT, teacher=SAME_SIZES, **settings):
-    """A method with its default settings but for those given, always of the same weights."""
+def make(method, student=STUDENT, teacher=SAME_SIZES, seed=0, **settings):
+    """A method with its default settings but for those given, of the weights of a seed."""
     if "levels" in {**method.Settings().__dict__}:
         settings.setdefault("levels", (0, 1))
-    torch.manual_seed(0)
-    return method(method.Settings(**settings), side(student), side(teacher))
+    torch.manual_seed(seed)
+    built = method(method.Settings(**settings), side(student), side(teacher))
+    if Need.SAMPLE in method.needs:
+        built.meet_samples(torch.tensor([4, 0, 2, 2, 0, 1, 3, 4, 4]))
+    return built
+
+
+def run(built, *inputs):
+    """The parts of a loss, drawn from the same random numbers."""
+    torch.manual_seed(4)
+    return built(*inputs)
 
 
 def total(parts):

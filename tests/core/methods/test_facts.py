@@ -7,13 +7,13 @@ import torch
 from reviewkd_det import core
 from reviewkd_det.core import Level, Side, Truth, View
 from reviewkd_det.core import rows as core_rows
-from reviewkd_det.core.methods import cc, dist, fgd, irg, nst, pkt, rkd, sp
+from reviewkd_det.core.methods import ab, cc, dist, fgd, fsp, ft, irg, nst, ofd, pkt, rkd, sp
 from reviewkd_det.core.methods import mgd as mgd_module
 from reviewkd_det.core.methods import vid as vid_module
 from tests import facts_rule
 
 FACTS = facts_rule.load("methods_reference.json")
-SHAPE, POOLED = (4, 6, 8, 8), (4, 6, 4, 4)
+SHAPE, POOLED, SECOND = (4, 6, 8, 8), (4, 6, 4, 4), (4, 5, 4, 4)
 TARGET = torch.arange(8) % 10
 
 
@@ -103,6 +103,14 @@ def stages():
 
 
 FOUND = {
+    "ab_raw": lambda: 4 * ab.boundary_loss(student(SHAPE), teacher(SHAPE)),
+    "ft_same": lambda: ft.factor_loss(student(SHAPE), teacher(SHAPE)),
+    "fsp": lambda: fsp.procedure_loss(
+        (student(SHAPE), student(SECOND)), (teacher(SHAPE), teacher(SECOND))
+    ),
+    "ofd_feat_m-0.5": lambda: ofd.partial_loss(
+        student(SHAPE), teacher(SHAPE), torch.full((6,), -0.5)
+    ),
     "nst_same": lambda: nst.selectivity_loss(student(SHAPE), teacher(SHAPE)),
     "nst_pool": lambda: nst.selectivity_loss(student(SHAPE), teacher(POOLED)),
     "sp": lambda: sp.similarity_loss(student(SHAPE), teacher(SHAPE)),
@@ -138,6 +146,11 @@ FOUND = {
 @pytest.mark.parametrize("name", FOUND)
 def test_a_loss_is_what_published_code_gives(name):
     assert float(FOUND[name]().detach()) == pytest.approx(FACTS[name]["value"], rel=1e-6)
+
+
+def test_margins_are_the_published_ones():
+    margins = ofd.find_margins([1.0, 0.5, -2.0, 0.1], [0.0, 0.3, -1.0, 0.5])
+    assert margins.tolist() == pytest.approx(FACTS["ofd_margins"]["value"], rel=1e-6)
 
 
 def test_attention_ignores_the_scale_of_an_image():
