@@ -117,6 +117,18 @@ def last_state(folder):
     return {**content, "progress": kept}
 
 
+def read_state(folder, epoch):
+    """The content of the state after an epoch."""
+    return read_run_checkpoint(folder / "state" / f"epoch_{epoch:05d}.pth")
+
+
+def finish(process, code=0):
+    """Wait for a process, and give what it printed."""
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == code, output
+    return output
+
+
 def save_as_folder(states, progress):
     """Save a state as earlier versions did, see `folder_states`; stands for `States.save`."""
     step = f"_step_{progress['step']:07d}" if progress["step"] else ""

@@ -17,6 +17,7 @@ from classification.reading.preprocess import Preprocess
 from tests.classification.running import (
     assert_same,
     command,
+    finish,
     here,
     last_state,
     read_lines,
@@ -49,12 +50,6 @@ def alone(tmp_path_factory, teacher):
     folder = tmp_path_factory.mktemp("alone")
     train(folder, *OPTIONS, *teacher, config="student")
     return folder
-
-
-def finish(process, code=0):
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == code, output
-    return output
 
 
 @pytest.fixture(scope="module")
