@@ -301,7 +301,7 @@ def build_classifier(
     tapped_student, tapped_teacher = _tap(cfg, (student, teacher), sizes, plans)
     with_levels = Need.LEVELS in needs
     sides = [
-        tapped.find_side(size, classes)
+        tapped.find_side(size, classes, with_norms=Need.NORMS in needs)
         for tapped, size, classes in (
             (tapped_student, sizes[0], num_classes),
             (tapped_teacher, sizes[1], teacher_classes),
@@ -314,7 +314,7 @@ def build_classifier(
         preprocess,
         teacher=FrozenTeacher(tapped_teacher),
         teacher_preprocess=teacher_preprocess,
-        methods=build_methods(plans, sides[0], sides[1], samples),
+        methods=build_methods(plans, sides[0], sides[1], samples=samples, length=cfg.SOLVER.EPOCHS),
         cross_entropy_weight=cfg.DISTILL.CROSS_ENTROPY_WEIGHT,
         label_smoothing=cfg.SOLVER.LABEL_SMOOTHING,
         teacher_knows_classes=teacher_classes == num_classes,

@@ -108,12 +108,6 @@ def check_config(cfg: CfgNode) -> None:
                 f"SOLVER.COMPILE must be none with DISTILL.METHODS {name}, whose gradients of "
                 f"gradients are not compiled; got {cfg.SOLVER.COMPILE}"
             )
-        stage = getattr(plan.settings, "stage_epochs", 0)
-        if stage >= cfg.SOLVER.EPOCHS:
-            raise ValueError(
-                f"DISTILL.{name.upper()}.STAGE_EPOCHS must be less than SOLVER.EPOCHS "
-                f"{cfg.SOLVER.EPOCHS}; got {stage}"
-            )
     if cfg.SOLVER.COMPILE in WITH_CUDA_GRAPHS and cfg.SOLVER.ACCUMULATION_STEPS > 1:
         raise ValueError(
             "SOLVER.ACCUMULATION_STEPS must be 1 with the CUDA graphs of SOLVER.COMPILE "

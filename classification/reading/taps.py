@@ -84,12 +84,13 @@ class TappedModel(nn.Module):
         return View(levels, logits, vector), outputs
 
     @torch.no_grad()
-    def find_side(self, image_size: int, classes: int) -> Side:
+    def find_side(self, image_size: int, classes: int, *, with_norms: bool = False) -> Side:
         """What methods are told of the network for square images, by running it.
 
         Args:
             image_size: pixels a side of the images.
             classes: number of its classes.
+            with_norms: whether the batch norms that give the levels are looked for.
 
         Raises:
             ValueError: see `find_levels`.
@@ -99,9 +100,10 @@ class TappedModel(nn.Module):
             was_training = self.training
             width = self.eval()._run(image_size, image_size, 0.0)[-1].flatten(1).shape[1]
             self.train(was_training)
-        norms = find_norms(self.net)[: len(levels)] if levels else []
-        known = [None if norm is None else _weights(norm) for norm in norms]
-        levels = tuple(x._replace(norm=norm) for x, norm in zip(levels, known, strict=True))
+        if with_norms and levels:
+            found = find_norms(self.net)[: len(levels)]
+            norms = [None if norm is None else _weights(norm) for norm in found]
+            levels = tuple(x._replace(norm=norm) for x, norm in zip(levels, norms, strict=True))
         return Side(levels, classes, vector=width)
 
     @torch.no_grad()

@@ -146,7 +146,7 @@ def _start(cfg: CfgNode, trackers: tuple[str, ...] = ()) -> Accelerator:
     if not torch.accelerator.is_available():
         keep_freed_memory()
     # Where a stage trains a part of the parameters, the others' gradients are not waited for.
-    has_stage = any(getattr(x.settings, "stage_epochs", 0) for x in plan_config(cfg).values())
+    has_stage = any(getattr(x.settings, "stage_share", 0) for x in plan_config(cfg).values())
     return Accelerator(
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=has_stage)],
         # Without saying so, processes on CPUs would each train alone.

@@ -34,6 +34,7 @@ def setting(
     choices: Sequence[Any] = (),
     least: float | None = None,
     above: float | None = None,
+    below: float | None = None,
     words: Sequence[str] = (),
     **defaults: Any,
 ) -> Any:
@@ -45,6 +46,7 @@ def setting(
         choices: the values it may take; empty for any.
         least: smallest value of a number, or of each number in a tuple.
         above: number that a value must be greater than.
+        below: number that a value must be less than.
         words: what a number may be instead.
         defaults: defaults of particular uses, by their names; a use may have a more general one
             besides, see `Settings.default`.
@@ -53,8 +55,8 @@ def setting(
         A dataclass field.
     """
     metadata = {
-        "meaning": meaning, "choices": tuple(choices), "least": least, "above": above,
-        "words": tuple(words), "defaults": defaults,
+        "meaning": meaning, "choices": tuple(choices), "words": tuple(words),
+        "least": least, "above": above, "below": below, "defaults": defaults,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -118,7 +120,9 @@ def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
     if rules["choices"] and value not in rules["choices"]:
         *others, last = rules["choices"]
         raise SettingError(name, f"be {', '.join(map(str, others))} or {last}", value)
-    least, above = rules["least"], rules["above"]
+    least, above, below = rules["least"], rules["above"], rules["below"]
+    if below is not None and not value < below:
+        raise SettingError(name, f"be below {below:g}", value)
     numbers = value if isinstance(value, tuple) else (value,)
     if least is not None or above is not None:
         integers = isinstance(value, tuple)

@@ -1,4 +1,4 @@
-"""Stages before training: epochs in which a method trains alone, and the labels do not count."""
+"""Stages before training: a part in which a method acts alone, and the labels do not count."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,17 +8,17 @@ from reviewkd_det.core.settings import setting
 
 __all__ = ["StageSettings", "stage_setting"]
 
-PUBLISHED = 30  # epochs of 240, of Tian et al., ICLR 2020
+PUBLISHED = 30 / 240  # of Tian et al., ICLR 2020
 
 
 def stage_setting() -> Any:
-    """Declare the field `stage_epochs`."""
-    meaning = "Epochs at the start in which the method trains alone, of those of the run."
-    return setting(PUBLISHED, meaning, least=0)
+    """Declare the field `stage_share`."""
+    meaning = "Part of the training, at its start, in which the method acts alone, below 1."
+    return setting(PUBLISHED, meaning, least=0, below=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageSettings(LevelSettings):
     """Settings of a method that initialises the student's levels."""
 
-    stage_epochs: int = stage_setting()
+    stage_share: float = stage_setting()

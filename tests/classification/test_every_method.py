@@ -19,8 +19,8 @@ def folder(tmp_path_factory):
 
 
 def make(folder, name, *options):
-    if hasattr(find_method(name).Settings(), "stage_epochs"):
-        options = (f"DISTILL.{name.upper()}.STAGE_EPOCHS", 0, *options)
+    if Need.STAGE in find_method(name).needs:
+        options = (f"DISTILL.{name.upper()}.STAGE_SHARE", 0.0, *options)
     cfg = config(folder, *options, methods=(name,))
     return build(cfg, samples=torch.tensor([1, 4, 0, 2, 2, 3, 1]))[0].train()
 

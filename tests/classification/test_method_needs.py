@@ -79,7 +79,7 @@ def test_the_norm_of_a_level_is_the_nearest_one_before_it(name, tap, norm):
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight)
-    (level,) = TappedModel(model, [tap]).find_side(64, 5).levels
+    (level,) = TappedModel(model, [tap]).find_side(64, 5, with_norms=True).levels
     expected = norm and model.get_submodule(norm)
     assert level.norm == (
         None if norm is None else (tuple(expected.weight.tolist()), tuple(expected.bias.tolist()))
@@ -90,7 +90,7 @@ def test_methods_before_and_after_the_activation_do_not_mix(folder):
     with pytest.raises(ValueError, match=r"STUDENT_TAPS .* name the maps; got OFD and AT"):
         build(config(folder, methods=("AT", "OFD")))
     taps = "DISTILL.STUDENT_TAPS", ("layer2",), "DISTILL.TEACHER_TAPS", ("layer2",)
-    model, _ = build(config(folder, *taps, "DISTILL.AB.STAGE_EPOCHS", 0, methods=("AT", "AB")))
+    model, _ = build(config(folder, *taps, "DISTILL.AB.STAGE_SHARE", 0.0, methods=("AT", "AB")))
     assert set(model.train()(IMAGES, TARGET, 1)) == {"loss_ce", "loss_at", "loss_ab"}
 
 
@@ -100,7 +100,7 @@ def test_maps_before_the_activation_are_found_where_they_are_meant(folder):
 
 
 def test_a_stage_comes_before_the_labels_and_the_other_methods(folder):
-    stage = "DISTILL.AB.STAGE_EPOCHS", 2, "DISTILL.STUDENT_TAPS", ("layer3",)
+    stage = "SOLVER.EPOCHS", 8, "DISTILL.AB.STAGE_SHARE", 0.25, "DISTILL.STUDENT_TAPS", ("layer3",)
     cfg = config(folder, *stage, "DISTILL.TEACHER_TAPS", ("layer3",), methods=("AB", "KD"))
     model = build(cfg)[0].train()
     for epoch, alone in ((1, True), (2, True), (3, False)):
@@ -118,8 +118,8 @@ def test_what_is_wrong_is_said_before_training(folder):
 
     with pytest.raises(ValueError, match=r"SOLVER.COMPILE must be none with .* Jacobian"):
         check("SOLVER.COMPILE", "default", methods=("Jacobian",))
-    with pytest.raises(ValueError, match=r"AB.STAGE_EPOCHS must be less than SOLVER.EPOCHS 30"):
-        check("SOLVER.EPOCHS", 30, methods=("AB",))
+    with pytest.raises(ValueError, match=r"AB.STAGE_SHARE must be below 1; got 1.0"):
+        check("DISTILL.AB.STAGE_SHARE", 1.0, methods=("AB",))
     with pytest.raises(ValueError, match=r"INPUT.MIXUP and INPUT.CUTMIX must be 0 with .* CRD"):
         check("INPUT.MIXUP", 0.2, methods=("CRD",))
     with pytest.raises(ValueError, match="FGD must have boxes, which a classifier does not give"):
@@ -135,8 +135,8 @@ def teacher(tmp_path_factory):
 
 METHODS = {
     "CRD": ["DISTILL.CRD.NEGATIVES", 64],
-    "FT": ["DISTILL.FT.STAGE_EPOCHS", 1],
-    "AB": ["DISTILL.AB.STAGE_EPOCHS", 1],
+    "FT": ["DISTILL.FT.STAGE_SHARE", 0.5],
+    "AB": ["DISTILL.AB.STAGE_SHARE", 0.5],
     "MGD": [],
     "Jacobian": [],
 }
@@ -156,7 +156,7 @@ def test_a_run_goes_on_exactly(tmp_path, teacher, monkeypatch, name):
 
 
 def test_what_is_trained_before_the_student_leaves_it_alone(tmp_path, teacher):
-    opts = [*teacher, "DISTILL.METHODS", '("FT",)', "DISTILL.FT.STAGE_EPOCHS", 1]
+    opts = [*teacher, "DISTILL.METHODS", '("FT",)', "DISTILL.FT.STAGE_SHARE", 0.5]
     train(tmp_path, *opts, config="student")
     cfg = load_config(tmp_path / "config.yaml")
     set_seed(cfg.SEED)

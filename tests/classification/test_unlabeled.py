@@ -16,13 +16,15 @@ from torch.nn import functional as F
 from torchvision.transforms.v2.functional import to_pil_image
 
 from classification.config import load_config
+from classification.config_checks import CUSTOMER
 from classification.data import DataSettings, DeviceLoader, WorkerLoader, build_loaders, load_source
 from classification.data.unlabeled import find_images
 from classification.partly_labeled import fill_target, partial_cross_entropy
 from classification.runs.start import evaluate_main
-from reviewkd_det.core import registered_methods
+from reviewkd_det.core import Need, find_method
 from tests.classification.distilling import IMAGES, build, config
 from tests.classification.running import ROOT, assert_same_end, here, read_lines, sends, train
+from tests.every_method import each_method
 
 DIGITS = DataSettings("digits", "", 8, 100, "none", 0, "auto", 0)
 
@@ -95,21 +97,30 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("teacher")
 
 
-def test_every_method_learns_from_images_without_labels(folder):
-    names = tuple(registered_methods())
-    model = build(config(folder, methods=names), labeled_share=1 / 3)[0].train()
-    plain = build(config(folder, methods=names))[0].train()
+@each_method(CUSTOMER.gives)
+def test_every_method_learns_from_images_without_labels(folder, name):
+    options = (f"DISTILL.{name.upper()}.STAGE_SHARE", 0.0) if Need.STAGE in needs(name) else ()
+    cfg, samples = config(folder, *options, methods=(name,)), torch.tensor([-1, 3, -1, 0, 1])
+    model = build(cfg, labeled_share=1 / 3, samples=samples)[0].train()
+    plain = build(cfg, samples=samples)[0].train()
     with torch.no_grad():
         seen = model.classify_as_teacher(IMAGES).argmax(1)
     target = torch.tensor([-1, 3, -1])
-    losses = model(IMAGES, target, 1)
-    expected = plain(IMAGES, torch.stack([seen[0], target[1], seen[2]]), 1)
-    for name in names:
-        key = f"loss_{name.lower()}"
-        assert losses[key] > 0
-        torch.testing.assert_close(losses[key], expected[key])
+    sample, key = torch.tensor([2, 1, 0]), f"loss_{name.lower()}"
+    torch.manual_seed(0)
+    losses = model(IMAGES, target, 1, sample)
+    torch.manual_seed(0)
+    expected = plain(IMAGES, torch.stack([seen[0], target[1], seen[2]]), 1, sample)
+    assert losses[key] > 0
+    torch.testing.assert_close(losses[key], expected[key])
     sum(losses.values()).backward()
-    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    assert grads
+    assert all(grad.isfinite().all() for grad in grads)
+
+
+def needs(name):
+    return find_method(name).needs
 
 
 # Which images they are.

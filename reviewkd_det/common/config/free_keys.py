@@ -32,9 +32,15 @@ class FreeKeys:
                 node[name] = None
 
     def put_back(self) -> None:
-        """Put back the last values that were there."""
+        """Put back the last values that were there.
+
+        Raises:
+            ValueError: one is neither a word nor a number.
+        """
         self.take()
         for key, value in self.values.items():
+            if isinstance(value, bool) or not isinstance(value, str | int | float):
+                raise ValueError(f"{key} must be a word or a number; got {value!r}")
             node, name = self._place(key)
             node[name] = value
 

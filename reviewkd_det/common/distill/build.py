@@ -143,7 +143,9 @@ def build_methods(
     plans: Mapping[str, MethodPlan],
     student: Side,
     teacher: Side,
+    *,
     samples: Tensor | None = None,
+    length: float = 0,
 ) -> dict[str, Weighted]:
     """Build the methods between a student and its teacher.
 
@@ -152,6 +154,7 @@ def build_methods(
         student: what is known of the student, as far as the needs ask for it.
         teacher: what is known of the teacher, as far as the needs ask for it.
         samples: class of each training image, (n,), for methods that need it.
+        length: length of the training in the unit of warm-ups, for methods with a stage before it.
 
     Raises:
         ValueError: a setting does not fit these two, or they tell other classes apart.
@@ -179,6 +182,6 @@ def build_methods(
             method.add_module("gradient_share", weight)  # saved with the method's own state
         else:
             weight = plan.settings.loss_weight
-        stage = getattr(plan.settings, "stage_epochs", 0)
+        stage = round(getattr(plan.settings, "stage_share", 0) * length)
         built[name] = Weighted(method, weight, plan.warmup_steps, plan.decay_steps, stage)
     return built

@@ -45,7 +45,7 @@ class AB(LevelwiseMethod):
     """The boundary loss, summed over the levels, each twice as much as the one before.
 
     The student's level passes a 1x1 convolution and a batch norm. As published it initialises the
-    student: in the first epochs it trains alone, and then the labels do.
+    student: in the first part of the training it acts alone, and then the labels do.
     """
 
     needs = Need.LEVELS | Need.STAGE

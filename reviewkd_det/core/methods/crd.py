@@ -101,7 +101,9 @@ class CRD(Method):
         features: int = setting(128, "Features of the embedding.", least=2)
         negatives: int = setting(16384, "Images of other classes for each image.", least=1)
         temperature: float = setting(0.07, "Divisor of the similarities.", above=0)
-        momentum: float = setting(0.5, "What a memory keeps of an image's row, below 1.", least=0)
+        momentum: float = setting(
+            0.5, "What a memory keeps of an image's row, below 1.", least=0, below=1
+        )
 
     memory: Tensor
     normaliser: Tensor

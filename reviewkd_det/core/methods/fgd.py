@@ -27,8 +27,6 @@ __all__ = [
     "spatial_attention",
 ]
 
-FINEST = 4  # levels of a two-stage detector that are compared, as published
-
 
 def spatial_attention(level: Tensor, temperature: float) -> Tensor:
     """Where a level is active: H x W times the softmax over its cells, (N, H, W). Equation 2.
@@ -158,7 +156,7 @@ class GlobalContext(nn.Module):
 
 @register("FGD")
 class FGD(LevelwiseMethod):
-    """Objects, background, attentions and relations, summed over the levels; for detectors.
+    """Objects, background, attentions and relations, summed over the levels.
 
     All terms are sums over cells or channels, divided by the images, as published. A student of
     other channels passes a 1x1 convolution. The relations of both sides are trained.
@@ -170,12 +168,11 @@ class FGD(LevelwiseMethod):
     class Settings(LevelSettings):
         """Settings of FGD; the weights are published for COCO."""
 
-        levels: tuple[int, ...] = setting(
-            (),
-            "Positions of the levels compared, 0 being the finest; () takes all of a one-stage and "
-            f"the {FINEST} finest of a two-stage detector.",
+        most_levels: int = setting(
+            0,
+            "How many of the finest levels are compared where LEVELS names none; 0 takes all.",
             least=0,
-            two_stage=tuple(range(FINEST)),
+            two_stage=4,
         )
         temperature: float = setting(0.5, "Divisor in the attentions; FCOS has 0.8.", above=0)
         objects: float = setting(
@@ -197,6 +194,10 @@ class FGD(LevelwiseMethod):
         self.ours, self.theirs = (
             nn.ModuleList(GlobalContext(width) for width in widths) for _ in range(2)
         )
+
+    def choose_levels(self, levels: Sequence[Level]) -> tuple[int, ...]:
+        """Choose the finest levels."""
+        return tuple(range(len(levels)))[: self.settings.most_levels or None]
 
     def build_adapter(self, student: Level, teacher: Level) -> nn.Module:
         """Make a 1x1 convolution where the channels differ."""

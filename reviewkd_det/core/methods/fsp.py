@@ -54,8 +54,9 @@ class FSP(Method):
     """The loss of each two successive levels, summed.
 
     A student of other channels passes a 1x1 convolution, which the paper does not have. As
-    published it initialises the student: in the first epochs it trains alone, then the labels do.
-    The loss grows with the fourth power of the features, so half precision wants small ones.
+    published it initialises the student: in the first part of the training it acts alone, then the
+    labels do. The loss grows with the fourth power of the features, so half precision wants small
+    ones.
     """
 
     needs = Need.LEVELS | Need.STAGE

@@ -98,8 +98,8 @@ def _layer(convolution: nn.Module) -> list[nn.Module]:
 class FT(Method):
     """Factors of one level of both sides.
 
-    In the first epochs only the paraphraser is trained, by the mean squared error of what it
-    reconstructs; from then on it is fixed, and the student learns.
+    In the first part of the training only the paraphraser learns, by the mean squared error of what
+    it reconstructs; from then on it is fixed, and the student learns.
     """
 
     needs = Need.LEVELS | Need.STAGE
@@ -110,7 +110,7 @@ class FT(Method):
         """Settings of FT; weight and rate are those of Tian et al., ICLR 2020, for CIFAR-100."""
 
         loss_weight: float | str = weight_setting(200.0)
-        stage_epochs: int = stage_setting()
+        stage_share: float = stage_setting()
         level: int = setting(
             -1,
             "Position of the level compared, 0 being the finest; -1 takes the last map.",

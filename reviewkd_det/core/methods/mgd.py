@@ -71,6 +71,7 @@ class MGD(LevelwiseMethod):
             0.15,
             "Part of the student's level that is masked in training, below 1.",
             least=0,
+            below=1,
             one_stage=0.65,
             two_stage=0.45,
         )

@@ -85,7 +85,7 @@ class TeacherLoader:
         source = read_teacher(self.config_file, self.weights, self.opts, self.weights_entry)
         of_regions = bool(needs & (Need.LOGITS | Need.VECTOR))
         if of_regions:
-            source.require_detector("methods on logits and vectors")
+            source.require_detector("methods on logits")
         dense_head: DenseHead | None = None
         parts: dict[str, Any] = {}
         if of_regions and source.is_one_stage:

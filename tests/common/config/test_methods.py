@@ -31,7 +31,7 @@ DETECTION = {
         "DECAY_ITERS": 0, "GRADIENT_SHARE": 1.0,
     },
     "DKD": {"ALPHA": 1.0, "BETA": 0.25, "TEMPERATURE": 1.0, "LOSS_WEIGHT": 1.0, "WARMUP_ITERS": 0,
-            "DECAY_ITERS": 0, "GRADIENT_SHARE": 1.0},
+            "DECAY_ITERS": 0, "GRADIENT_SHARE": 1.0, "STANDARDIZE": False},
     "PKD": {"LOSS_WEIGHT": None},  # 6 for two stages, 10 for one
     "CWD": {"LOSS_WEIGHT": 10.0, "TEMPERATURE": 1.0},
 }  # fmt: skip
@@ -45,7 +45,7 @@ CLASSIFICATION = {
     "KD": {"LOSS_WEIGHT": 1.0, "WARMUP_EPOCHS": 0.0, "TEMPERATURE": 4.0},
     "DKD": {
         "LOSS_WEIGHT": 1.0, "WARMUP_EPOCHS": 0.0, "ALPHA": 1.0, "BETA": 8.0, "TEMPERATURE": 4.0,
-        "DECAY_EPOCHS": 0.0, "GRADIENT_SHARE": 1.0,
+        "DECAY_EPOCHS": 0.0, "GRADIENT_SHARE": 1.0, "STANDARDIZE": False,
     },
     "FITNET": {"LOSS_WEIGHT": 100.0, "LEVELS": (1,)},
     "AT": {"LOSS_WEIGHT": 1000.0},

@@ -172,8 +172,9 @@ WIDE = ((32, (8, 12)), (32, (4, 6)))  # which groups of 32 divide
 OTHER = {
     "norm": "GN", "fusion": "sum", "teacher_scale": "rms", "pool_sizes": (2,), "levels": (1,),
     "level": 0, "standardize": True, "mask": "cells", "mask_ratio": 0.5, "temperatures": (1,),
+    "most_levels": 1,
 }  # fmt: skip
-LATER = ("gradient_share", "stage_epochs", "momentum")  # what changes no first loss
+LATER = ("gradient_share", "stage_share", "momentum")  # what changes no first loss
 
 
 @every_method
@@ -191,6 +192,9 @@ def test_every_setting_changes_the_loss(method):
             continue
         value = getattr(method.Settings(**common), field.name)
         other = OTHER[field.name] if field.name in OTHER else 2 * value
+        if field.name == "most_levels":
+            common = {"levels": ()}
+            plain = loss(**common)
         if method is find_method("FSP") and field.name == "levels":
             other = (1, 0)
         assert loss(**{**common, field.name: other}) != pytest.approx(plain, rel=1e-6), field.name
