@@ -16,9 +16,7 @@ from classification.config_checks import plan_config, unlabeled_paths
 from classification.data import Data, DataSettings, Share, build_loaders
 from classification.data.mixing import Mixing
 from classification.distilled import DistilledClassifier
-from classification.models import create_model
-from classification.models.libraries import classes_of_weights
-from classification.models.weights import classes_of_file, load_weights
+from classification.networks import build_model, build_teacher
 from classification.reading.levels import choose_taps, describe_levels
 from classification.reading.preprocess import build_preprocess
 from classification.reading.taps import TappedModel
@@ -32,7 +30,6 @@ __all__ = [
     "build_classifier",
     "build_data",
     "build_mixing",
-    "build_model",
     "build_optimizer",
     "check_classes",
 ]
@@ -168,32 +165,6 @@ def check_classes(
             require_same_classes(class_names, saved, whose="the data", known_whose=run, fix=fix)
 
 
-def build_model(
-    name: str, weights: str, num_classes: int, key: str, *, entry: str = ""
-) -> nn.Module:
-    """Build a network with its first weights.
-
-    Args:
-        name: name of the network, as `create_model` takes it.
-        weights: a checkpoint file, which has a suffix, or as `create_model` takes it.
-        num_classes: number of classes of the data.
-        key: MODEL or TEACHER, whose weights are taken of a file with both, and for sentences.
-        entry: entry or prefix of the file that is taken; "" finds it.
-
-    Raises:
-        FileNotFoundError: the checkpoint file does not exist.
-        KeyError: the name is unknown.
-        ValueError: the weights do not fit.
-    """
-    model = create_model(
-        name, num_classes=num_classes, weights="" if _is_file(weights) else weights
-    )
-    if _is_file(weights):
-        role = "teacher" if key == "TEACHER" else "student"
-        load_weights(model, weights, f"{key}.WEIGHTS", role=role, entry=entry)
-    return model
-
-
 def _needs_of_teacher(plans: Mapping[str, MethodPlan], *, fills: bool) -> Need:
     """What the methods need of the teacher: its logits also where its class stands for a label.
 
@@ -203,61 +174,6 @@ def _needs_of_teacher(plans: Mapping[str, MethodPlan], *, fills: bool) -> Need:
     """
     needs = needs_of(plans)
     return needs | Need.LOGITS if fills and Need.TARGET in needs else needs
-
-
-def build_teacher(cfg: CfgNode, num_classes: int, needs: Need) -> tuple[nn.Module, int]:
-    """Build the teacher with its trained weights.
-
-    Args:
-        cfg: config of the run.
-        num_classes: number of classes of the data.
-        needs: what the methods need of it; without logits its classes may be others.
-
-    Returns:
-        The network, and how many classes it tells apart.
-
-    Raises:
-        ValueError: no weights are named, or they do not fit.
-    """
-    settings = cfg.TEACHER
-    if not settings.WEIGHTS:
-        raise ValueError(
-            f"TEACHER.WEIGHTS must name the trained weights of {settings.NAME}; got ''"
-        )
-    with_logits = Need.LOGITS in needs
-    classes = num_classes
-    if not (with_logits and _is_file(settings.WEIGHTS)):  # which is compared when it is loaded
-        classes = _classes_of_teacher(settings, num_classes) or num_classes
-    if classes != num_classes and with_logits:
-        raise ValueError(
-            f"TEACHER.WEIGHTS must be for {num_classes} classes, as the data has; "
-            f"got '{settings.WEIGHTS}' for {classes}; methods on levels alone take it"
-        )
-    if classes != num_classes:
-        logger.info(
-            "The teacher tells %d classes apart, the data has %d: only its levels are used, and it "
-            "is not tested",
-            classes,
-            num_classes,
-        )
-    entry = settings.WEIGHTS_ENTRY
-    return build_model(settings.NAME, settings.WEIGHTS, classes, "TEACHER", entry=entry), classes
-
-
-def _is_file(weights: str) -> bool:
-    return bool(Path(weights).suffix) or Path(weights).is_file()
-
-
-def _classes_of_teacher(settings: CfgNode, num_classes: int) -> int | None:
-    """How many classes the teacher's weights are for; None where that is not known."""
-    name, weights = settings.NAME, settings.WEIGHTS
-    if not _is_file(weights):
-        return classes_of_weights(name, weights)
-    with torch.random.fork_rng(devices=[]):  # methods begin as without this one
-        model = create_model(name, num_classes=num_classes)
-    return classes_of_file(
-        model, weights, "TEACHER.WEIGHTS", num_classes, role="teacher", entry=settings.WEIGHTS_ENTRY
-    )
 
 
 def build_classifier(

@@ -14,9 +14,10 @@ from accelerate.utils import DistributedDataParallelKwargs
 from fvcore.common.config import CfgNode
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from classification.build import build_data, build_model, check_classes
+from classification.build import build_data, check_classes
 from classification.config import load_config
 from classification.config_checks import plan_config
+from classification.networks import build_model
 from classification.reading.preprocess import Preprocess
 from classification.runs.evaluation import evaluate
 from classification.runs.folder import RunFolder

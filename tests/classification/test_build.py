@@ -2,11 +2,11 @@ import pytest
 import torch
 from torchvision.models import SwinTransformer
 
-from classification.build import build_model
 from classification.config import load_config
 from classification.distilled import DistilledClassifier
 from classification.models import create_model
 from classification.models.weights import save_weights
+from classification.networks import build_model
 from classification.reading.preprocess import Preprocess, build_preprocess
 from classification.reading.taps import TappedModel
 from reviewkd_det.common.tracing.stages import find_taps

@@ -9,10 +9,9 @@ from detectron2.utils.events import EventStorage
 
 from reviewkd_det.core import Need, find_method
 from reviewkd_det.d2 import load_config
+from reviewkd_det.d2.reading.views import BOX_HEAD_GIVES, DENSE_HEAD_GIVES
 from tests.d2 import tiny
 from tests.every_method import each_method
-
-GIVEN = Need.LEVELS | Need.LOGITS | Need.TARGET | Need.VECTOR | Need.BOXES
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def step(model, inputs, iteration=0):
         return model(inputs), storage.latest()
 
 
-@each_method(GIVEN)
+@each_method(BOX_HEAD_GIVES)
 def test_a_step_teaches_the_student_and_a_loaded_method_goes_on_the_same(folder, name):
     model = make(folder, name)
     losses, logged = step(model, tiny.batch())
@@ -60,7 +59,7 @@ def test_a_step_teaches_the_student_and_a_loaded_method_goes_on_the_same(folder,
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
-@each_method(GIVEN)
+@each_method(BOX_HEAD_GIVES)
 def test_images_without_labels_join_where_the_needs_allow(folder, name):
     model = make(folder, name)
     more = [{"image": x["image"], "unlabeled": True} for x in tiny.batch(sizes=[(60, 90)])]
@@ -74,7 +73,7 @@ def test_images_without_labels_join_where_the_needs_allow(folder, name):
     assert torch.allclose(plain[key], joined[key], rtol=1e-4, atol=1e-6) != takes_part
 
 
-@each_method(GIVEN & ~Need.VECTOR)
+@each_method(DENSE_HEAD_GIVES)
 def test_a_one_stage_student_takes_it_too(folder, name):
     method = find_method(name)
     if Need.LOGITS in method.needs and not method.takes_binary:

@@ -1,6 +1,6 @@
-"""FitNet: hints, the teacher's maps regressed from the student's.
+"""FitNet: hints, the teacher's maps regressed from the student's. Romero et al., ICLR 2015.
 
-Romero et al., ICLR 2015, arXiv:1412.6550; in the form of Tian et al., ICLR 2020 (CRD),
+arXiv:1412.6550; in the form of Tian et al., ICLR 2020 (CRD),
 arXiv:1910.10699, whose regressor ends with a batch norm and a ReLU.
 Shapes: a level is (N, C, H, W).
 """

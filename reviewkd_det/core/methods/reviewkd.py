@@ -1,6 +1,6 @@
-"""ReviewKD: the student's levels, fused from coarse to fine, against the teacher's.
+"""ReviewKD: levels fused from coarse to fine, against the teacher's. Chen et al., CVPR 2021.
 
-Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021, arXiv:2104.09044.
+"Distilling Knowledge via Knowledge Review", arXiv:2104.09044.
 """
 
 from collections.abc import Callable, Sequence

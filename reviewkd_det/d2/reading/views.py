@@ -21,6 +21,8 @@ from reviewkd_det.d2.teacher.box_head import count_classes
 from reviewkd_det.d2.teacher.dense_head import check_same_anchors, is_dense, join_rows
 
 __all__ = [
+    "BOX_HEAD_GIVES",
+    "DENSE_HEAD_GIVES",
     "KEY",
     "Views",
     "describe_customer",
@@ -31,6 +33,8 @@ __all__ = [
 
 KEY = "MODEL.DISTILL"
 BOX_HEAD = ("roi_heads", "roi_heads.box_pooler", "roi_heads.box_predictor")
+DENSE_HEAD_GIVES = Need.LEVELS | Need.LOGITS | Need.TARGET | Need.BOXES
+BOX_HEAD_GIVES = DENSE_HEAD_GIVES | Need.VECTOR
 ROWS = Need.LOGITS | Need.VECTOR
 ANCHORS = "label_anchors"  # the method by which a one-stage detector labels its anchors
 
@@ -54,12 +58,12 @@ def describe_customer(student: Any) -> Customer:
     gives, name = Need.LEVELS, type(student).__name__
     if roi_heads is not None:
         name += f" with {type(roi_heads).__name__}"
-    if roi_heads is not None or is_dense(student):
-        gives |= Need.BOXES
     if count_classes(roi_heads) is not None:
-        gives |= Need.LOGITS | Need.TARGET | Need.VECTOR
+        gives = BOX_HEAD_GIVES
     elif is_dense(student):
-        gives |= Need.LOGITS | Need.TARGET
+        gives = DENSE_HEAD_GIVES
+    elif roi_heads is not None:
+        gives |= Need.BOXES
     uses = ONE_STAGE if roi_heads is None else TWO_STAGE
     return Customer(name, gives, uses, KEY, "iters")
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torchvision.transforms.v2.functional import to_pil_image
 
-from classification.build import build_model
 from classification.config import load_config
 from classification.data import load_source
+from classification.networks import build_model
 from classification.reading.preprocess import Preprocess
 from tests.classification.running import (
     assert_same,
