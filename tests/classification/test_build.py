@@ -179,7 +179,7 @@ def test_a_teacher_of_other_classes_is_refused_where_logits_are_compared(tmp_pat
     asked = []
     create = create_model
     monkeypatch.setattr(
-        "classification.build.create_model",
+        "classification.networks.create_model",
         lambda name, *, num_classes, weights: (
             asked.append((num_classes, weights)) or create(name, num_classes=num_classes)
         ),

@@ -14,9 +14,10 @@ from classification.config_checks import check_config
 from classification.models import create_model
 from classification.reading.taps import TappedModel
 from reviewkd_det.common.tracing.stages import find_vector
-from reviewkd_det.core import acting_methods
+from reviewkd_det.core import Side, Truth, View, acting_methods, find_method
 from tests.classification.distilling import IMAGES, TARGET, build, config
 from tests.classification.running import (
+    ROOT,
     assert_same_end,
     finish,
     read_state,
@@ -175,32 +176,32 @@ def test_what_is_trained_before_the_student_leaves_it_alone(tmp_path, teacher):
     assert changed(after_stage, end, "methods.FT.translate.")
 
 
+def memory(mine=slice(None)):
+    """Sums over CRD's memories after a part of a batch of six images."""
+    torch.manual_seed(0)
+    method = find_method("CRD")
+    sides = Side(vector=4), Side(vector=4)
+    built = method(method.Settings(negatives=8), *sides).train()
+    built.meet_samples(torch.arange(12) % 3)
+    rows, sample = torch.randn(6, 4), torch.tensor([3, 11, 5, 0, 7, 2])
+    views = View(vector=rows[mine]), View(vector=2 * rows[mine] + 1)
+    built(*views, Truth(sample=sample[mine]))
+    return f"memory {built.memory.double().sum().item():.4f} {built.memory.abs().sum().item():.3f}"
+
+
 TWO = """
-import torch
 from torch import distributed
-from reviewkd_det.core import Side, Truth, View, find_method
+from tests.classification.test_method_needs import memory
 
 distributed.init_process_group("gloo")
-rank = distributed.get_rank()
-torch.manual_seed(0)
-method = find_method("CRD")
-built = method(method.Settings(negatives=8), Side(vector=4), Side(vector=4)).train()
-built.meet_samples(torch.arange(12) % 3)
-rows, sample = torch.randn(6, 4), torch.tensor([3, 11, 5, 0, 7, 2])
-mine = slice(rank, None, distributed.get_world_size())
-built(View(vector=rows[mine]), View(vector=2 * rows[mine] + 1), Truth(sample=sample[mine]))
-print(f"{built.memory.double().sum().item():.4f} {built.memory.abs().sum().item():.3f}")
+print(memory(slice(distributed.get_rank(), None, 2)))
 distributed.destroy_process_group()
 """
 
 
 def test_the_memories_of_several_processes_take_in_the_images_of_all(tmp_path):
     script = tmp_path / "two.py"
-    script.write_text(TWO)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
-    lines = []
-    for count in (1, 2):
-        output = finish(start(*launcher, count, str(script)))
-        lines.append([x for x in output.splitlines() if x[:1] in "-0123456789" and " " in x])
-    (alone,), both = lines
-    assert both == [alone, alone]
+    script.write_text(f"import sys\n\nsys.path.append({str(ROOT)!r})\n{TWO}")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2]
+    output = finish(start(*launcher, script))
+    assert output.count("memory") == output.count(memory()) == 2

@@ -324,7 +324,6 @@ def refused(config, *opts):
             "SCORE must be auto, or a number above 0 and at most 1; got 1.5",
         ),
         ((f"{LABELS}.SCORE", "high"), "SCORE must be auto, or .*; got 'high'"),
-        ((f"{LABELS}.SCORE", True), "SCORE must be auto, or .*; got True"),
         ((f"{LABELS}.SCORE", 0.999), "must find a label in 'pool_.*'; got none of score 0.999"),
         ((f"{LABELS}.SOFT", "no"), "SOFT must be .*; got 'no'"),
         ((f"{LABELS}.MIN_SCORE", 0.0), "MIN_SCORE must be above 0 .*; got 0.0"),
@@ -341,6 +340,11 @@ def refused(config, *opts):
 )
 def test_what_cannot_be_labelled_is_refused(config, tmp_path, opts, words):
     assert re.search(words, refused(config, *opts, "OUTPUT_DIR", tmp_path))
+
+
+def test_a_score_that_is_neither_word_nor_number_is_refused(config):
+    with pytest.raises(ValueError, match=r"SCORE must be a word or a number; got True"):
+        pool.read(config, f"{LABELS}.SCORE", True)
 
 
 def test_the_test_set_is_refused_as_calibration(config, tmp_path):
