@@ -52,6 +52,9 @@ class OtherClasses(nn.Module):
     Args:
         classes: class of each image of the training set, (n,); images of one unknown class, -1,
             are drawn as those of any other.
+
+    Raises:
+        ValueError: all are of one class.
     """
 
     order: Tensor
@@ -61,6 +64,8 @@ class OtherClasses(nn.Module):
     def __init__(self, classes: Tensor) -> None:
         super().__init__()
         known, places = torch.unique(classes, return_inverse=True)
+        if len(known) < 2:
+            raise ValueError(f"training images must be of two classes or more; got {len(known)}")
         count = torch.bincount(places, minlength=len(known))
         self.register_buffer("places", places, persistent=False)
         self.register_buffer("order", places.argsort(stable=True), persistent=False)
@@ -78,7 +83,8 @@ class OtherClasses(nn.Module):
         first, size = self.first[place, None], self.count[place, None]  # (N, 1)
         share = torch.rand(len(sample), count, device=sample.device)
         # The images in the order of their classes, of which the own class is left out.
-        drawn = (share * (len(self.order) - size)).long()
+        others = len(self.order) - size
+        drawn = torch.minimum((share * others).long(), others - 1)  # a product may be rounded up
         return self.order[drawn + size * (drawn >= first)]
 
 
