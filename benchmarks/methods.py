@@ -12,7 +12,7 @@ from reviewkd_det.d2.reading.views import BOX_HEAD_GIVES, DENSE_HEAD_GIVES
 __all__ = ["methods_table"]
 
 CHANNELS, STRIDES = 256, (4, 8, 16, 32, 64)  # of the pyramid that the parameters are counted for
-FEATURES, CLASSES, SAMPLES = 1024, 81, 1
+FEATURES, CLASSES = 1024, 81
 
 
 def methods_table() -> str:

@@ -5,8 +5,6 @@ Shapes: N images of 3 channels, K classes.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
-from operator import or_
 from typing import Any, cast
 
 import torch
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from classification.partly_labeled import fill_target, partial_cross_entropy
 from classification.reading.taps import TappedModel
+from reviewkd_det.common.distill.build import needs_of
 from reviewkd_det.common.tensors.compiled import compiled_or_plain
 from reviewkd_det.core import (
     FrozenTeacher,
@@ -71,7 +70,7 @@ class DistilledClassifier(nn.Module):
         self.label_smoothing = label_smoothing
         self.teacher_knows_classes = teacher is not None and teacher_knows_classes
         self.labeled_share = labeled_share
-        needs = reduce(or_, (x.method.needs for x in self.weighted.values()), Need(0))
+        needs = needs_of(self.weighted)
         takes_target = self.teacher_knows_classes and Need.TARGET in needs
         self.fills_target = labeled_share is not None and takes_target
         self.takes_gradient = Need.INPUT_GRADIENT in needs

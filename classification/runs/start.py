@@ -30,10 +30,12 @@ from reviewkd_det.common import (
     keep_tracebacks_in,
     replace_file,
 )
+from reviewkd_det.common.distill.build import needs_of
 from reviewkd_det.common.runs.lock import lock_folder
 from reviewkd_det.common.runs.record import write_run_record
 from reviewkd_det.common.runs.run_command import run_command
 from reviewkd_det.common.runs.stopping import StopRequest
+from reviewkd_det.core import Need
 
 __all__ = ["evaluate_main", "train_main"]
 
@@ -147,7 +149,7 @@ def _start(cfg: CfgNode, trackers: tuple[str, ...] = ()) -> Accelerator:
     if not torch.accelerator.is_available():
         keep_freed_memory()
     # Where a stage trains a part of the parameters, the others' gradients are not waited for.
-    has_stage = any(getattr(x.settings, "stage_share", 0) for x in plan_config(cfg).values())
+    has_stage = Need.STAGE in needs_of(plan_config(cfg))
     return Accelerator(
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=has_stage)],
         # Without saying so, processes on CPUs would each train alone.

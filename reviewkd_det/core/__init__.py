@@ -7,7 +7,7 @@ from reviewkd_det.core.fusion import FUSIONS, AttentionFusion, ReviewPath
 from reviewkd_det.core.gradient_share import GradientShare, gradient_norms
 from reviewkd_det.core.hcl import hierarchical_context_loss
 from reviewkd_det.core.level_scale import LevelScale
-from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
+from reviewkd_det.core.levelwise import LevelMethod, LevelSettings, LevelwiseMethod
 from reviewkd_det.core.method import Level, Method, Need, Side, Truth, View
 from reviewkd_det.core.methods.at import attention_loss
 from reviewkd_det.core.methods.cwd import channel_loss
@@ -31,6 +31,7 @@ __all__ = [
     "FrozenTeacher",
     "GradientShare",
     "Level",
+    "LevelMethod",
     "LevelScale",
     "LevelSettings",
     "LevelwiseMethod",

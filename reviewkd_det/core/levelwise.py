@@ -3,6 +3,7 @@
 Shapes: a level is (N, C, H, W).
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from reviewkd_det.core.method import Level, Method, Need, Side, Truth, View
 from reviewkd_det.core.settings import SettingError, Settings, setting
 
-__all__ = ["LevelSettings", "LevelwiseMethod", "check_positions", "maps_of"]
+__all__ = ["LevelMethod", "LevelSettings", "LevelwiseMethod", "check_positions", "maps_of"]
 
 
 def maps_of(levels: Sequence[Level]) -> tuple[int, ...]:
@@ -43,11 +44,10 @@ class LevelSettings(Settings):
     )
 
 
-class LevelwiseMethod(Method):
+class LevelMethod(Method):
     """Sum a loss over levels, of which each student level goes through an adapter first.
 
-    A subclass gives `compare` or `compare_at`, and `build_adapter` where the student's level needs
-    one.
+    A subclass gives `compare_at`, and `build_adapter` where the student's level needs one.
     """
 
     needs = Need.LEVELS
@@ -70,6 +70,32 @@ class LevelwiseMethod(Method):
         """Make what the student's level goes through before it is compared."""
         return nn.Identity()
 
+    @abstractmethod
+    def compare_at(self, index: int, student: Tensor, teacher: Tensor, truth: Truth) -> Tensor:
+        """Compute the loss of one level, shape (), by its place and what is kept for it.
+
+        Args:
+            index: place of the level among those that are compared.
+            student: the student's level behind its adapter.
+            teacher: the teacher's level.
+            truth: what is known of the batch.
+        """
+
+    def forward(self, student: View, teacher: View, truth: Truth) -> dict[str, Tensor]:
+        """Compute the loss of each level."""
+        chosen = zip(self.names, self.positions, self.adapters, strict=True)
+        return {
+            name: self.compare_at(
+                index, adapt(student.levels[position]), teacher.levels[position], truth
+            )
+            for index, (name, position, adapt) in enumerate(chosen)
+        }
+
+
+class LevelwiseMethod(LevelMethod):
+    """Compare all levels in the same way; a subclass gives `compare`."""
+
+    @abstractmethod
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the loss of one level, shape ().
 
@@ -77,22 +103,7 @@ class LevelwiseMethod(Method):
             student: the student's level behind its adapter.
             teacher: the teacher's level.
         """
-        raise NotImplementedError(f"{type(self).__name__}.compare")
 
-    def compare_at(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
-        """Compute the loss of one level by what is kept for it; by default as any other level.
-
-        Args:
-            index: place of the level among those that are compared.
-            student: the student's level behind its adapter.
-            teacher: the teacher's level.
-        """
+    def compare_at(self, index: int, student: Tensor, teacher: Tensor, truth: Truth) -> Tensor:
+        """Compute the loss of one level as that of any other."""
         return self.compare(student, teacher)
-
-    def forward(self, student: View, teacher: View, truth: Truth) -> dict[str, Tensor]:
-        """Compute the loss of each level."""
-        chosen = zip(self.names, self.positions, self.adapters, strict=True)
-        return {
-            name: self.compare_at(index, adapt(student.levels[position]), teacher.levels[position])
-            for index, (name, position, adapt) in enumerate(chosen)
-        }

@@ -27,7 +27,7 @@ def squared_distances(rows: Tensor) -> Tensor:
 
 
 class VectorMethod(Method):
-    """Compare rows of features; a subclass gives `compare`."""
+    """Compare rows of features; a subclass gives `compare`, for one row or more."""
 
     needs = Need.VECTOR
 
@@ -39,4 +39,6 @@ class VectorMethod(Method):
         """Compute the loss, which has one part."""
         assert student.vector is not None, "the method needs it"
         assert teacher.vector is not None, "the method needs it"
+        if len(student.vector) == 0:
+            return {"": student.vector.sum()}
         return {"": self.compare(student.vector, teacher.vector)}

@@ -134,9 +134,9 @@ def check_settings(name: str, values: Mapping[str, Any], customer: Customer) -> 
     return MethodPlan(method, settings, warmup, decay, key)
 
 
-def needs_of(plans: Mapping[str, MethodPlan]) -> Need:
-    """What the methods need together."""
-    return reduce(or_, (plan.method.needs for plan in plans.values()), Need(0))
+def needs_of(methods: Mapping[str, MethodPlan] | Mapping[str, Weighted]) -> Need:
+    """What the methods, planned or built, need together."""
+    return reduce(or_, (x.method.needs for x in methods.values()), Need(0))
 
 
 def build_methods(

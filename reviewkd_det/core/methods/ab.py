@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reviewkd_det.core.alignment import pool_to_smaller
-from reviewkd_det.core.levelwise import LevelwiseMethod, maps_of
-from reviewkd_det.core.method import Level, Need
+from reviewkd_det.core.levelwise import LevelMethod, maps_of
+from reviewkd_det.core.method import Level, Need, Truth
 from reviewkd_det.core.registry import register
 from reviewkd_det.core.settings import weight_setting
 from reviewkd_det.core.stage import StageSettings
@@ -41,7 +41,7 @@ def boundary_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @register("AB")
-class AB(LevelwiseMethod):
+class AB(LevelMethod):
     """The boundary loss, summed over the levels, each twice as much as the one before.
 
     The student's level passes a 1x1 convolution and a batch norm. As published it initialises the
@@ -67,6 +67,6 @@ class AB(LevelwiseMethod):
         """Choose the levels that are maps of several cells."""
         return maps_of(levels)
 
-    def compare_at(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
+    def compare_at(self, index: int, student: Tensor, teacher: Tensor, truth: Truth) -> Tensor:
         """Compute the boundary loss of a level, by its place."""
         return 0.5 ** (len(self.positions) - index - 1) * boundary_loss(student, teacher)

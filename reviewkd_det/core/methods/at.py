@@ -14,7 +14,7 @@ from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
 from reviewkd_det.core.registry import register
 from reviewkd_det.core.settings import weight_setting
 
-__all__ = ["AT", "attention_loss"]
+__all__ = ["AT", "attention_loss", "attention_map"]
 
 
 def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -31,12 +31,13 @@ def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         The loss, shape ().
     """
-    ours, theirs = map(_attention, pool_to_smaller(student, teacher))
+    ours, theirs = map(attention_map, pool_to_smaller(student, teacher))
     return F.mse_loss(ours, theirs)
 
 
-def _attention(maps: Tensor) -> Tensor:
-    return F.normalize(maps.square().mean(1).flatten(1))  # (N, H * W)
+def attention_map(maps: Tensor) -> Tensor:
+    """Energy of each cell, the mean over the channels, divided by its norm; (N, H * W)."""
+    return F.normalize(maps.square().mean(1).flatten(1))
 
 
 @register("AT")

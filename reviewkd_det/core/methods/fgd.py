@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reviewkd_det.core.alignment import build_aligner, match_size
-from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
-from reviewkd_det.core.method import Level, Need, Side, Truth, View
+from reviewkd_det.core.levelwise import LevelMethod, LevelSettings
+from reviewkd_det.core.method import Level, Need, Side, Truth
 from reviewkd_det.core.registry import register
 from reviewkd_det.core.settings import setting
 from reviewkd_det.core.widen import product, widen
@@ -155,7 +155,7 @@ class GlobalContext(nn.Module):
 
 
 @register("FGD")
-class FGD(LevelwiseMethod):
+class FGD(LevelMethod):
     """Objects, background, attentions and relations, summed over the levels.
 
     All terms are sums over cells or channels, divided by the images, as published. A student of
@@ -203,24 +203,19 @@ class FGD(LevelwiseMethod):
         """Make a 1x1 convolution where the channels differ."""
         return build_aligner(student, teacher)
 
-    def forward(self, student: View, teacher: View, truth: Truth) -> dict[str, Tensor]:
-        """Compute the loss of each level, of the images that have boxes to tell objects by."""
+    def compare_at(self, index: int, student: Tensor, teacher: Tensor, truth: Truth) -> Tensor:
+        """Compute the loss of a level, of the images that have boxes to tell objects by."""
         assert truth.boxes is not None, "the method needs them"
         assert truth.size is not None, "the method needs it"
         count, s = len(truth.boxes), self.settings
-        found = {}
-        chosen = zip(self.names, self.positions, self.adapters, self.ours, self.theirs, strict=True)
-        for name, position, adapt, our_context, their_context in chosen:
-            theirs = teacher.levels[position][:count]
-            ours = match_size(adapt(student.levels[position][:count]), theirs)
-            size = (theirs.shape[2], theirs.shape[3])
-            masks = box_masks(truth.boxes, truth.size, size)
-            objects, others, attention = focal_losses(
-                ours, theirs, masks, temperature=s.temperature
-            )
-            relation = (our_context(ours) - their_context(theirs)).square().sum() / count
-            found[name] = (
-                s.objects * objects + s.others * others + s.attention * attention
-                + s.relation * relation
-            )  # fmt: skip
-        return found
+        theirs = teacher[:count]
+        ours = match_size(student[:count], theirs)
+        masks = box_masks(truth.boxes, truth.size, (theirs.shape[2], theirs.shape[3]))
+        objects, others, attention = focal_losses(ours, theirs, masks, temperature=s.temperature)
+        difference = self.ours[index](ours) - self.theirs[index](theirs)
+        relation = difference.square().sum() / count
+        total: Tensor = (
+            s.objects * objects + s.others * others + s.attention * attention
+            + s.relation * relation
+        )  # fmt: skip
+        return total

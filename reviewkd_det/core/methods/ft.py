@@ -15,6 +15,7 @@ from reviewkd_det.core import settings
 from reviewkd_det.core.alignment import pool_to_smaller
 from reviewkd_det.core.levelwise import maps_of
 from reviewkd_det.core.method import Method, Need, Side, Truth, View
+from reviewkd_det.core.methods.at import attention_map
 from reviewkd_det.core.registry import register
 from reviewkd_det.core.settings import SettingError, setting, weight_setting
 from reviewkd_det.core.stage import stage_setting
@@ -39,9 +40,7 @@ def factor_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         The loss, shape ().
     """
-    ours, theirs = (
-        F.normalize(maps.square().mean(1).flatten(1)) for maps in pool_to_smaller(student, teacher)
-    )
+    ours, theirs = map(attention_map, pool_to_smaller(student, teacher))
     return F.l1_loss(ours, theirs)
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from reviewkd_det.core.alignment import pool_to_smaller
-from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod, maps_of
-from reviewkd_det.core.method import Level, Need, Side
+from reviewkd_det.core.levelwise import LevelMethod, LevelSettings, maps_of
+from reviewkd_det.core.method import Level, Need, Side, Truth
 from reviewkd_det.core.registry import register
 from reviewkd_det.core.settings import weight_setting
 from reviewkd_det.core.widen import widen
@@ -69,7 +69,7 @@ def partial_loss(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
 
 
 @register("OFD")
-class OFD(LevelwiseMethod):
+class OFD(LevelMethod):
     """The partial squared error, summed over the levels, each twice as much as the one before.
 
     The student's level passes a 1x1 convolution and a batch norm.
@@ -105,7 +105,7 @@ class OFD(LevelwiseMethod):
         """Choose the levels that are maps of several cells."""
         return maps_of(levels)
 
-    def compare_at(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
+    def compare_at(self, index: int, student: Tensor, teacher: Tensor, truth: Truth) -> Tensor:
         """Compute the partial squared error of a level, by its margins and its place."""
         margin = getattr(self, f"margin_{index}")
         factor = 0.5 ** (len(self.positions) - index - 1)

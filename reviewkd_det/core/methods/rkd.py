@@ -84,8 +84,6 @@ class RKD(VectorMethod):
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the weighted sum of both."""
-        if len(student) == 0:
-            return student.sum()
         distance: Tensor = self.settings.distance * distance_loss(student, teacher)
         angle: Tensor = self.settings.angle * angle_loss(student, teacher)
         return distance + angle

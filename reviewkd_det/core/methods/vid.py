@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reviewkd_det.core.alignment import pool_to_smaller
-from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
-from reviewkd_det.core.method import Level, Side
+from reviewkd_det.core.levelwise import LevelMethod, LevelSettings
+from reviewkd_det.core.method import Level, Side, Truth
 from reviewkd_det.core.registry import register
 from reviewkd_det.core.settings import setting
 from reviewkd_det.core.widen import widen
@@ -56,7 +56,7 @@ def build_regressor(student: Level, teacher: Level) -> nn.Sequential:
 
 
 @register("VID")
-class VID(LevelwiseMethod):
+class VID(LevelMethod):
     """The likelihood of the teacher's maps, summed over the levels; see `information_loss`.
 
     A regressor predicts them of the student's; each channel's variance is trained with it.
@@ -81,7 +81,7 @@ class VID(LevelwiseMethod):
         """Make the regressor of a level."""
         return build_regressor(student, teacher)
 
-    def compare_at(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
+    def compare_at(self, index: int, student: Tensor, teacher: Tensor, truth: Truth) -> Tensor:
         """Compute the loss of a level by its variances."""
         variance = F.softplus(widen(self.softened[index])) + LEAST_VARIANCE
         return information_loss(student, teacher, variance)

@@ -24,6 +24,7 @@ __all__ = [
     "BOX_HEAD_GIVES",
     "DENSE_HEAD_GIVES",
     "KEY",
+    "ROWS",
     "Views",
     "describe_customer",
     "describe_sides",
@@ -35,8 +36,11 @@ KEY = "MODEL.DISTILL"
 BOX_HEAD = ("roi_heads", "roi_heads.box_pooler", "roi_heads.box_predictor")
 DENSE_HEAD_GIVES = Need.LEVELS | Need.LOGITS | Need.TARGET | Need.BOXES
 BOX_HEAD_GIVES = DENSE_HEAD_GIVES | Need.VECTOR
-ROWS = Need.LOGITS | Need.VECTOR
+ROWS = Need.LOGITS | Need.VECTOR  # what is read of a head, row by row
 ANCHORS = "label_anchors"  # the method by which a one-stage detector labels its anchors
+
+
+Rows = tuple[Tensor, Tensor | None]  # logits and, of a box head, features
 
 
 class Views(NamedTuple):
@@ -164,9 +168,6 @@ def read_views(
     read = _read_anchors if "head" in calls else _read_proposals
     rows, teacher_rows, target = read(calls, teacher.module, teacher_levels)
     return Views(View(ours, *rows), View(theirs, *teacher_rows), truth._replace(target=target))
-
-
-Rows = tuple[Tensor, Tensor | None]  # logits and, of a box head, features
 
 
 def _read_proposals(

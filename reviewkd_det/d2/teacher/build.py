@@ -8,6 +8,7 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from reviewkd_det.core import FrozenTeacher, Need
+from reviewkd_det.d2.reading.views import ROWS
 from reviewkd_det.d2.teacher.backbone import PRECISIONS, TeacherBackbone
 from reviewkd_det.d2.teacher.box_head import BoxHead
 from reviewkd_det.d2.teacher.classes import logits_order
@@ -83,7 +84,7 @@ class TeacherLoader:
                 the needed kind, or the student's images cannot be turned into the teacher's.
         """
         source = read_teacher(self.config_file, self.weights, self.opts, self.weights_entry)
-        of_regions = bool(needs & (Need.LOGITS | Need.VECTOR))
+        of_regions = bool(needs & ROWS)
         if of_regions:
             source.require_detector("methods on logits")
         dense_head: DenseHead | None = None

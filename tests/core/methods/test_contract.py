@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reviewkd_det.core import (
-    LevelwiseMethod,
+    LevelMethod,
     Need,
     SettingError,
     View,
@@ -147,7 +147,7 @@ def test_one_cell_and_one_image_are_handled(method):
 def test_parts_are_named_by_their_levels(method):
     inputs = samples.view(samples.STUDENT, 1), samples.view(samples.SAME_SIZES, 2), samples.truth()
     parts = samples.make(method)(*inputs)
-    by_level = issubclass(method, LevelwiseMethod) or method is find_method("ReviewKD")
+    by_level = issubclass(method, LevelMethod) or method is find_method("ReviewKD")
     assert list(parts) == (["fine", "coarse"] if by_level else [""])
     assert all(x.shape == () for x in parts.values())
 
