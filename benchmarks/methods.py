@@ -7,7 +7,7 @@ from tabulate import tabulate
 
 from classification.config_checks import CUSTOMER
 from reviewkd_det.core import Level, Method, Need, Side, registered_methods
-from reviewkd_det.d2.reading.views import BOX_HEAD_GIVES, DENSE_HEAD_GIVES
+from reviewkd_det.d2.reading.views import ONE_STAGE_GIVES, TWO_STAGE_GIVES
 
 __all__ = ["methods_table"]
 
@@ -24,8 +24,8 @@ def methods_table() -> str:
 
 def _row(name: str, method: type[Method]) -> dict[str, str]:
     served = {
-        "two-stage": not method.needs & ~BOX_HEAD_GIVES,
-        "one-stage": not method.needs & ~DENSE_HEAD_GIVES and _takes_dense_rows(method),
+        "two-stage": not method.needs & ~TWO_STAGE_GIVES,
+        "one-stage": not method.needs & ~ONE_STAGE_GIVES and _takes_dense_rows(method),
         "classifier": not method.needs & ~CUSTOMER.gives,
     }
     return {
@@ -51,7 +51,7 @@ def _parameters(method: type[Method]) -> str:
     """What is trained beside the student, between two pyramids of as many channels."""
     norm = (1.0,) * CHANNELS, (0.0,) * CHANNELS
     levels = tuple(Level(f"p{i}", CHANNELS, None, s, norm) for i, s in enumerate(STRIDES, 2))
-    side = Side(levels, CLASSES, vector=FEATURES)
+    side = Side(levels, CLASSES, vector=FEATURES, branch=CHANNELS)
     with torch.device("meta"):
         built = method(method.Settings(), side, side)
     count = sum(parameter.numel() for parameter in built.parameters())

@@ -8,7 +8,7 @@ from reviewkd_det.core.gradient_share import GradientShare, gradient_norms
 from reviewkd_det.core.hcl import hierarchical_context_loss
 from reviewkd_det.core.level_scale import LevelScale
 from reviewkd_det.core.levelwise import LevelMethod, LevelSettings, LevelwiseMethod
-from reviewkd_det.core.method import Level, Method, Need, Side, Truth, View
+from reviewkd_det.core.method import BY_CLASS, Branch, Level, Method, Need, Side, Truth, View, given
 from reviewkd_det.core.methods.at import attention_loss
 from reviewkd_det.core.methods.cwd import channel_loss
 from reviewkd_det.core.methods.dkd import binary_decoupled_loss, decoupled_distillation_loss
@@ -26,8 +26,10 @@ from reviewkd_det.core.widen import product, widen
 
 __all__ = [
     "AUTO",
+    "BY_CLASS",
     "FUSIONS",
     "AttentionFusion",
+    "Branch",
     "FrozenTeacher",
     "GradientShare",
     "Level",
@@ -60,6 +62,7 @@ __all__ = [
     "default_method",
     "distillation_loss",
     "find_method",
+    "given",
     "gradient_norms",
     "hierarchical_context_loss",
     "is_training_step",

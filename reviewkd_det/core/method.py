@@ -1,20 +1,22 @@
 """What a distillation method is, whoever trains with it.
 
 Shapes: N images; a level is (N, C, H, W); R rows of logits over K classes and of D features, where
-a row is an image, a region or an anchor. Level lists run from high to low resolution and are
-paired: level i of the student is compared with level i of the teacher.
+a row is an image, a region or an anchor; P of them have an object. Level lists run from high to low
+resolution and are paired: level i of the student is compared with level i of the teacher.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Flag, auto
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
 from reviewkd_det.core.settings import Settings
 
-__all__ = ["Level", "Method", "Need", "Side", "Truth", "View"]
+__all__ = ["BY_CLASS", "Branch", "Level", "Method", "Need", "Side", "Truth", "View", "given"]
+
+T = TypeVar("T")
 
 
 class Need(Flag):
@@ -29,14 +31,23 @@ class Need(Flag):
     NORMS = auto()
     INPUT_GRADIENT = auto()
     STAGE = auto()
+    DELTAS = auto()
+    MASKS = auto()
+    OBJECTNESS = auto()
+    BRANCHES = auto()
 
     @property
     def words(self) -> str:
         """The needs in a sentence, as in "logits and target"."""
         words = {Need.NORMS: "batch norms before the levels", Need.STAGE: "a stage before training",
-                 Need.INPUT_GRADIENT: "gradients on the images"}  # fmt: skip
+                 Need.INPUT_GRADIENT: "gradients on the images", Need.DELTAS: "regressed boxes",
+                 Need.OBJECTNESS: "objectness of anchors",
+                 Need.BRANCHES: "branches of a dense head"}  # fmt: skip
         needs = [need for need in type(self) if need in self]
         return " and ".join(words.get(need, str(need.name).lower()) for need in needs)
+
+
+BY_CLASS = Need.LOGITS | Need.DELTAS | Need.MASKS  # what a network gives class by class
 
 
 class Level(NamedTuple):
@@ -66,12 +77,27 @@ class Side(NamedTuple):
         binary: whether each class is told apart by a sigmoid of its own, a yes or no, instead of
             one of K by a softmax.
         vector: D of the network's rows of features; None where it gives none.
+        branch: channels of the maps of its branches; None where it gives none.
     """
 
     levels: tuple[Level, ...] = ()
     classes: int | None = None
     binary: bool = False
     vector: int | None = None
+    branch: int | None = None
+
+
+class Branch(NamedTuple):
+    """Half of a dense head, which gives classes or boxes, taken apart behind some of its layers.
+
+    Args:
+        maps: its maps before an activation, (N, C, H, W) for each level.
+        finish: what the layers behind make of such maps: rows of logits, (N, R, K), or of boxes as
+            x0, y0, x1, y1 in pixels, (N, R, 4).
+    """
+
+    maps: Sequence[Tensor]
+    finish: Callable[[Sequence[Tensor]], Tensor]
 
 
 class View(NamedTuple):
@@ -82,12 +108,24 @@ class View(NamedTuple):
         logits: class logits, (R, K).
         vector: what the classifier of the rows is given, (R, D).
         input_gradient: gradient on each image of the logit of the teacher's class, (N, 3, H, W).
+        deltas: regressed box of each row with an object, as it is coded by the student, (P, 4).
+        masks: mask logits of each row with an object, of its true class, (P, H, W).
+        objectness: logits of anchors that are sampled, (A,).
+        anchor_deltas: regressed boxes of these anchors, as they are coded by the student, (A, 4).
+        classes: branch of a dense head that gives classes.
+        boxes: branch of a dense head that gives boxes.
     """
 
     levels: Sequence[Tensor] = ()
     logits: Tensor | None = None
     vector: Tensor | None = None
     input_gradient: Tensor | None = None
+    deltas: Tensor | None = None
+    masks: Tensor | None = None
+    objectness: Tensor | None = None
+    anchor_deltas: Tensor | None = None
+    classes: Branch | None = None
+    boxes: Branch | None = None
 
 
 class Truth(NamedTuple):
@@ -98,12 +136,22 @@ class Truth(NamedTuple):
         boxes: true boxes of each image, (B, 4) as x0, y0, x1, y1 in pixels.
         size: height and width in pixels of the images as the levels cover them.
         sample: number of each image in the training set, (N,).
+        deltas: true box of each row with an object, as it is coded by the student, (P, 4).
+        objects: P, where rows are assigned objects.
     """
 
     target: Tensor | None = None
     boxes: Sequence[Tensor] | None = None
     size: tuple[int, int] | None = None
     sample: Tensor | None = None
+    deltas: Tensor | None = None
+    objects: int | None = None
+
+
+def given(value: T | None) -> T:
+    """What a method has said that it needs, so that it is there."""
+    assert value is not None, "a method is given what it needs"
+    return value
 
 
 class Method(nn.Module):

@@ -8,7 +8,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from reviewkd_det.core.method import Method, Need, Truth, View
+from reviewkd_det.core.method import Method, Need, Truth, View, given
 from reviewkd_det.core.widen import product
 
 __all__ = ["VectorMethod", "squared_distances"]
@@ -37,8 +37,5 @@ class VectorMethod(Method):
 
     def forward(self, student: View, teacher: View, truth: Truth) -> dict[str, Tensor]:
         """Compute the loss, which has one part."""
-        assert student.vector is not None, "the method needs it"
-        assert teacher.vector is not None, "the method needs it"
-        if len(student.vector) == 0:
-            return {"": student.vector.sum()}
-        return {"": self.compare(student.vector, teacher.vector)}
+        ours = given(student.vector)
+        return {"": self.compare(ours, given(teacher.vector)) if len(ours) else ours.sum()}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reviewkd_det.core.method import Method, Need, Side, Truth, View
+from reviewkd_det.core.method import Method, Need, Side, Truth, View, given
 from reviewkd_det.core.settings import SettingError, Settings, setting
 from reviewkd_det.core.widen import widen
 
@@ -117,9 +117,7 @@ class RowMethod(Method):
 
     def forward(self, student: View, teacher: View, truth: Truth) -> dict[str, Tensor]:
         """Compute the loss, which has one part."""
-        assert student.logits is not None, "the method needs them"
-        assert teacher.logits is not None, "the method needs them"
-        ours, theirs = student.logits, teacher.logits
+        ours, theirs = given(student.logits), given(teacher.logits)
         if self.settings.standardize:
             ours, theirs = standardized(ours), standardized(theirs)
         return {"": self.compare(ours, theirs, truth)}

@@ -33,9 +33,10 @@ from reviewkd_det.d2.reading.taps import only_call
 from reviewkd_det.d2.reading.unlabeled import joined_backbone
 from reviewkd_det.d2.reading.views import (
     KEY,
+    add_heads,
     describe_customer,
     describe_sides,
-    read_views,
+    read_levels,
     recorded,
 )
 from reviewkd_det.d2.registered import names_checked
@@ -190,8 +191,10 @@ class DistilledDetector(nn.Module):
         images = [x["image"] for x in labeled]
         images += [shrink_to_fit(x, backbone.size) for x in unlabeled]
         teacher_levels = self.teacher(images, backbone.size)
-        boxes = self._true_boxes(labeled)
-        views = read_views(self.levels, backbone, calls, self.teacher, teacher_levels, boxes)
+        views = add_heads(
+            read_levels(self.levels, backbone, teacher_levels),
+            self.student, calls, self.teacher, teacher_levels, labeled, self._needs,
+        )  # fmt: skip
         if is_training_step(self):
             levels = views.student.levels, views.teacher.levels
             for name, value in self.similarity.measure(self.step, self.levels, *levels).items():
@@ -212,13 +215,6 @@ class DistilledDetector(nn.Module):
             total, {name: distilled[f"loss_{name.lower()}"] for name in active}, points
         )
         return own, distilled, parts
-
-    def _true_boxes(self, labeled: Sequence[Mapping[str, Any]]) -> list[Tensor] | None:
-        """The boxes of each image, (B, 4), where a method needs them."""
-        if Need.BOXES not in self._needs:
-            return None
-        device = next(self.student.parameters()).device
-        return [x["instances"].gt_boxes.tensor.to(device) for x in labeled]
 
     def _ended(self, active: Container[str]) -> Losses:
         """The losses of the methods that have ended."""

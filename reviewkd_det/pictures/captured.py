@@ -13,7 +13,7 @@ from reviewkd_det.core.fusion import AttentionFusion, ReviewPath
 from reviewkd_det.d2.reading.images import cut_to
 from reviewkd_det.d2.reading.taps import only_call, tapped
 from reviewkd_det.d2.reading.unlabeled import BackboneCall
-from reviewkd_det.d2.reading.views import read_views
+from reviewkd_det.d2.reading.views import read_levels
 
 __all__ = ["Fusion", "LevelMaps", "capture_levels"]
 
@@ -94,8 +94,7 @@ def capture_levels(model: Any, backbone: BackboneCall, image: Tensor) -> list[Le
 def _run_method(model: Any, name: str, backbone: BackboneCall, image: Tensor) -> None:
     """Let a method compute its loss on one image, as in a training step."""
     teacher_levels = model.teacher([image], backbone.size)
-    views = read_views(model.levels, backbone, {}, model.teacher, teacher_levels)
-    model.methods[name](*views)
+    model.methods[name](*read_levels(model.levels, backbone, teacher_levels))
 
 
 def _kind(fusion: nn.Module, *, is_coarsest: bool) -> Fusion:

@@ -9,21 +9,23 @@ from detectron2.utils.events import EventStorage
 
 from reviewkd_det.core import Need, find_method
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.reading.views import BOX_HEAD_GIVES, DENSE_HEAD_GIVES
+from reviewkd_det.d2.reading.views import ONE_STAGE_GIVES, TWO_STAGE_GIVES
 from tests.d2 import tiny
 from tests.every_method import each_method
+
+TWO_STAGE = tiny.merged(tiny.R_CNN, {"MASK_ON": True})
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("teachers")
-    for model, name in ((tiny.R_CNN, "two"), (tiny.RETINANET, "one")):
+    for model, name in ((TWO_STAGE, "two"), (tiny.RETINANET, "one")):
         (path / name).mkdir()
         tiny.save_teacher(path / name, model)
     return path
 
 
-def make(folder, name, model=tiny.R_CNN, **settings):
+def make(folder, name, model=TWO_STAGE, **settings):
     stages = "one" if model is tiny.RETINANET else "two"
     config = tiny.save_student(folder / stages, model, {"METHODS": [name], **settings})
     torch.manual_seed(0)
@@ -36,10 +38,10 @@ def step(model, inputs, iteration=0):
         return model(inputs), storage.latest()
 
 
-@each_method(BOX_HEAD_GIVES)
+@each_method(TWO_STAGE_GIVES)
 def test_a_step_teaches_the_student_and_a_loaded_method_goes_on_the_same(folder, name):
     model = make(folder, name)
-    losses, logged = step(model, tiny.batch())
+    losses, logged = step(model, tiny.batch(masks=True))
     key = f"loss_{name.lower()}"
     assert losses[key].isfinite()
     assert losses[key] > 0
@@ -55,37 +57,37 @@ def test_a_step_teaches_the_student_and_a_loaded_method_goes_on_the_same(folder,
     resumed = make(folder, name)
     resumed.load_state_dict(saved[0])
     resumed.methods.load_state_dict(saved[1])
-    expected, found = (step(m, tiny.batch(), 1)[0][key] for m in (model, resumed))
+    expected, found = (step(m, tiny.batch(masks=True), 1)[0][key] for m in (model, resumed))
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
-@each_method(BOX_HEAD_GIVES)
+@each_method(TWO_STAGE_GIVES)
 def test_images_without_labels_join_where_the_needs_allow(folder, name):
     model = make(folder, name)
     more = [{"image": x["image"], "unlabeled": True} for x in tiny.batch(sizes=[(60, 90)])]
     for module in model.student.modules():  # with batch statistics they would touch all losses
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
-    plain, joined = (step(model, [*tiny.batch(), *x])[0] for x in ([], more))
+    plain, joined = (step(model, [*tiny.batch(masks=True), *x])[0] for x in ([], more))
     key = f"loss_{name.lower()}"
     needs = find_method(name).needs
     takes_part = Need.LEVELS in needs and Need.BOXES not in needs
     assert torch.allclose(plain[key], joined[key], rtol=1e-4, atol=1e-6) != takes_part
 
 
-@each_method(DENSE_HEAD_GIVES)
+@each_method(ONE_STAGE_GIVES)
 def test_a_one_stage_student_takes_it_too(folder, name):
     method = find_method(name)
     if Need.LOGITS in method.needs and not method.takes_binary:
         with pytest.raises(ValueError, match=f"{name} must take logits of binary classes"):
             make(folder, name, tiny.RETINANET)
         return
-    losses, _ = step(make(folder, name, tiny.RETINANET), tiny.batch())
+    losses, _ = step(make(folder, name, tiny.RETINANET), tiny.batch(masks=True))
     assert losses[f"loss_{name.lower()}"].isfinite()
     assert losses[f"loss_{name.lower()}"] > 0
 
 
-@pytest.mark.parametrize(("model", "weight"), [(tiny.R_CNN, 6.0), (tiny.RETINANET, 10.0)])
+@pytest.mark.parametrize(("model", "weight"), [(TWO_STAGE, 6.0), (tiny.RETINANET, 10.0)])
 def test_a_published_weight_may_depend_on_the_stages(folder, model, weight):
     assert make(folder, "PKD", model).weighted["PKD"].loss_weight == weight
     assert make(folder, "PKD", model, PKD={"LOSS_WEIGHT": 2.0}).weighted["PKD"].loss_weight == 2.0
@@ -98,6 +100,9 @@ def test_the_order_of_hooks_changes_nothing(folder):
         model = make(folder, "ReviewKD")
         if prepend is not None:
             model.student.backbone.register_forward_hook(lambda *_: None, prepend=prepend)
-        inputs = [*tiny.batch(), {"image": tiny.batch()[0]["image"], "unlabeled": True}]
+        inputs = [
+            *tiny.batch(masks=True),
+            {"image": tiny.batch(masks=True)[0]["image"], "unlabeled": True},
+        ]
         losses.append(step(model, inputs)[0]["loss_reviewkd"].item())
     assert losses[0] == losses[1] == losses[2]

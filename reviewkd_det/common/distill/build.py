@@ -9,6 +9,7 @@ from torch import Tensor
 
 from reviewkd_det.common.config.methods import Uses, named_by, read_settings
 from reviewkd_det.core import (
+    BY_CLASS,
     GradientShare,
     Method,
     Need,
@@ -161,7 +162,7 @@ def build_methods(
     """
     built = {}
     for name, plan in plans.items():
-        if Need.LOGITS in plan.method.needs and student.classes != teacher.classes:
+        if plan.method.needs & BY_CLASS and student.classes != teacher.classes:
             raise ValueError(
                 f"student and teacher must tell the same classes apart for {name}; got "
                 f"{student.classes} and {teacher.classes} logits"

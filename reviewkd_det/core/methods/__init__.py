@@ -7,8 +7,10 @@ from reviewkd_det.core.methods import reviewkd  # isort: skip
 from reviewkd_det.core.methods import (
     ab,
     at,
+    box_regression,
     cc,
     crd,
+    crosskd,
     cwd,
     dist,
     dkd,
@@ -19,6 +21,7 @@ from reviewkd_det.core.methods import (
     irg,
     jacobian,
     kd,
+    mask_logits,
     mgd,
     mlkd,
     nst,
@@ -26,6 +29,7 @@ from reviewkd_det.core.methods import (
     pkd,
     pkt,
     rkd,
+    rpn_logits,
     sp,
     vid,
 )
@@ -33,8 +37,10 @@ from reviewkd_det.core.methods import (
 __all__ = [
     "ab",
     "at",
+    "box_regression",
     "cc",
     "crd",
+    "crosskd",
     "cwd",
     "dist",
     "dkd",
@@ -45,6 +51,7 @@ __all__ = [
     "irg",
     "jacobian",
     "kd",
+    "mask_logits",
     "mgd",
     "mlkd",
     "nst",
@@ -53,6 +60,7 @@ __all__ = [
     "pkt",
     "reviewkd",
     "rkd",
+    "rpn_logits",
     "sp",
     "vid",
 ]

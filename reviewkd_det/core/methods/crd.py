@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reviewkd_det.core import settings
-from reviewkd_det.core.method import Method, Need, Side, Truth, View
+from reviewkd_det.core.method import Method, Need, Side, Truth, View, given
 from reviewkd_det.core.processes import gather_rows
 from reviewkd_det.core.registry import register
 from reviewkd_det.core.settings import setting, weight_setting
@@ -116,10 +116,8 @@ class CRD(Method):
 
     def __init__(self, settings: Any, student: Side, teacher: Side) -> None:
         super().__init__(settings, student, teacher)
-        assert student.vector is not None, "the method needs it"
-        assert teacher.vector is not None, "the method needs it"
         self.embed = nn.ModuleList(
-            nn.Linear(width, settings.features) for width in (student.vector, teacher.vector)
+            nn.Linear(given(side.vector), settings.features) for side in (student, teacher)
         )
 
     def meet_samples(self, classes: Tensor) -> None:
@@ -132,10 +130,9 @@ class CRD(Method):
 
     def forward(self, student: View, teacher: View, truth: Truth) -> dict[str, Tensor]:
         """Compute the loss, which has one part, and let the memories take in the batch."""
-        assert truth.sample is not None, "the method needs it"
-        s, samples = self.settings, len(self.memory[0])
-        negatives = self.others(truth.sample, s.negatives)
-        chosen = torch.cat([truth.sample[:, None], negatives], 1)  # (N, 1 + K)
+        s, samples, sample = self.settings, len(self.memory[0]), given(truth.sample)
+        negatives = self.others(sample, s.negatives)
+        chosen = torch.cat([sample[:, None], negatives], 1)  # (N, 1 + K)
         rows = [
             F.normalize(widen(embed(view.vector)))
             for embed, view in zip(self.embed, (student, teacher), strict=True)
@@ -152,7 +149,7 @@ class CRD(Method):
                 self.normaliser[side] = fixed
             loss = loss + contrast_loss(scores / fixed, samples)
         if is_training_step(self):
-            self._take_in(truth.sample, [row.detach() for row in rows])
+            self._take_in(sample, [row.detach() for row in rows])
         return {"": loss}
 
     @torch.no_grad()

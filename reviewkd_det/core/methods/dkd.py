@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reviewkd_det.core.method import Need, Truth
+from reviewkd_det.core.method import Need, Truth, given
 from reviewkd_det.core.registry import register
 from reviewkd_det.core.rows import (
     RowMethod,
@@ -149,12 +149,11 @@ class DKD(RowMethod):
 
     def compare(self, student: Tensor, teacher: Tensor, truth: Truth) -> Tensor:
         """Compute the loss of the logits."""
-        assert truth.target is not None, "the method needs it"
         loss = binary_decoupled_loss if self.is_binary else decoupled_distillation_loss
         return loss(
             student,
             teacher,
-            truth.target,
+            given(truth.target),
             alpha=self.settings.alpha,
             beta=self.settings.beta,
             temperature=self.settings.temperature,

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from reviewkd_det.core.alignment import build_aligner, match_size
 from reviewkd_det.core.levelwise import LevelMethod, LevelSettings
-from reviewkd_det.core.method import Level, Need, Side, Truth
+from reviewkd_det.core.method import Level, Need, Side, Truth, given
 from reviewkd_det.core.registry import register
 from reviewkd_det.core.settings import setting
 from reviewkd_det.core.widen import product, widen
@@ -205,12 +205,11 @@ class FGD(LevelMethod):
 
     def compare_at(self, index: int, student: Tensor, teacher: Tensor, truth: Truth) -> Tensor:
         """Compute the loss of a level, of the images that have boxes to tell objects by."""
-        assert truth.boxes is not None, "the method needs them"
-        assert truth.size is not None, "the method needs it"
-        count, s = len(truth.boxes), self.settings
+        boxes, s = given(truth.boxes), self.settings
+        count = len(boxes)
         theirs = teacher[:count]
         ours = match_size(student[:count], theirs)
-        masks = box_masks(truth.boxes, truth.size, (theirs.shape[2], theirs.shape[3]))
+        masks = box_masks(boxes, given(truth.size), (theirs.shape[2], theirs.shape[3]))
         objects, others, attention = focal_losses(ours, theirs, masks, temperature=s.temperature)
         difference = self.ours[index](ours) - self.theirs[index](theirs)
         relation = difference.square().sum() / count

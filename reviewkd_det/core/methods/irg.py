@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reviewkd_det.core import settings
-from reviewkd_det.core.method import Method, Need, Truth, View
+from reviewkd_det.core.method import Method, Need, Truth, View, given
 from reviewkd_det.core.registry import register
 from reviewkd_det.core.relations import squared_distances
 from reviewkd_det.core.settings import setting, weight_setting
@@ -90,9 +90,7 @@ class IRG(Method):
 
     def forward(self, student: View, teacher: View, truth: Truth) -> dict[str, Tensor]:
         """Compute the loss, which has one part."""
-        assert student.vector is not None, "the method needs it"
-        assert teacher.vector is not None, "the method needs it"
-        loss = self.settings.edges * edge_loss(student.vector, teacher.vector)
+        loss = self.settings.edges * edge_loss(given(student.vector), given(teacher.vector))
         pairs = list(zip(pairwise(student.levels), pairwise(teacher.levels), strict=True))
         for ours, theirs in pairs:
             factor = self.settings.transformations / len(pairs)

@@ -9,7 +9,7 @@ from reviewkd_det.d2.data.checks import check_class_count, check_known
 from reviewkd_det.d2.data.prepare import prepare_data
 from reviewkd_det.d2.data.register import allow_malformed_masks
 from reviewkd_det.d2.runs.python_use import KEYS, read_use
-from reviewkd_det.d2.teacher.classes import match_classes, teacher_classes, uses_logits
+from reviewkd_det.d2.teacher.classes import match_classes, teacher_classes, uses_classes
 
 __all__ = [
     "MAP_KEY",
@@ -68,7 +68,7 @@ def check_data(cfg: Any, *, training: bool, resume: bool = False) -> list[str] |
 def _match_teacher(cfg: Any, classes: list[str]) -> None:
     """Compare the teacher's classes with the student's where methods compare logits."""
     teacher: Any = cfg.model.get("teacher") or {}
-    if "config_file" in teacher and uses_logits(cfg.model.get("methods") or ()):
+    if "config_file" in teacher and uses_classes(cfg.model.get("methods") or ()):
         what = f"model.methods {', '.join(cfg.model.methods)}"
         order = match_classes(
             classes, named_teacher_classes(cfg), what, MAP_KEY, map_them=cfg.train.map_classes

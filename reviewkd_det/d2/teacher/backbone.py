@@ -4,17 +4,15 @@ Shapes: N images, each (3, h, w); H x W is the padded size the student used.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from detectron2.modeling import Backbone
-from detectron2.structures import Boxes
 from torch import Tensor, nn
 
 from reviewkd_det.common.tensors.compiled import compiled_or_plain
 from reviewkd_det.d2.reading.images import channels_first, cut_to, normalize_and_pad, size_for
-from reviewkd_det.d2.teacher.box_head import BoxHead
-from reviewkd_det.d2.teacher.dense_head import DenseHead
+from reviewkd_det.d2.teacher.heads import TeacherHeads
 
 __all__ = ["PRECISIONS", "TeacherBackbone"]
 
@@ -38,8 +36,7 @@ class TeacherBackbone(nn.Module):
         pixel_std: standard deviation of each channel, in the teacher's channel order, in pixel
             values.
         reverse_channels: whether the student's channel order is the reverse of the teacher's.
-        roi_heads: the teacher's box head, for methods on logits.
-        dense_head: the dense head of a one-stage teacher, for methods on logits.
+        heads: the teacher's heads that methods read.
         precision: precision of the backbone, which is converted, and of the levels.
         compile_backbone: whether the backbone runs through torch.compile, where it can be.
     """
@@ -54,8 +51,7 @@ class TeacherBackbone(nn.Module):
         pixel_std: Sequence[float],
         *,
         reverse_channels: bool,
-        roi_heads: BoxHead | None = None,
-        dense_head: DenseHead | None = None,
+        heads: TeacherHeads | None = None,
         precision: torch.dtype = torch.float32,
         compile_backbone: bool = False,
     ) -> None:
@@ -67,8 +63,7 @@ class TeacherBackbone(nn.Module):
             if compile_backbone
             else backbone.__call__
         )
-        self.roi_heads = roi_heads
-        self.dense_head = dense_head
+        self.heads = heads or TeacherHeads()
         self.reverse_channels = reverse_channels
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
@@ -101,17 +96,3 @@ class TeacherBackbone(nn.Module):
         return {
             name: cut_to(level, padded_size, shapes[name].stride) for name, level in levels.items()
         }
-
-    def read_regions(
-        self, levels: Mapping[str, Tensor], boxes: Sequence[Boxes]
-    ) -> tuple[Tensor, Tensor]:
-        """Class logits of boxes, (R, classes + 1), and features, (R, D), of the first images."""
-        assert self.roi_heads is not None
-        own = {name: level[: len(boxes)].float() for name, level in levels.items()}
-        logits, features = self.roi_heads(own, boxes)
-        return logits, features
-
-    def anchor_logits(self, levels: Mapping[str, Tensor], images: int) -> Tensor:
-        """Class logits of all anchors of the first images, (images, anchors, classes)."""
-        assert self.dense_head is not None
-        return self.dense_head({name: level[:images].float() for name, level in levels.items()})

@@ -1,14 +1,30 @@
-"""The part of a two-stage detector that turns boxes into class logits.
+"""The part of a two-stage detector that turns boxes into class logits and regressed boxes.
 
-Shapes: R boxes of all images, K object classes, D features of a box.
+Shapes: R boxes of all images, K object classes, D features of a box, B numbers that code a box, 4
+or, of rotated boxes, 5.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["BoxHead", "count_classes"]
+__all__ = ["BoxHead", "Regions", "box_coder", "count_classes", "of_classes"]
+
+
+class Regions(NamedTuple):
+    """What a box head gives for boxes.
+
+    Args:
+        logits: class logits, (R, K + 1).
+        features: features, (R, D).
+        deltas: coded boxes, (R, B), or one for each object class, (R, K * B).
+    """
+
+    logits: Tensor
+    features: Tensor
+    deltas: Tensor
 
 
 def count_classes(roi_heads: Any) -> int | None:
@@ -27,6 +43,25 @@ def count_classes(roi_heads: Any) -> int | None:
     return scores.out_features
 
 
+def box_coder(head: Any) -> Any:
+    """What codes the boxes of a head, with the weights of its B numbers; None without."""
+    coder = getattr(head, "box2box_transform", None)
+    return coder if hasattr(coder, "weights") else None
+
+
+def of_classes(boxes: Tensor, classes: Tensor, width: int) -> Tensor:
+    """The coded box of each row's class, (R, B).
+
+    Args:
+        boxes: coded boxes, (R, B), or one for each object class, (R, K * B).
+        classes: class of each row, (R,), an object's.
+        width: B.
+    """
+    if boxes.shape[1] == width:
+        return boxes
+    return boxes.unflatten(1, (-1, width))[torch.arange(len(boxes), device=boxes.device), classes]
+
+
 class BoxHead(nn.Module):
     """The part of Detectron2's `StandardROIHeads` that turns boxes into class logits.
 
@@ -43,34 +78,22 @@ class BoxHead(nn.Module):
         if classes is None:
             raise ValueError(
                 "the teacher must have one box head, as StandardROIHeads has, for methods on "
-                f"logits; got {type(roi_heads).__name__ if roi_heads is not None else 'none'}"
+                f"regions; got {type(roi_heads).__name__ if roi_heads is not None else 'none'}"
             )
-        self.classes = classes
+        self.objects = classes - 1  # K
         self.in_features: Sequence[str] = roi_heads.box_in_features
         self.box_pooler = roi_heads.box_pooler
         self.box_head = roi_heads.box_head
         self.box_predictor: Any = roi_heads.box_predictor
-
-    def take_classes(self, order: Sequence[int]) -> None:
-        """Give the class logits in another order, background last.
-
-        Args:
-            order: number, among this head's classes, of each class of the new order.
-        """
-        scores = self.box_predictor.cls_score
-        rows = [*order, self.classes - 1]
-        scores.weight = nn.Parameter(scores.weight.detach()[rows])
-        scores.bias = nn.Parameter(scores.bias.detach()[rows])
-        scores.out_features = self.classes = len(rows)
 
     @property
     def features(self) -> int:
         """Features of a box, by which its class is told."""
         return int(self.box_predictor.cls_score.in_features)
 
-    def forward(self, levels: Mapping[str, Tensor], boxes: Sequence[Any]) -> tuple[Tensor, Tensor]:
-        """Compute the class logits of the boxes, (R, K + 1), and their features, (R, D)."""
+    def forward(self, levels: Mapping[str, Tensor], boxes: Sequence[Any]) -> Regions:
+        """Compute what the head gives for boxes of each image."""
         pooled = self.box_pooler([levels[name] for name in self.in_features], boxes)
         features = self.box_head(pooled)
-        scores, _ = self.box_predictor(features)
-        return scores, features.flatten(1)
+        scores, deltas = self.box_predictor(features)
+        return Regions(scores, features.flatten(1), deltas)

@@ -1,19 +1,16 @@
 """A teacher: the parts of any Detectron2 detector that methods need, verified and frozen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from reviewkd_det.core import FrozenTeacher, Need
-from reviewkd_det.d2.reading.views import ROWS
 from reviewkd_det.d2.teacher.backbone import PRECISIONS, TeacherBackbone
-from reviewkd_det.d2.teacher.box_head import BoxHead
-from reviewkd_det.d2.teacher.classes import logits_order
-from reviewkd_det.d2.teacher.dense_head import DenseHead
+from reviewkd_det.d2.teacher.classes import class_order
 from reviewkd_det.d2.teacher.folding import fold_batch_norms
+from reviewkd_det.d2.teacher.heads import HEADS, TeacherHeads, build_heads
 from reviewkd_det.d2.teacher.source import read_teacher
 
 __all__ = ["TeacherLoader", "teacher_state"]
@@ -65,7 +62,7 @@ class TeacherLoader:
             student_format=cfg.INPUT.FORMAT,
             precision=settings.PRECISION,
             compile_backbone=settings.COMPILE,
-            class_order=logits_order(cfg),
+            class_order=class_order(cfg),
             weights_entry=settings.WEIGHTS_ENTRY,
         )
 
@@ -84,31 +81,23 @@ class TeacherLoader:
                 the needed kind, or the student's images cannot be turned into the teacher's.
         """
         source = read_teacher(self.config_file, self.weights, self.opts, self.weights_entry)
-        of_regions = bool(needs & ROWS)
-        if of_regions:
-            source.require_detector("methods on logits")
-        dense_head: DenseHead | None = None
-        parts: dict[str, Any] = {}
-        if of_regions and source.is_one_stage:
+        heads = TeacherHeads()
+        if needs & HEADS:
+            source.require_detector(f"methods on {(needs & HEADS).words}")
             detector = source.build_detector()
-            dense_head = DenseHead(detector)
-            parts = {"backbone": detector.backbone, "head": detector.head}
+            backbone, heads = detector.backbone, build_heads(detector, needs)
         else:
-            parts = {"backbone": source.build_backbone()}
-            if of_regions:
-                parts["roi_heads"] = BoxHead(source.build_roi_heads(parts["backbone"]))
-        source.load_weights(nn.ModuleDict(parts))
-        for head in (dense_head, parts.get("roi_heads")):
-            if self.class_order and head is not None:
-                head.take_classes(self.class_order)
-        fold_batch_norms(parts["backbone"].eval())
+            backbone = source.build_backbone()
+        source.load_weights(_tree({"backbone": backbone, **heads.named_parts()}))
+        if self.class_order:
+            heads.take_classes(self.class_order)
+        fold_batch_norms(backbone.eval())
         teacher = TeacherBackbone(
-            parts["backbone"],
+            backbone,
             source.pixel_mean,
             source.pixel_std,
             reverse_channels=_is_reversed(self.student_format, source.input_format),
-            roi_heads=parts.get("roi_heads"),
-            dense_head=dense_head,
+            heads=heads,
             precision=PRECISIONS[self.precision],
             compile_backbone=self.compile_backbone,
         )
@@ -122,6 +111,20 @@ def teacher_state(cfg: CfgNode) -> dict[str, Tensor]:
         settings.CONFIG_FILE, settings.WEIGHTS, settings.OPTS, settings.WEIGHTS_ENTRY
     )
     return source.load_state()
+
+
+def _tree(parts: Mapping[str, nn.Module]) -> nn.Module:
+    """A module with these modules at their dotted names."""
+    root = nn.Module()
+    for name, part in parts.items():
+        *path, last = name.split(".")
+        owner = root
+        for step in path:
+            if not hasattr(owner, step):
+                owner.add_module(step, nn.Module())
+            owner = owner.get_submodule(step)
+        owner.add_module(last, part)
+    return root
 
 
 def _is_reversed(student_format: str, teacher_format: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from torch import Tensor
+from torch import Tensor, nn
 
 from reviewkd_det.common.data.classes import (
     describe_classes,
@@ -16,19 +16,20 @@ from reviewkd_det.common.data.classes import (
     require_same_classes,
 )
 from reviewkd_det.common.runs.record import saved_classes
-from reviewkd_det.core import Need, find_method
+from reviewkd_det.core import BY_CLASS, find_method
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.data.yaml_use import training_classes
 from reviewkd_det.d2.runs.saved_run import run_of_config
 from reviewkd_det.d2.teacher.zoo import find_teacher_config
 
 __all__ = [
+    "class_order",
     "in_student_order",
-    "logits_order",
     "match_classes",
     "reorder_classes",
+    "take_classes",
     "teacher_classes",
-    "uses_logits",
+    "uses_classes",
 ]
 
 logger = logging.getLogger(__name__)
@@ -101,13 +102,13 @@ def match_classes(
     return []
 
 
-def uses_logits(methods: Iterable[str]) -> bool:
-    """Whether one of the methods, by their names, compares class logits."""
-    return any(Need.LOGITS in find_method(name, "MODEL.DISTILL.METHODS").needs for name in methods)
+def uses_classes(methods: Iterable[str]) -> bool:
+    """Whether one of the methods, by their names, compares what is given class by class."""
+    return any(find_method(name, "MODEL.DISTILL.METHODS").needs & BY_CLASS for name in methods)
 
 
-def logits_order(cfg: CfgNode) -> list[int]:
-    """The teacher's class number for each of the student's, where methods compare logits.
+def class_order(cfg: CfgNode) -> list[int]:
+    """The teacher's class number for each of the student's, where methods compare by class.
 
     Args:
         cfg: config of a student whose training set is loaded.
@@ -118,7 +119,7 @@ def logits_order(cfg: CfgNode) -> list[int]:
     Raises:
         ValueError: the classes differ and the config does not map them, or the teacher lacks one.
     """
-    names = cfg.DATASETS.TRAIN[:1] if uses_logits(cfg.MODEL.DISTILL.METHODS) else ()
+    names = cfg.DATASETS.TRAIN[:1] if uses_classes(cfg.MODEL.DISTILL.METHODS) else ()
     own = MetadataCatalog.get(names[0]).get("thing_classes") if names else None
     if not own:
         return []
@@ -182,6 +183,20 @@ def reorder_classes(
         The state dict, whose rows of scores, boxes and masks are those of `order`.
     """
     return {name: _reordered(name, weight, order, count) for name, weight in state.items()}
+
+
+def take_classes(part: nn.Module, order: Sequence[int], count: int) -> None:
+    """Give a part of a detector its classes in another order.
+
+    Args:
+        part: the part, whose modules have the names of Detectron2's heads.
+        order: its class number for each class of the new order.
+        count: number of its classes, K.
+    """
+    for name, weight in list(part.named_parameters()):
+        owner, _, leaf = name.rpartition(".")
+        reordered = nn.Parameter(_reordered(name, weight.detach(), order, count))
+        setattr(part.get_submodule(owner), leaf, reordered)
 
 
 def _reordered(name: str, weight: Tensor, order: Sequence[int], count: int) -> Tensor:

@@ -1,17 +1,23 @@
-"""The part of a one-stage detector that turns its levels into class logits.
+"""The part of a one-stage detector that turns its levels into class logits and boxes.
 
 Shapes: level l of N images is (N, C_l, H_l, W_l), with A anchors in each cell; R = sum of
 H_l * W_l * A anchors in all; K object classes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from detectron2.modeling.meta_arch.dense_detector import DenseDetector, permute_to_N_HWA_K
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
+from detectron2.structures import Boxes
 from torch import Tensor, nn
 
-__all__ = ["DenseHead", "check_same_anchors", "is_dense", "join_rows"]
+from reviewkd_det.core import Branch
+from reviewkd_det.d2.teacher.anchors import join_rows
+
+__all__ = ["DenseHead", "branch_channels", "cut_of", "has_branches", "is_dense"]
+
+SUBNETS = ("cls_subnet", "bbox_subnet")
 
 
 def is_dense(detector: Any) -> bool:
@@ -20,13 +26,40 @@ def is_dense(detector: Any) -> bool:
     return isinstance(detector, DenseDetector) and all(hasattr(detector, x) for x in parts)
 
 
-def join_rows(logits: Iterable[Tensor], classes: int) -> Tensor:
-    """The logits of all levels, (N, A * K, H_l, W_l) each, as rows, (N, R, K)."""
-    return torch.cat([permute_to_N_HWA_K(x, classes) for x in logits], dim=1)
+def has_branches(detector: Any) -> bool:
+    """Whether a dense head has a branch for classes and one for boxes, as Detectron2's own have."""
+    head = getattr(detector, "head", None)
+    return (
+        is_dense(detector)
+        and all(isinstance(getattr(head, name, None), nn.Sequential) for name in SUBNETS)
+        and all(
+            isinstance(getattr(head, name, None), nn.Conv2d) for name in ("cls_score", "bbox_pred")
+        )
+        and all(_activations(getattr(head, name)) for name in SUBNETS)
+        and hasattr(detector, "box2box_transform")
+    )
+
+
+def cut_of(branch: nn.Sequential) -> int:
+    """The number of the activation behind a branch's last convolution but one.
+
+    That of its only convolution, where it has one.
+    """
+    return _activations(branch)[-2:][0]
+
+
+def branch_channels(head: Any) -> int:
+    """Channels of the maps at which the branches of a dense head are cut."""
+    layers = head.cls_subnet[: cut_of(head.cls_subnet)]
+    return [x.out_channels for x in layers if isinstance(x, nn.Conv2d)][-1]
+
+
+def _activations(branch: nn.Sequential) -> list[int]:
+    return [number for number, layer in enumerate(branch) if isinstance(layer, nn.ReLU)]
 
 
 class DenseHead(nn.Module):
-    """The classifying half of a dense head.
+    """A dense head, read by its halves.
 
     Args:
         detector: a teacher for which `is_dense` holds; the rest of it is left behind.
@@ -38,6 +71,8 @@ class DenseHead(nn.Module):
         self.classes: int = detector.num_classes
         self.in_features: Sequence[str] = detector.head_in_features
         self.anchor_generator = detector.anchor_generator
+        self.box2box_transform: Any = getattr(detector, "box2box_transform", None)
+        self.has_branches = has_branches(detector)
         self.order: list[int] | None = None
 
     def take_classes(self, order: Sequence[int]) -> None:
@@ -55,43 +90,38 @@ class DenseHead(nn.Module):
 
     def forward(self, levels: Mapping[str, Tensor]) -> Tensor:
         """Compute the class logits of all anchors, (N, R, K)."""
-        rows = self._rows([levels[name] for name in self.in_features])
-        return rows if self.order is None else rows[..., self.order]
+        used = [levels[name] for name in self.in_features]
+        if self.has_branches:  # what it does for boxes is left out
+            logits = [self.head.cls_score(self.head.cls_subnet(x)) for x in used]
+        else:
+            logits = self.head(used)[0]
+        return self._in_order(join_rows(logits, self.classes))
 
-    def _rows(self, used: list[Tensor]) -> Tensor:
-        if hasattr(self.head, "cls_subnet") and hasattr(self.head, "cls_score"):
-            # Detectron2's own heads; what they do for boxes is left out.
-            return join_rows(
-                (self.head.cls_score(self.head.cls_subnet(x)) for x in used), self.classes
-            )
-        return join_rows(self.head(used)[0], self.classes)
+    def branches(self, levels: Mapping[str, Tensor]) -> tuple[Branch, Branch]:
+        """The branches of classes and of boxes, of a head that has them.
 
-
-def check_same_anchors(student: Any, teacher: DenseHead) -> None:
-    """Check that rows of logits are those of the same anchors.
-
-    Raises:
-        ValueError: strides or anchors differ.
-    """
-    ours, theirs = (_anchors(x.anchor_generator) for x in (student, teacher))
-    if ours != theirs:
-        raise ValueError(
-            "student and teacher must have the same anchors for methods on logits; got "
-            f"{_told(ours)} in the student and {_told(theirs)} in the teacher"
+        Args:
+            levels: levels of the teacher by name.
+        """
+        used = [levels[name] for name in self.in_features]
+        anchors = Boxes.cat(self.anchor_generator(used)).tensor  # (R, 4)
+        (classes, rest), (boxes, box_rest) = (
+            (branch[: cut_of(branch)], branch[cut_of(branch) :])
+            for branch in (getattr(self.head, name) for name in SUBNETS)
         )
+        with torch.no_grad():
+            maps = [[half(x) for x in used] for half in (classes, boxes)]
 
+        def logits_of(x: Sequence[Tensor]) -> Tensor:
+            rows = join_rows([self.head.cls_score(rest(level)) for level in x], self.classes)
+            return self._in_order(rows)
 
-def _anchors(generator: Any) -> list[tuple[Any, ...]]:
-    """Of each level its stride, the place of anchors in a cell, and their boxes in pixels."""
-    return [
-        (stride, generator.offset, cell.detach().cpu().round(decimals=2).tolist())
-        for stride, cell in zip(generator.strides, generator.cell_anchors, strict=True)
-    ]
+        def boxes_of(x: Sequence[Tensor]) -> Tensor:
+            deltas = join_rows([self.head.bbox_pred(box_rest(level)) for level in x], 4)
+            flat = deltas.flatten(0, 1).float(), anchors.repeat(len(deltas), 1)
+            return self.box2box_transform.apply_deltas(*flat).view_as(deltas)
 
+        return Branch(maps[0], logits_of), Branch(maps[1], boxes_of)
 
-def _told(anchors: Sequence[tuple[Any, ...]]) -> str:
-    return ", ".join(
-        f"{len(boxes)} of up to {max(x2 - x1 for x1, _, x2, _ in boxes):g} pixels at stride "
-        f"{stride}"
-        for stride, _, boxes in anchors
-    )
+    def _in_order(self, rows: Tensor) -> Tensor:
+        return rows if self.order is None else rows[..., self.order]

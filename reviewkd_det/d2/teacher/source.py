@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode, LazyConfig, instantiate
-from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, build_roi_heads
-from detectron2.modeling.meta_arch.dense_detector import DenseDetector
+from detectron2.modeling import build_backbone
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
@@ -38,8 +37,6 @@ class TeacherSource:
     pixel_std: Sequence[float]
     build_detector: Callable[[], Any]
     build_backbone: Callable[[], Any]
-    build_roi_heads: Callable[[Any], Any]  # from the backbone
-    is_one_stage: bool = False  # a detector with a dense head
     weights_entry: str = ""
     network: str = ""  # name of a classifier that is no detector, which has its weights when built
 
@@ -142,10 +139,8 @@ def _read_yaml(path: Path, weights: str, opts: Sequence[str], weights_entry: str
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
         build_detector=lambda: build_model(cfg, f" of '{path}'"),
-        build_backbone=lambda: _build(cfg, path, build_backbone),
-        build_roi_heads=lambda x: _build(cfg, path, build_roi_heads, x.output_shape()),
+        build_backbone=lambda: _build_backbone(cfg, path),
         weights_entry="" if weights or of_run else full.MODEL.WEIGHTS_ENTRY,
-        is_one_stage=_is_one_stage(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)),
     )
 
 
@@ -166,15 +161,14 @@ def _read_network(cfg: CfgNode, path: Path, weights: str, entry: str) -> Teacher
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
         build_detector=lambda: build_model(cfg, f" of '{path}'"),
-        build_backbone=lambda: _build(cfg, path, build_backbone),
-        build_roi_heads=lambda x: None,
+        build_backbone=lambda: _build_backbone(cfg, path),
         network=cfg.MODEL.TIMM.NAME,
     )
 
 
-def _build(cfg: CfgNode, path: Path, build: Callable[..., Any], *arguments: Any) -> Any:
+def _build_backbone(cfg: CfgNode, path: Path) -> Any:
     with names_checked(cfg, f" of '{path}'"):
-        return build(cfg, *arguments)
+        return build_backbone(cfg)
 
 
 def _read_python(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource:
@@ -203,11 +197,5 @@ def _read_python(path: Path, weights: str, opts: Sequence[str]) -> TeacherSource
         pixel_std=detector.pixel_std.flatten().tolist(),
         build_detector=lambda: detector,
         build_backbone=lambda: detector.backbone,
-        build_roi_heads=lambda backbone: getattr(detector, "roi_heads", None),
         weights_entry="" if weights else cfg.get("train", {}).get("init_checkpoint_entry", ""),
-        is_one_stage=_is_one_stage(type(detector)),
     )
-
-
-def _is_one_stage(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, DenseDetector)

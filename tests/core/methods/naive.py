@@ -418,7 +418,84 @@ def naive_crd(method, student, teacher, truth):
     return total
 
 
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def cross_entropy(wanted, logit):
+    return -(wanted * math.log(sigmoid(logit)) + (1 - wanted) * math.log(sigmoid(-logit)))
+
+
+def naive_box_regression(method, student, teacher, truth):
+    total = 0.0
+    for ours, theirs, true in zip(student.deltas, teacher.deltas, truth.deltas, strict=True):
+        distance = sum((a - b) ** 2 for a, b in zip(ours.tolist(), true.tolist(), strict=True))
+        bound = sum((a - b) ** 2 for a, b in zip(theirs.tolist(), true.tolist(), strict=True))
+        total += distance if distance > bound + method.settings.margin else 0.0
+    return total / len(student.deltas)
+
+
+def naive_mask_logits(method, student, teacher, truth):
+    temperature = method.settings.temperature
+    cells = zip(student.masks.flatten().tolist(), teacher.masks.flatten().tolist(), strict=True)
+    errors = [cross_entropy(sigmoid(b / temperature), a / temperature) for a, b in cells]
+    return temperature**2 * sum(errors) / len(errors)
+
+
+def naive_rpn_logits(method, student, teacher, truth):
+    objectness = list(zip(student.objectness.tolist(), teacher.objectness.tolist(), strict=True))
+    total = sum(cross_entropy(sigmoid(b), a) for a, b in objectness)
+    rows = zip(objectness, student.anchor_deltas, teacher.anchor_deltas, strict=True)
+    for (a, b), ours, theirs in rows:
+        total += method.settings.boxes * float((ours - theirs).abs().sum()) if b > a else 0.0
+    return total / len(objectness)
+
+
+def naive_crosskd(method, student, teacher, truth):
+    def crossed(number, ours, theirs):
+        state = method.align[number].state_dict()
+        maps = []
+        for x, wanted in zip(ours.maps, theirs.maps, strict=True):
+            if state:
+                x = torch.einsum("oc,nchw->nohw", state["weight"][:, :, 0, 0], x)
+                x = x + state["bias"][:, None, None]
+            channels = []
+            for c in range(x.shape[1]):
+                a, b = x[:, c], wanted[:, c]
+                unit = (a - a.mean()) / (((a - a.mean()) ** 2).mean().sqrt() + 1e-6)
+                channels.append(unit * ((b - b.mean()) ** 2).mean().sqrt() + b.mean())
+            maps.append(torch.stack(channels, dim=1))
+        return theirs.finish(maps)
+
+    scores = teacher.classes.finish(teacher.classes.maps).sigmoid()
+    logits = crossed(0, student.classes, teacher.classes)
+    classes = sum(
+        abs(q - sigmoid(x)) ** method.settings.beta * cross_entropy(q, x)
+        for x, q in zip(logits.flatten().tolist(), scores.flatten().tolist(), strict=True)
+    )
+    boxes = crossed(1, student.boxes, teacher.boxes).flatten(0, 1).tolist()
+    wanted = teacher.boxes.finish(teacher.boxes.maps).flatten(0, 1).tolist()
+    weights = scores.amax(2).flatten().tolist()
+    apart = sum(w * (1 - giou(a, b)) for w, a, b in zip(weights, boxes, wanted, strict=True))
+    return (classes + method.settings.boxes * apart) / truth.objects
+
+
+def giou(a, b):
+    def area(x0, y0, x1, y1):
+        return max(x1 - x0, 0) * max(y1 - y0, 0)
+
+    corners = list(zip(a, b, strict=True))
+    inner = area(*(max(x) for x in corners[:2]), *(min(x) for x in corners[2:]))
+    outer = area(*(min(x) for x in corners[:2]), *(max(x) for x in corners[2:]))
+    union = area(*a) + area(*b) - inner
+    return inner / union - (outer - union) / outer
+
+
 NAIVE = {
+    "BoxRegression": naive_box_regression,
+    "CrossKD": naive_crosskd,
+    "MaskLogits": naive_mask_logits,
+    "RPNLogits": naive_rpn_logits,
     "OFD": naive_ofd,
     "AB": naive_ab,
     "FSP": naive_fsp,

@@ -2,7 +2,7 @@
 
 import torch
 
-from reviewkd_det.core import Level, Need, Side, Truth, View
+from reviewkd_det.core import Branch, Level, Need, Side, Truth, View
 
 CLASSES = 5
 IMAGES = 3
@@ -12,6 +12,7 @@ SMALLER = ((7, (4, 6)), (5, (2, 3)))
 SAME = STUDENT
 VECTOR, BOTTLENECK = 9, 6  # features of a row, student's and teacher's
 IMAGE_SIZE = (32, 48)  # pixels
+BRANCH_SIZES = ((3, 4), (2, 2))  # of the maps of a dense head
 BOXES = [[[3.0, 2.0, 20.0, 17.0], [10.0, 9.0, 44.0, 30.0]], [], [[0.0, 0.0, 48.0, 32.0]]]
 
 
@@ -25,6 +26,7 @@ def side(levels):
         ),
         CLASSES,
         vector=width(levels),
+        branch=levels[0][0],
     )
 
 
@@ -41,20 +43,53 @@ def view(levels, seed, *, scale=1.0, dtype=torch.float32):
         return (scale * torch.randn(*shape, generator=generator)).to(dtype)
 
     maps = [draw(IMAGES, channels, *size) for channels, size in levels]
-    rows = draw(IMAGES, CLASSES), draw(IMAGES, width(levels))
-    return View(maps, *rows, draw(IMAGES, 3, 4, 5))
+    rows = draw(IMAGES, CLASSES), draw(IMAGES, width(levels)), draw(IMAGES, 3, 4, 5)
+    regressed = draw(IMAGES, 4), draw(IMAGES, 5, 6), draw(IMAGES), draw(IMAGES, 4)
+    branches = [
+        branch([draw(IMAGES, levels[0][0], *size) for size in BRANCH_SIZES], outputs)
+        for outputs in (CLASSES, 4)
+    ]
+    return View(maps, *rows, *regressed, *branches)
+
+
+def branch(maps, outputs):
+    """Half of a dense head, whose last layer is fixed: rows of logits, or of boxes."""
+
+    def finish(maps):
+        rows = torch.cat([x.relu().flatten(2).transpose(1, 2) for x in maps], dim=1)
+        weight = torch.linspace(-1, 1, outputs * rows.shape[2], dtype=rows.dtype)
+        rows = rows @ weight.view(rows.shape[2], outputs)  # (N, R, outputs)
+        if outputs != 4:
+            return rows
+        corner, size = rows[..., :2], rows[..., 2:].clamp(-3, 3).exp()
+        return torch.cat([corner, corner + size], dim=2)
+
+    return Branch(maps, finish)
+
+
+def changed(view, function):
+    """The view with each of its tensors changed."""
+
+    def change(value):
+        if isinstance(value, Branch):
+            return Branch([function(x) for x in value.maps], value.finish)
+        return [function(x) for x in value] if isinstance(value, list) else function(value)
+
+    return View(*(change(value) for value in view))
 
 
 def part(view, images):
     """The view of some of the images, in an order."""
-    return View([x[images] for x in view.levels], *(x[images] for x in view[1:]))
+    return changed(view, lambda x: x[images])
 
 
 def truth(images=(0, 1, 2)):
     """What is known of the images."""
     boxes = [torch.tensor(BOXES[i]).reshape(-1, 4) for i in images]
     images = torch.tensor(images)
-    return Truth(torch.tensor([4, 0, 2])[images], boxes, IMAGE_SIZE, images)
+    coded = torch.tensor([[0.1, -0.4, 0.3, 0.8], [-1.5, 0.0, 0.7, -0.2], [0.5, 0.9, -1.1, 0.4]])
+    target = torch.tensor([4, 0, 2])[images]
+    return Truth(target, boxes, IMAGE_SIZE, images, coded[images], len(images))
 
 
 def make(method, student=STUDENT, teacher=SAME_SIZES, seed=0, **settings):

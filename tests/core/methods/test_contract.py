@@ -9,7 +9,6 @@ from reviewkd_det.core import (
     LevelMethod,
     Need,
     SettingError,
-    View,
     find_method,
     registered_methods,
 )
@@ -25,8 +24,7 @@ each_pyramid = pytest.mark.parametrize("teacher", PYRAMIDS.values(), ids=PYRAMID
 
 
 def learning(view):
-    levels = [level.requires_grad_() for level in view.levels]
-    return View(levels, *(x.clone().requires_grad_() for x in view[1:]))
+    return samples.changed(view, lambda x: x.clone().requires_grad_())
 
 
 def needed(method, view):
@@ -38,6 +36,10 @@ def needed(method, view):
         Need.LOGITS: view.logits,
         Need.VECTOR: view.vector,
         Need.INPUT_GRADIENT: view.input_gradient,
+        Need.DELTAS: view.deltas,
+        Need.MASKS: view.masks,
+        Need.OBJECTNESS: view.objectness,
+        Need.BRANCHES: view.classes.maps[0],
     }
     return [*levels, *(x for need, x in rows.items() if need in method.needs)]
 
@@ -57,14 +59,15 @@ def unmasked(method):
 def test_student_and_adapters_get_gradients_and_the_teacher_none(method, teacher):
     built = samples.make(method, teacher=teacher).train()
     student, taught = learning(samples.view(samples.STUDENT, 1)), samples.view(teacher, 2)
-    views = student, taught, samples.truth()
+    views, asked = (student, taught, samples.truth()), []
     samples.total({**built(*views), **of_the_stage(built, *views)}).backward()
     inputs = needed(method, student)
     for x in [*inputs, *built.parameters()]:
         assert x.grad is not None
         assert x.grad.isfinite().all()
     assert all(level.grad.any() for level in inputs)
-    assert not any(x.requires_grad for x in (*taught.levels, *taught[1:]))
+    samples.changed(taught, lambda x: asked.append(x.requires_grad))
+    assert not any(asked)
 
 
 @every_method
@@ -148,7 +151,9 @@ def test_parts_are_named_by_their_levels(method):
     inputs = samples.view(samples.STUDENT, 1), samples.view(samples.SAME_SIZES, 2), samples.truth()
     parts = samples.make(method)(*inputs)
     by_level = issubclass(method, LevelMethod) or method is find_method("ReviewKD")
-    assert list(parts) == (["fine", "coarse"] if by_level else [""])
+    own = {"RPNLogits": ["objectness", "boxes"], "CrossKD": ["classes", "boxes"]}
+    of_one = next((x for name, x in own.items() if method is find_method(name)), [""])
+    assert list(parts) == (["fine", "coarse"] if by_level else of_one)
     assert all(x.shape == () for x in parts.values())
 
 
@@ -172,7 +177,7 @@ WIDE = ((32, (8, 12)), (32, (4, 6)))  # which groups of 32 divide
 OTHER = {
     "norm": "GN", "fusion": "sum", "teacher_scale": "rms", "pool_sizes": (2,), "levels": (1,),
     "level": 0, "standardize": True, "mask": "cells", "mask_ratio": 0.5, "temperatures": (1,),
-    "most_levels": 1,
+    "most_levels": 1, "margin": 50.0,
 }  # fmt: skip
 LATER = ("gradient_share", "stage_share", "momentum")  # what changes no first loss
 
@@ -183,7 +188,7 @@ def test_every_setting_changes_the_loss(method):
         built = samples.make(method, teacher=WIDE, **settings)
         views = samples.view(samples.STUDENT, 1), samples.view(WIDE, 2)
         parts = samples.run(built, *views, samples.truth())
-        return samples.total(parts).item() * settings.get("loss_weight", 1)
+        return samples.total(parts).item() * built.settings.loss_weight
 
     common = {"mid_channels": 32} if hasattr(method.Settings(), "mid_channels") else {}
     plain = loss(**common)

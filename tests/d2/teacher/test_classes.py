@@ -81,14 +81,16 @@ def test_rows_of_scores_boxes_and_masks_change_places():
 
 
 def test_logits_are_compared_class_by_class(config):
-    heads = TeacherLoader(str(config.parent / "teacher.yaml"))(Need.LOGITS).module.roi_heads
-    mapped = TeacherLoader.from_config(load(config))(Need.LOGITS).module.roi_heads
+    heads = TeacherLoader(str(config.parent / "teacher.yaml"))(Need.LOGITS).module.heads.box
+    mapped = TeacherLoader.from_config(load(config))(Need.LOGITS).module.heads.box
     levels = {f"p{i}": torch.randn(1, 24, 64 >> i, 96 >> i) for i in range(2, 6)}
     boxes = [x["instances"].gt_boxes for x in tiny.batch()[:1]]
     with torch.no_grad():
-        expected = heads(levels, boxes)[0][:, [*ORDER, 4]]
-        torch.testing.assert_close(mapped(levels, boxes)[0], expected)
-    assert build_model(load(config)).teacher.module.roi_heads.classes == 4
+        plain, found = heads(levels, boxes), mapped(levels, boxes)
+    torch.testing.assert_close(found.logits, plain.logits[:, [*ORDER, 4]])
+    by_class = plain.deltas.view(len(plain.deltas), -1, 4)[:, ORDER]  # (R, K, 4)
+    torch.testing.assert_close(found.deltas, by_class.flatten(1))
+    assert build_model(load(config)).teacher.module.heads.box.objects == 3
 
 
 def test_what_is_inherited_is_in_the_students_order(config):

@@ -13,6 +13,7 @@ from reviewkd_det.d2.reading.views import Views
 from reviewkd_det.d2.teacher.backbone import TeacherBackbone
 from reviewkd_det.d2.teacher.build import TeacherLoader
 from reviewkd_det.d2.teacher.dense_head import DenseHead
+from reviewkd_det.d2.teacher.heads import TeacherHeads
 from tests.d2 import tiny, zoo
 
 
@@ -96,7 +97,11 @@ def test_fcos_teaches_fcos_at_the_same_places():
     torch.manual_seed(0)
     student, whole = (zoo.fcos(zoo.fcos_backbone(4, 8)) for _ in range(2))
     teacher = TeacherBackbone(
-        whole.backbone, [0.0] * 3, [1.0] * 3, reverse_channels=False, dense_head=DenseHead(whole)
+        whole.backbone,
+        [0.0] * 3,
+        [1.0] * 3,
+        reverse_channels=False,
+        heads=TeacherHeads(dense=DenseHead(whole)),
     )
     methods = {"KD": {}, "DKD": {}}
     model = DistilledDetector(student=student, teacher=FrozenTeacher(teacher), methods=methods)
