@@ -16,7 +16,7 @@ from classification.config_checks import plan_config, unlabeled_paths
 from classification.data import Data, DataSettings, Share, build_loaders
 from classification.data.mixing import Mixing
 from classification.distilled import DistilledClassifier
-from classification.networks import build_model, build_teacher
+from classification.networks import build_model, build_teacher, reuse_classifier
 from classification.reading.levels import choose_taps, describe_levels
 from classification.reading.preprocess import build_preprocess
 from classification.reading.taps import TappedModel
@@ -24,7 +24,7 @@ from reviewkd_det.common.data.classes import require_same_classes
 from reviewkd_det.common.distill.build import MethodPlan, build_methods, needs_of
 from reviewkd_det.common.runs.record import saved_classes
 from reviewkd_det.common.tracing.stages import find_vector
-from reviewkd_det.core import FrozenTeacher, Need
+from reviewkd_det.core import BY_CLASS, FrozenTeacher, Need
 
 __all__ = [
     "build_classifier",
@@ -156,7 +156,7 @@ def check_classes(
     if tested:
         runs.append((str(Path(tested).parent), "--weights", "test them on data of their classes"))
     needs = _needs_of_teacher(plan_config(cfg), fills=bool(unlabeled_paths(cfg.DATA.UNLABELED)))
-    if not tested and Need.LOGITS in needs and cfg.TEACHER.WEIGHTS:
+    if not tested and needs & BY_CLASS and cfg.TEACHER.WEIGHTS:
         folder = str(Path(cfg.TEACHER.WEIGHTS).parent)
         runs.append((folder, "TEACHER.WEIGHTS", "take a teacher of these classes, in this order"))
     for folder, key, fix in runs:
@@ -213,6 +213,7 @@ def build_classifier(
         return plain, student
     needs = _needs_of_teacher(plans, fills=labeled_share is not None)
     teacher, teacher_classes = build_teacher(cfg, num_classes, needs)
+    student = reuse_classifier(cfg, student, teacher)
     sizes = cfg.INPUT.SIZE, cfg.TEACHER.SIZE or cfg.INPUT.SIZE
     tapped_student, tapped_teacher = _tap(cfg, (student, teacher), sizes, plans)
     with_levels = Need.LEVELS in needs
@@ -231,13 +232,22 @@ def build_classifier(
         teacher=FrozenTeacher(tapped_teacher),
         teacher_preprocess=teacher_preprocess,
         methods=build_methods(plans, sides[0], sides[1], samples=samples, length=cfg.SOLVER.EPOCHS),
-        cross_entropy_weight=cfg.DISTILL.CROSS_ENTROPY_WEIGHT,
+        cross_entropy_weight=_cross_entropy_weight(cfg, plans),
         label_smoothing=cfg.SOLVER.LABEL_SMOOTHING,
         teacher_knows_classes=teacher_classes == num_classes,
         # With less than one label in a batch, its weight would grow with the images without one.
         labeled_share=labeled_share and max(labeled_share, 1 / cfg.SOLVER.BATCH_SIZE),
     )
     return classifier, student
+
+
+def _cross_entropy_weight(cfg: CfgNode, plans: Mapping[str, MethodPlan]) -> float:
+    """The factor of the loss on the labels, which some methods do without."""
+    without = [name for name, plan in plans.items() if not plan.method.learns_from_labels]
+    weight = float(cfg.DISTILL.CROSS_ENTROPY_WEIGHT)
+    if without and weight:
+        logger.info("%s learns without the labels; their loss is left out", ", ".join(without))
+    return 0.0 if without else weight
 
 
 def _tap(
@@ -251,15 +261,16 @@ def _tap(
     names: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     if Need.LEVELS in needs:
         on_levels = {k: x.method for k, x in plans.items() if Need.LEVELS in x.method.needs}
-        before = [name for name, method in on_levels.items() if method.before_activation]
-        if before and len(before) < len(on_levels) and not cfg.DISTILL.STUDENT_TAPS:
-            after = [name for name in on_levels if name not in before]
+        meant = {method.activation for method in on_levels.values()}
+        if len(meant) > 1 and not cfg.DISTILL.STUDENT_TAPS:
+            words = [
+                f"{k} on maps {x.activation or 'of either kind'}" for k, x in on_levels.items()
+            ]
             raise ValueError(
-                "DISTILL.METHODS must not mix methods on maps before the activation with others "
-                f"unless STUDENT_TAPS and TEACHER_TAPS name the maps; got {', '.join(before)} and "
-                f"{', '.join(after)}"
+                "DISTILL.METHODS must not mix methods on maps before or after the activation with "
+                f"others unless STUDENT_TAPS and TEACHER_TAPS name the maps; got {', '.join(words)}"
             )
-        names = choose_taps(cfg, *models, before_activation=bool(before))
+        names = choose_taps(cfg, *models, activation=meant.pop())
     vectors = [
         find_vector(model, size) if Need.VECTOR in needs else ""
         for model, size in zip(models, sizes, strict=True)

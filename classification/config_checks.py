@@ -23,7 +23,7 @@ ALIASES = {
 CUSTOMER = Customer(
     "a classifier",
     Need.LEVELS | Need.LOGITS | Need.TARGET | Need.VECTOR | Need.SAMPLE | Need.NORMS
-    | Need.INPUT_GRADIENT | Need.STAGE,
+    | Need.INPUT_GRADIENT | Need.STAGE | Need.CLASSIFIER,
     ("classification",),
     "DISTILL",
     "epochs",

@@ -7,12 +7,15 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from classification.config_checks import plan_config
 from classification.models import create_model
 from classification.models.libraries import classes_of_weights
+from classification.models.reused import ReusedClassifier
 from classification.models.weights import classes_of_file, load_weights
-from reviewkd_det.core import Need
+from reviewkd_det.core import BY_CLASS, Need
+from reviewkd_det.core.methods.simkd import SimKD
 
-__all__ = ["build_model", "build_teacher"]
+__all__ = ["build_deployed", "build_model", "build_teacher", "reuse_classifier"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,52 @@ def build_model(
     return model
 
 
+def reuse_classifier(cfg: CfgNode, student: nn.Module, teacher: nn.Module) -> nn.Module:
+    """The network that is trained and deployed: the student, or what a method makes of it.
+
+    Args:
+        cfg: config of the run.
+        student: the student, as MODEL.NAME names it.
+        teacher: the teacher, as TEACHER.NAME names it.
+
+    Raises:
+        ValueError: the teacher's classifier cannot be taken.
+    """
+    reductions = _reductions(cfg)
+    if not reductions:
+        return student
+    sizes = cfg.INPUT.SIZE, cfg.TEACHER.SIZE or cfg.INPUT.SIZE
+    return ReusedClassifier(student, teacher, sizes, reductions[0])
+
+
+def build_deployed(cfg: CfgNode, weights: str, num_classes: int, *, entry: str = "") -> nn.Module:
+    """Build what a run deploys, with its weights.
+
+    Args:
+        cfg: config of the run.
+        weights: as `build_model` takes them.
+        num_classes: number of classes of the data.
+        entry: entry or prefix of the file that is taken; "" finds it.
+
+    Raises:
+        FileNotFoundError: the checkpoint file does not exist.
+        KeyError: a name is unknown.
+        ValueError: the weights do not fit.
+    """
+    if not _reductions(cfg):
+        return build_model(cfg.MODEL.NAME, weights, num_classes, "MODEL", entry=entry)
+    names = cfg.MODEL.NAME, cfg.TEACHER.NAME
+    model = reuse_classifier(cfg, *(create_model(x, num_classes=num_classes) for x in names))
+    load_weights(model, weights, "MODEL.WEIGHTS", entry=entry)
+    return model
+
+
+def _reductions(cfg: CfgNode) -> list[int]:
+    """Of methods that replace the student's classifier, by what their projector is narrower."""
+    plans = plan_config(cfg).values()
+    return [x.settings.reduction for x in plans if isinstance(x.settings, SimKD.Settings)]
+
+
 def build_teacher(cfg: CfgNode, num_classes: int, needs: Need) -> tuple[nn.Module, int]:
     """Build the teacher with its trained weights.
 
@@ -62,7 +111,7 @@ def build_teacher(cfg: CfgNode, num_classes: int, needs: Need) -> tuple[nn.Modul
         raise ValueError(
             f"TEACHER.WEIGHTS must name the trained weights of {settings.NAME}; got ''"
         )
-    with_logits = Need.LOGITS in needs
+    with_logits = bool(needs & BY_CLASS)
     classes = num_classes
     if not (with_logits and _is_file(settings.WEIGHTS)):  # which is compared when it is loaded
         classes = _classes_of_teacher(settings, num_classes) or num_classes

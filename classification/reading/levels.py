@@ -16,7 +16,7 @@ BOTH = "DISTILL.STUDENT_TAPS and TEACHER_TAPS"
 
 
 def choose_taps(
-    cfg: CfgNode, student: nn.Module, teacher: nn.Module, *, before_activation: bool = False
+    cfg: CfgNode, student: nn.Module, teacher: nn.Module, *, activation: str = ""
 ) -> tuple[Names, Names]:
     """Choose the nodes that methods on levels compare: those named, or those found.
 
@@ -24,7 +24,7 @@ def choose_taps(
         cfg: config of the run.
         student: the student.
         teacher: network that the student learns from.
-        before_activation: whether the methods mean maps before the activation, whatever
+        activation: "before" or "after" where the methods mean maps so, whatever
             DISTILL.STUDENT_ACTIVATION and TEACHER_ACTIVATION say.
 
     Returns:
@@ -42,8 +42,8 @@ def choose_taps(
             raise ValueError(f"{BOTH} must {rule}; got {named[0]} and {named[1]}")
         return named
     sides = [
-        _find_levels(model, size, before_activation or activation == "before", settings.POOLED)
-        for model, size, activation in (
+        _find_levels(model, size, (activation or own) == "before", settings.POOLED)
+        for model, size, own in (
             (student, cfg.INPUT.SIZE, settings.STUDENT_ACTIVATION),
             (teacher, cfg.TEACHER.SIZE or cfg.INPUT.SIZE, settings.TEACHER_ACTIVATION),
         )

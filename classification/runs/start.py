@@ -17,7 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from classification.build import build_data, check_classes
 from classification.config import load_config
 from classification.config_checks import plan_config
-from classification.networks import build_model
+from classification.networks import build_deployed
 from classification.reading.preprocess import Preprocess
 from classification.runs.evaluation import evaluate
 from classification.runs.folder import RunFolder
@@ -119,7 +119,7 @@ def evaluate_main(args: argparse.Namespace) -> None:
     check_classes(cfg, data.class_names, tested=weights)
     # Else the config's is that of the file that the run began with.
     entry = cfg.MODEL.WEIGHTS_ENTRY if "MODEL.WEIGHTS_ENTRY" in args.opts[::2] else ""
-    model = build_model(cfg.MODEL.NAME, weights, len(data.class_names), "MODEL", entry=entry)
+    model = build_deployed(cfg, weights, len(data.class_names), entry=entry)
     preprocess = Preprocess(cfg.INPUT.MEAN, cfg.INPUT.STD)
     classify = torch.nn.Sequential(preprocess, model).to(accelerator.device).eval()
     accuracy = evaluate(classify, data.test, accelerator)

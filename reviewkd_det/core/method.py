@@ -35,6 +35,7 @@ class Need(Flag):
     MASKS = auto()
     OBJECTNESS = auto()
     BRANCHES = auto()
+    CLASSIFIER = auto()
 
     @property
     def words(self) -> str:
@@ -42,12 +43,14 @@ class Need(Flag):
         words = {Need.NORMS: "batch norms before the levels", Need.STAGE: "a stage before training",
                  Need.INPUT_GRADIENT: "gradients on the images", Need.DELTAS: "regressed boxes",
                  Need.OBJECTNESS: "objectness of anchors",
-                 Need.BRANCHES: "branches of a dense head"}  # fmt: skip
+                 Need.BRANCHES: "branches of a dense head",
+                 Need.CLASSIFIER: "a classifier that is replaced"}  # fmt: skip
         needs = [need for need in type(self) if need in self]
         return " and ".join(words.get(need, str(need.name).lower()) for need in needs)
 
 
-BY_CLASS = Need.LOGITS | Need.DELTAS | Need.MASKS  # what a network gives class by class
+# What a network gives class by class.
+BY_CLASS = Need.LOGITS | Need.DELTAS | Need.MASKS | Need.CLASSIFIER
 
 
 class Level(NamedTuple):
@@ -165,19 +168,21 @@ class Method(nn.Module):
         takes_binary: whether it understands logits whose classes are binary, see `Side`.
         Settings: class of the settings.
         remedy: what else can be changed where the loss is far from the student's own, for the log.
-        before_activation: whether its levels are meant before their activation, where one ends
-            them.
+        activation: "before" or "after" where its levels are meant so, of the activation that ends
+            them; "" where both will do.
         teaches_in_stage: whether the student learns in the stage before training.
         ends_with_stage: whether the method is over when that stage is.
+        learns_from_labels: whether the student's own loss on the labels is kept beside it.
     """
 
     needs: ClassVar[Need]
     takes_binary: ClassVar[bool] = False
     Settings: ClassVar[type[Settings]] = Settings
     remedy: ClassVar[str] = ""
-    before_activation: ClassVar[bool] = False
+    activation: ClassVar[str] = ""
     teaches_in_stage: ClassVar[bool] = True
     ends_with_stage: ClassVar[bool] = False
+    learns_from_labels: ClassVar[bool] = True
 
     def __init__(self, settings: Any, student: Side, teacher: Side) -> None:
         """Build what is trained with the method.

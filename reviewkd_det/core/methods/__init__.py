@@ -30,6 +30,7 @@ from reviewkd_det.core.methods import (
     pkt,
     rkd,
     rpn_logits,
+    simkd,
     sp,
     vid,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "reviewkd",
     "rkd",
     "rpn_logits",
+    "simkd",
     "sp",
     "vid",
 ]

@@ -49,7 +49,7 @@ class AB(LevelMethod):
     """
 
     needs = Need.LEVELS | Need.STAGE
-    before_activation = True
+    activation = "before"
     ends_with_stage = True
 
     @dataclass(frozen=True, kw_only=True)

@@ -76,7 +76,7 @@ class OFD(LevelMethod):
     """
 
     needs = Need.LEVELS | Need.NORMS
-    before_activation = True
+    activation = "before"
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(LevelSettings):

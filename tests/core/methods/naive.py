@@ -491,7 +491,22 @@ def giou(a, b):
     return inner / union - (outer - union) / outer
 
 
+def naive_simkd(method, student, teacher, truth):
+    loss = 0.0
+    for i, (ours, theirs) in enumerate(zip(student.levels, teacher.levels, strict=True)):
+        state = method.adapters[i].state_dict()
+        for layer in (0, 3, 6) if state else ():
+            weight = state[f"{layer}.weight"]
+            ours = F.conv2d(ours, weight, padding=weight.shape[2] // 2)
+            mean, var = ours.mean((0, 2, 3), keepdim=True), ours.var((0, 2, 3), False, keepdim=True)
+            scale, shift = (state[f"{layer + 1}.{x}"][:, None, None] for x in ("weight", "bias"))
+            ours = ((ours - mean) / (var + 1e-5).sqrt() * scale + shift).clamp(min=0)
+        loss = loss + ((F.adaptive_avg_pool2d(ours, theirs.shape[2:]) - theirs) ** 2).mean()
+    return loss
+
+
 NAIVE = {
+    "SimKD": naive_simkd,
     "BoxRegression": naive_box_regression,
     "CrossKD": naive_crosskd,
     "MaskLogits": naive_mask_logits,
