@@ -6,6 +6,7 @@ from pathlib import Path
 from fvcore.common.config import CfgNode
 
 from classification.config_checks import ALIASES, CUSTOMER, check_config
+from classification.presets import apply_preset
 from reviewkd_det.common import merge_file, merge_options
 from reviewkd_det.common.config.aliases import declare_aliases, move_aliases, rename_options
 from reviewkd_det.common.config.free_keys import FreeKeys
@@ -99,6 +100,9 @@ def get_config() -> CfgNode:
     cfg.DISTILL = CfgNode()
     # What the student learns from the teacher, by name; () trains without one.
     cfg.DISTILL.METHODS = ()
+    # A published recipe of one method, such as "cifar100/CRD": it sets METHODS and the method's
+    # keys, but for those given beside it or after it.
+    cfg.DISTILL.PRESET = ""
     # Factor of the loss on the labels.
     cfg.DISTILL.CROSS_ENTROPY_WEIGHT = 1.0
     # Nodes compared, from high to low resolution; () finds the stages of each network.
@@ -184,7 +188,9 @@ def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CfgNode:
     files = merge_file(cfg, config_file)
     free.take()
     move_aliases(cfg, ALIASES, get_config(), files)
-    merge_options(cfg, rename_options(opts, ALIASES))
+    opts = rename_options(opts, ALIASES)
+    merge_options(cfg, opts)
+    apply_preset(cfg, files, opts)
     free.put_back()
     cfg.MODULES = modules
     check_config(cfg)
