@@ -34,6 +34,7 @@ COMMANDS = {
     "reviewkd-setup-detectron2": "reviewkd_det.commands.setup_detectron2",
     "reviewkd-classify-train": "classification.train",
     "reviewkd-classify-evaluate": "classification.evaluate",
+    "reviewkd-classify-generations": "classification.born_again",
 }
 
 

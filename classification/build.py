@@ -12,7 +12,7 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from classification.config_checks import plan_config, unlabeled_paths
+from classification.config_checks import AVERAGE, plan_config, taught, unlabeled_paths
 from classification.data import Data, DataSettings, Share, build_loaders
 from classification.data.mixing import Mixing
 from classification.distilled import DistilledClassifier
@@ -212,8 +212,12 @@ def build_classifier(
         plain = DistilledClassifier(TappedModel(student), preprocess, label_smoothing=smoothing)
         return plain, student
     needs = _needs_of_teacher(plans, fills=labeled_share is not None)
-    teacher, teacher_classes = build_teacher(cfg, num_classes, needs)
-    student = reuse_classifier(cfg, student, teacher)
+    is_itself = not taught(cfg) or cfg.TEACHER.NAME == AVERAGE
+    if is_itself:  # and what it will be the average of is not built yet
+        teacher, teacher_classes = student, num_classes
+    else:
+        teacher, teacher_classes = build_teacher(cfg, num_classes, needs)
+        student = reuse_classifier(cfg, student, teacher)
     sizes = cfg.INPUT.SIZE, cfg.TEACHER.SIZE or cfg.INPUT.SIZE
     tapped_student, tapped_teacher = _tap(cfg, (student, teacher), sizes, plans)
     with_levels = Need.LEVELS in needs
@@ -229,7 +233,7 @@ def build_classifier(
     classifier = DistilledClassifier(
         tapped_student,
         preprocess,
-        teacher=FrozenTeacher(tapped_teacher),
+        teacher=None if is_itself else FrozenTeacher(tapped_teacher),
         teacher_preprocess=teacher_preprocess,
         methods=build_methods(plans, sides[0], sides[1], samples=samples, length=cfg.SOLVER.EPOCHS),
         cross_entropy_weight=_cross_entropy_weight(cfg, plans),

@@ -83,7 +83,8 @@ def get_config() -> CfgNode:
     cfg.MODEL.WEIGHTS_ENTRY = ""
 
     cfg.TEACHER = CfgNode()
-    # The same for the teacher, which DISTILL.METHODS need.
+    # The same for the teacher, which DISTILL.METHODS need. "average" is the student itself, by the
+    # average of its weights that SOLVER.EMA_DECAY makes.
     cfg.TEACHER.NAME = ""
     cfg.TEACHER.WEIGHTS = ""
     # Which entry or prefix of that file, such as "ema_state_dict" or "teacher"; "" finds the

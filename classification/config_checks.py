@@ -11,7 +11,17 @@ from reviewkd_det.common.distill.build import Customer, MethodPlan, check_settin
 from reviewkd_det.common.runs.average import check_decay
 from reviewkd_det.core import AUTO, Need, find_method, registered_methods
 
-__all__ = ["ALIASES", "CUSTOMER", "check_config", "plan_config", "unlabeled_paths"]
+__all__ = [
+    "ALIASES",
+    "AVERAGE",
+    "CUSTOMER",
+    "check_config",
+    "plan_config",
+    "taught",
+    "unlabeled_paths",
+]
+
+AVERAGE = "average"  # name of the teacher that is the average of the student's weights
 
 # New names of keys by old ones, which are still understood.
 ALIASES = {
@@ -23,7 +33,7 @@ ALIASES = {
 CUSTOMER = Customer(
     "a classifier",
     Need.LEVELS | Need.LOGITS | Need.TARGET | Need.VECTOR | Need.SAMPLE | Need.NORMS
-    | Need.INPUT_GRADIENT | Need.STAGE | Need.CLASSIFIER,
+    | Need.INPUT_GRADIENT | Need.STAGE | Need.CLASSIFIER | Need.ALONE,
     ("classification",),
     "DISTILL",
     "epochs",
@@ -113,16 +123,38 @@ def check_config(cfg: CfgNode) -> None:
             "SOLVER.ACCUMULATION_STEPS must be 1 with the CUDA graphs of SOLVER.COMPILE "
             f"{cfg.SOLVER.COMPILE}, which overwrite gradients; got {cfg.SOLVER.ACCUMULATION_STEPS}"
         )
+    _check_teacher(cfg)
     _check_mixing(cfg, plan_config(cfg))
-    if cfg.DISTILL.METHODS and not cfg.TEACHER.NAME:
+
+
+def taught(cfg: CfgNode) -> tuple[str, ...]:
+    """The methods of a config that have a teacher."""
+    plans = plan_config(cfg).items()
+    return tuple(name for name, plan in plans if Need.ALONE not in plan.method.needs)
+
+
+def _check_teacher(cfg: CfgNode) -> None:
+    if taught(cfg) and not cfg.TEACHER.NAME:
         raise ValueError(
             f"TEACHER.NAME must name the teacher of DISTILL.METHODS {cfg.DISTILL.METHODS}; "
             "got ''; to train without one set DISTILL.METHODS \"()\""
         )
-    if unlabeled_paths(cfg.DATA.UNLABELED) and not cfg.DISTILL.METHODS:
+    if unlabeled_paths(cfg.DATA.UNLABELED) and not taught(cfg):
         raise ValueError(
             "DISTILL.METHODS must name how to learn from a teacher on the images of DATA.UNLABELED "
-            f'{cfg.DATA.UNLABELED!r}; got (); to train on labels alone set DATA.UNLABELED "()"'
+            f"{cfg.DATA.UNLABELED!r}; got {tuple(cfg.DISTILL.METHODS)}; to train on labels alone "
+            'set DATA.UNLABELED "()"'
+        )
+    if cfg.TEACHER.NAME == AVERAGE and taught(cfg) and not cfg.SOLVER.EMA_DECAY:
+        raise ValueError(
+            "SOLVER.EMA_DECAY must be more than 0 with TEACHER.NAME average, the average of the "
+            "student's own weights; got 0"
+        )
+    replacing = [k for k, x in plan_config(cfg).items() if Need.CLASSIFIER in x.method.needs]
+    if cfg.TEACHER.NAME == AVERAGE and replacing:
+        raise ValueError(
+            f"TEACHER.NAME must be another network's for DISTILL.METHODS {', '.join(replacing)}, "
+            "whose student takes its classifier; got average"
         )
 
 

@@ -36,7 +36,8 @@ class DistilledClassifier(nn.Module):
     Args:
         student: the classifier that is trained.
         preprocess: what makes the student's input of uint8 images.
-        teacher: a frozen `TappedModel`; None where there are no methods.
+        teacher: a frozen `TappedModel`; None without methods, or without one that has a teacher,
+            and until there is one.
         teacher_preprocess: what makes the teacher's input; None where it is the student's.
         methods: the methods by name; their steps are epochs.
         cross_entropy_weight: factor of the loss on the labels.
@@ -68,7 +69,7 @@ class DistilledClassifier(nn.Module):
         self.methods = nn.ModuleDict({name: x.method for name, x in self.weighted.items()})
         self.cross_entropy_weight = cross_entropy_weight
         self.label_smoothing = label_smoothing
-        self.teacher_knows_classes = teacher is not None and teacher_knows_classes
+        self.teacher_knows_classes = teacher_knows_classes
         self.labeled_share = labeled_share
         needs = needs_of(self.weighted)
         takes_target = self.teacher_knows_classes and Need.TARGET in needs
@@ -168,10 +169,12 @@ class DistilledClassifier(nn.Module):
         assert logits is not None
         share, smoothing = self.labeled_share, self.label_smoothing
         terms = {"ce": partial_cross_entropy(logits, target, share, smoothing)}
-        if self.teacher is not None and active:
+        if active:
             preprocess = self.teacher_preprocess
             teacher: View
-            if self.takes_gradient:
+            if self.teacher is None:  # each method does without
+                teacher = View()
+            elif self.takes_gradient:
                 student, teacher = self._with_gradients(images, student)
             else:
                 teacher = self.teacher(inputs if preprocess is None else preprocess(images))

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from classification.config_checks import AVERAGE, taught
 from classification.data import Data
 from classification.distilled import DistilledClassifier
 from reviewkd_det.common.console.commands import script_command, shown_path
@@ -25,14 +26,17 @@ def describe(cfg: CfgNode, classifier: DistilledClassifier, accelerator: Acceler
     student = classifier.student
     name = f"{cfg.MODEL.NAME} ({describe_parameters(student)} parameters)"
     where = f"on {accelerator.num_processes} x {accelerator.device.type}"
-    if classifier.teacher is None:
-        return f"Training {name} without a teacher, {where}"
-    teacher = classifier.teacher.module
     methods: Any = dict(classifier.methods.items())
+    if classifier.teacher is None:
+        told = f", with {' and '.join(methods)}" if methods else ""
+        return f"Training {name} without a teacher, {where}{told}"
+    teacher = classifier.teacher.module
     levels = f"{len(student.names)} levels"
     cost = cost_of(classifier, cfg.INPUT.SIZE, cfg.TEACHER.SIZE)
     told = describe_methods(methods, levels, classifier.methods, cost, "the student")
     source = f"{cfg.TEACHER.NAME} ({describe_parameters(teacher)})"
+    if cfg.TEACHER.NAME == AVERAGE:
+        source = "the average of its own weights"
     return f"Distilling {name} from {source}, {where}, with {told}"
 
 
@@ -78,7 +82,7 @@ def summarize(
     teacher = progress["teacher"] if cfg.DISTILL.METHODS else None
     return {
         "model": cfg.MODEL.NAME,
-        "teacher": cfg.TEACHER.NAME if cfg.DISTILL.METHODS else "",
+        "teacher": cfg.TEACHER.NAME if taught(cfg) else "",
         "methods": list(cfg.DISTILL.METHODS),
         "data": cfg.DATA.NAME,
         "train_images": data.labeled_images,

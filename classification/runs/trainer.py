@@ -14,6 +14,7 @@ from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
 from classification.build import build_classifier, build_mixing, build_optimizer
+from classification.config_checks import AVERAGE, taught
 from classification.data import Data
 from classification.models.weights import save_weights
 from classification.partly_labeled import count_labeled
@@ -30,6 +31,7 @@ from reviewkd_det.common.runs.average import MovingAverage
 from reviewkd_det.common.runs.changes import Settled
 from reviewkd_det.common.runs.stopping import StopRequest
 from reviewkd_det.common.tensors.buffers import share_buffers
+from reviewkd_det.core import FrozenTeacher
 
 __all__ = ["Trainer"]
 
@@ -69,6 +71,9 @@ class Trainer:
             self.plain.compile_losses(cfg.SOLVER.COMPILE)
         decay = cfg.SOLVER.EMA_DECAY
         self.average = MovingAverage(self.plain.student, decay).eval() if decay else None
+        self.is_own_teacher = cfg.TEACHER.NAME == AVERAGE and bool(taught(cfg))
+        if self.average is not None and self.is_own_teacher:
+            self.plain.teacher = FrozenTeacher(self.average.module)
         self.mix = build_mixing(cfg, accelerator, len(data.class_names))
         self.tracking = Tracking(accelerator, cfg)
         model, keep = self.classifier, cfg.SOLVER.STATES_TO_KEEP
@@ -110,7 +115,8 @@ class Trainer:
                 self.run.path, done, cfg.SOLVER.EPOCHS,
             )  # fmt: skip
             return self.run.read_summary()
-        if self.plain.teacher_knows_classes and self.progress["teacher"] is None:
+        is_tested = self.plain.teacher is not None and self.plain.teacher_knows_classes
+        if is_tested and not self.is_own_teacher and self.progress["teacher"] is None:
             self.progress["teacher"] = evaluate_teacher(
                 self.plain.classify_as_teacher, self.data, self.accelerator, cfg.TEACHER.NAME
             )

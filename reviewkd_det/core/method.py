@@ -36,6 +36,7 @@ class Need(Flag):
     OBJECTNESS = auto()
     BRANCHES = auto()
     CLASSIFIER = auto()
+    ALONE = auto()
 
     @property
     def words(self) -> str:
@@ -44,7 +45,8 @@ class Need(Flag):
                  Need.INPUT_GRADIENT: "gradients on the images", Need.DELTAS: "regressed boxes",
                  Need.OBJECTNESS: "objectness of anchors",
                  Need.BRANCHES: "branches of a dense head",
-                 Need.CLASSIFIER: "a classifier that is replaced"}  # fmt: skip
+                 Need.CLASSIFIER: "a classifier that is replaced",
+                 Need.ALONE: "a training without a teacher"}  # fmt: skip
         needs = [need for need in type(self) if need in self]
         return " and ".join(words.get(need, str(need.name).lower()) for need in needs)
 

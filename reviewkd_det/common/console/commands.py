@@ -20,6 +20,7 @@ ENTRY_POINTS = {
     "tools/setup_detectron2.py": "reviewkd-setup-detectron2",
     "classification/train.py": "reviewkd-classify-train",
     "classification/evaluate.py": "reviewkd-classify-evaluate",
+    "classification/born_again.py": "reviewkd-classify-generations",
 }
 
 

@@ -32,6 +32,7 @@ from reviewkd_det.core.methods import (
     rpn_logits,
     simkd,
     sp,
+    tfkd,
     vid,
 )
 
@@ -64,5 +65,6 @@ __all__ = [
     "rpn_logits",
     "simkd",
     "sp",
+    "tfkd",
     "vid",
 ]

@@ -505,7 +505,18 @@ def naive_simkd(method, student, teacher, truth):
     return loss
 
 
+def naive_tfkd(method, student, teacher, truth):
+    s, total = method.settings, 0.0
+    for row, target in zip(student.logits.tolist(), truth.target.tolist(), strict=True):
+        u = [
+            s.correct if k == target else (1 - s.correct) / (len(row) - 1) for k in range(len(row))
+        ]
+        total += divergence(softmax(u, s.temperature), softmax(row, 1.0))
+    return total / len(student.logits)
+
+
 NAIVE = {
+    "TfKD": naive_tfkd,
     "SimKD": naive_simkd,
     "BoxRegression": naive_box_regression,
     "CrossKD": naive_crosskd,

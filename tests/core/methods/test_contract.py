@@ -177,7 +177,7 @@ WIDE = ((32, (8, 12)), (32, (4, 6)))  # which groups of 32 divide
 OTHER = {
     "norm": "GN", "fusion": "sum", "teacher_scale": "rms", "pool_sizes": (2,), "levels": (1,),
     "level": 0, "standardize": True, "mask": "cells", "mask_ratio": 0.5, "temperatures": (1,),
-    "most_levels": 1, "margin": 50.0,
+    "most_levels": 1, "margin": 50.0, "correct": 0.5,
 }  # fmt: skip
 LATER = ("gradient_share", "stage_share", "momentum")  # what changes no first loss
 

@@ -7,7 +7,7 @@ import torch
 from reviewkd_det import core
 from reviewkd_det.core import Level, Side, Truth, View
 from reviewkd_det.core import rows as core_rows
-from reviewkd_det.core.methods import ab, cc, dist, fgd, fsp, ft, irg, nst, ofd, pkt, rkd, sp
+from reviewkd_det.core.methods import ab, cc, dist, fgd, fsp, ft, irg, nst, ofd, pkt, rkd, sp, tfkd
 from reviewkd_det.core.methods import mgd as mgd_module
 from reviewkd_det.core.methods import vid as vid_module
 from tests import facts_rule
@@ -103,6 +103,9 @@ def stages():
 
 
 FOUND = {
+    "tfkd_reg_T20_elementmean": lambda: (
+        tfkd.virtual_teacher_loss(student((8, 10)), TARGET) / 10  # which is over the classes too
+    ),
     "ab_raw": lambda: 4 * ab.boundary_loss(student(SHAPE), teacher(SHAPE)),
     "ft_same": lambda: ft.factor_loss(student(SHAPE), teacher(SHAPE)),
     "fsp": lambda: fsp.procedure_loss(
