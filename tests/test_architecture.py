@@ -13,11 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 ARROWS = {
     "core": (),
     "common": ("core",),
-    "d2": ("core", "common"),
+    "deploy": (),
+    "d2": ("core", "common", "deploy"),
     "report": ("common",),
     "pictures": ("core", "common", "d2"),
     "demo": ("common", "d2", "classification"),
-    "commands": ("common", "d2", "report", "pictures", "demo"),
+    "commands": ("common", "deploy", "d2", "report", "pictures", "demo"),
     "classification": ("core", "common"),
     "benchmarks": ("core", "common", "d2", "report", "classification"),
     "tools": ("common", "report", "commands", "benchmarks"),
@@ -27,6 +28,7 @@ ONLY = {"core": {"torch"}}
 NEVER = {
     "common": {"accelerate", "detectron2"},
     "report": {"detectron2", "torch"},
+    "deploy": {"detectron2", "torch", "torchvision"},
     "classification": {"detectron2"},
 }
 OUTSIDE = ("classification", "benchmarks", "tools")  # of the package reviewkd_det

@@ -1,20 +1,39 @@
-"""Write a trained student as a plain Detectron2 checkpoint and config, free of reviewkd_det.
+"""Write a trained student for use elsewhere: plain Detectron2, TorchScript or ONNX.
 
-python tools/export_student.py --config-file output/RUN/config.yaml --output FOLDER
+python tools/export_student.py --config-file output/RUN/config.yaml --output FOLDER --format onnx
 """
 
 import argparse
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from reviewkd_det.common import check_config_file, entry_point, parse_before_options
+
+FORMATS = ("detectron2", "torchscript", "onnx")
+CHECKED_IMAGES = 8
 
 
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config-file", required=True, help="the run's config")
-    parser.add_argument("--output", required=True, help="folder for model.pth and config.yaml")
+    parser.add_argument("--output", required=True, help="folder that is written")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    parser.add_argument(
+        "--format", action="append", choices=FORMATS, dest="formats",
+        help="what to write; several times for several, detectron2 without any",
+    )  # fmt: skip
+    parser.add_argument(
+        "--size", default="", help="HEIGHTxWIDTH of the graphs' input; without it any size is taken"
+    )
+    parser.add_argument(
+        "--images", default="",
+        help="folder of images on which graphs are checked; without it, those of DATASETS.TEST",
+    )  # fmt: skip
+    parser.add_argument(
+        "--classes", default="", help="names of the classes, a,b,c, where the run has none"
+    )
     parser.add_argument(
         "opts",
         nargs=argparse.REMAINDER,
@@ -23,52 +42,71 @@ def parse_args() -> argparse.Namespace:
     return parse_before_options(parser)
 
 
-def export(config_file: str, output: Path, opts: list[str], *, overwrite: bool = False) -> None:
-    """Load the student, verify that it is whole, and write `model.pth` and `config.yaml`."""
-    import torch
-
-    from reviewkd_det.d2.config import plain_config
-    from reviewkd_det.d2.exported import exported_config, to_do_before_loading
-    from reviewkd_det.d2.registered import build_model
-    from reviewkd_det.d2.runs.checkpointer import last_checkpoint
-    from reviewkd_det.d2.runs.saved_run import run_of_config
-    from reviewkd_det.d2.runs.yaml_config import load_run_config
-    from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
+def export(args: argparse.Namespace) -> None:
+    """Load the student, verify that it is whole, and write the folder."""
+    from reviewkd_det.d2.exporting.describe import class_names, describe_student
+    from reviewkd_det.d2.exporting.folder import Export, write_folder
+    from reviewkd_det.d2.exporting.student import load_student
+    from reviewkd_det.d2.exporting.traced import check_exportable, count_classes_of
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
-    cfg = load_run_config(config_file, opts, any_device=True)
-    weights_file, plain_file = output / "model.pth", output / "config.yaml"
-    if not overwrite and (weights_file.exists() or plain_file.exists()):
+    output, formats = Path(args.output), args.formats or ["detectron2"]
+    size = _read_size(args.size)
+    if not args.overwrite and output.exists() and any(output.iterdir()):
         raise FileExistsError(
             f"--output must not hold another export; got '{output}'; add --overwrite to replace it"
         )
-    plain = plain_config(cfg)
-    plain.MODEL.DEVICE = "cpu"
-    model = build_model(plain)
-    given = opts[::2]
-    entry = cfg.MODEL.WEIGHTS_ENTRY if "MODEL.WEIGHTS_ENTRY" in given else ""
-    if "MODEL.WEIGHTS" not in given:
-        own = None if "OUTPUT_DIR" in given else run_of_config(config_file)
-        folder = own or cfg.OUTPUT_DIR  # a run may have been moved or copied
-        cfg.MODEL.WEIGHTS = last_checkpoint(folder)
-        if not cfg.MODEL.WEIGHTS:
-            raise FileNotFoundError(
-                f"OUTPUT_DIR must hold a checkpoint; got '{folder}'; or name one with "
-                "MODEL.WEIGHTS FILE"
-            )
-    VerifiedCheckpointer(model, key="MODEL.WEIGHTS", entry=entry).load(cfg.MODEL.WEIGHTS)
-
-    output.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": model.state_dict()}, weights_file)
-    plain.MODEL.DEVICE = cfg.MODEL.DEVICE
-    plain.MODEL.WEIGHTS = str(weights_file.resolve())
-    exported, left_out = exported_config(plain)
-    plain_file.write_text(exported.dump(), encoding="utf-8")
-    print(f"Exported {cfg.MODEL.WEIGHTS} to {weights_file} and {plain_file}")
-    if left_out:
-        print(f"Left out what only the training and a newer Detectron2 know: {', '.join(left_out)}")
-    for line in to_do_before_loading(exported):
+    student = load_student(args.config_file, args.opts)
+    detector, cfg = student.detector, student.config
+    has_graphs = formats != ["detectron2"]
+    if has_graphs:
+        check_exportable(detector)
+    named = [x for x in args.classes.split(",") if x]
+    classes = class_names(cfg, student.folder, named, count_classes_of(detector))
+    scored = student.folder if student.is_last else None
+    metadata = describe_student(cfg, classes, detector, scored, size=size)
+    images = _find_images(args.images, cfg.DATASETS.TEST) if has_graphs else []
+    lines = write_folder(output, formats, Export(detector, student.plain, metadata, images))
+    print(f"Exported {cfg.MODEL.WEIGHTS} to {output}: {', '.join(sorted(_files(output)))}")
+    for line in lines:
         print(line)
+
+
+def _files(folder: Path) -> list[str]:
+    return [f"{x.name} ({x.stat().st_size / 1e6:.2f} MB)" for x in folder.iterdir()]
+
+
+def _read_size(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise ValueError(f"--size must be HEIGHTxWIDTH in pixels, such as 320x320; got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def _find_images(folder: str, data_sets: Sequence[str]) -> list:
+    """The images on which graphs are checked.
+
+    Raises:
+        ValueError: there are none.
+    """
+    from detectron2.data import DatasetCatalog
+
+    from reviewkd_det.deploy.images import IMAGE_SUFFIXES, read_image
+
+    if folder:
+        paths = sorted(x for x in Path(folder).rglob("*") if x.suffix.lower() in IMAGE_SUFFIXES)
+    else:
+        known = [name for name in data_sets if name in DatasetCatalog]
+        paths = [Path(x["file_name"]) for name in known for x in DatasetCatalog.get(name)]
+    if not paths:
+        where = f"none in '{folder}'" if folder else f"none in DATASETS.TEST {tuple(data_sets)}"
+        raise ValueError(
+            f"a graph must be checked on images; got {where}; name some with --images FOLDER"
+        )
+    step = max(len(paths) // CHECKED_IMAGES, 1)
+    return [read_image(path) for path in paths[::step][:CHECKED_IMAGES]]
 
 
 @entry_point
@@ -76,4 +114,4 @@ def main() -> None:
     """Export as the command line says."""
     args = parse_args()
     check_config_file(args.config_file)
-    export(args.config_file, Path(args.output), args.opts, overwrite=args.overwrite)
+    export(args)

@@ -5,7 +5,7 @@ from detectron2.config import get_cfg
 
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.config import get_config, plain_config
-from reviewkd_det.d2.exported import foreign_parts
+from reviewkd_det.d2.exporting.config import foreign_parts
 from reviewkd_det.d2.teacher.zoo import find_teacher_config
 from tests.d2 import tiny
 

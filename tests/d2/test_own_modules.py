@@ -128,6 +128,7 @@ def test_own_parts_are_trained_evaluated_and_exported(config, tmp_path, monkeypa
     cfg = get_cfg()
     sys.modules["own_detector_parts"].add_own_detector_config(cfg)
     cfg.merge_from_file(str(exported / "config.yaml"))
+    cfg.MODEL.DEVICE = "cpu"
     assert build_model(cfg).backbone.stem.kernel_size == (5, 5)
 
 

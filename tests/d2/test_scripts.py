@@ -189,14 +189,15 @@ def test_stock_detectron2_runs_the_exported_student(trained, tmp_path, monkeypat
         from detectron2.config import get_cfg
         from detectron2.engine import DefaultPredictor
         cfg = get_cfg()
-        cfg.merge_from_file({str(exported / "config.yaml")!r})
+        cfg.merge_from_file("config.yaml")
+        cfg.MODEL.DEVICE = "cpu"
         cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
         assert not any(name.startswith("reviewkd_det") for name in sys.modules)
         image = numpy.arange(64 * 96 * 3, dtype=numpy.uint8).reshape(64, 96, 3)
         found = DefaultPredictor(cfg)(image)["instances"]
         torch.save([found.pred_boxes.tensor, found.scores], {str(tmp_path / "stock.pt")!r})
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, cwd=tmp_path)
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, cwd=exported)
     boxes, scores = torch.load(tmp_path / "stock.pt", weights_only=True)
 
     cfg = load_config(config, ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"])

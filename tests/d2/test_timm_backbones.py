@@ -12,7 +12,7 @@ from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.backbone import timm_nets
 from reviewkd_det.d2.backbone.pixels import pixels_of
 from reviewkd_det.d2.config import plain_config
-from reviewkd_det.d2.exported import exported_config, to_do_before_loading
+from reviewkd_det.d2.exporting.config import exported_config, to_do_before_loading
 from reviewkd_det.d2.runs.checkpointer import StudentCheckpointer
 from reviewkd_det.d2.weights.cautions import ConfigKeys, Images
 from tests.d2 import tiny

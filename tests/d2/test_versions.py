@@ -11,7 +11,7 @@ from reviewkd_det.d2 import config as config_module
 from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.compat import NEWER_KEYS
 from reviewkd_det.d2.config import plain_config
-from reviewkd_det.d2.exported import exported_config, to_do_before_loading
+from reviewkd_det.d2.exporting.config import exported_config, to_do_before_loading
 from tests.d2 import tiny
 
 FED = {"USE_FED_LOSS": True, "USE_SIGMOID_CE": True}

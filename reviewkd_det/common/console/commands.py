@@ -16,6 +16,8 @@ ENTRY_POINTS = {
     "tools/report.py": "reviewkd-report",
     "tools/visualize.py": "reviewkd-visualize",
     "tools/label_images.py": "reviewkd-label",
+    "tools/predict.py": "reviewkd-predict",
+    "tools/evaluate_export.py": "reviewkd-evaluate-export",
     "tools/demo.py": "reviewkd-demo",
     "tools/setup_detectron2.py": "reviewkd-setup-detectron2",
     "classification/train.py": "reviewkd-classify-train",

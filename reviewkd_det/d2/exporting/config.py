@@ -55,7 +55,9 @@ def exported_config(plain: CfgNode) -> tuple[CfgNode, list[str]]:
     reduced: dict[str, Any] = {"VERSION": plain.VERSION}
     left_out = []
     for key, value in flat(plain).items():
-        if all(key in default and default[key] == value for default in (stock, own)):
+        if all(
+            key in default and _listed(default[key]) == _listed(value) for default in (stock, own)
+        ):
             continue
         if key.startswith(f"{NETWORK}.WEIGHTS"):  # which a whole checkpoint stands for
             continue
@@ -99,6 +101,11 @@ def foreign_parts(cfg: CfgNode) -> dict[str, str]:
             elif inner[:1] == ["projects"]:
                 found[name] = ".".join([root, *inner[:2]])
     return found
+
+
+def _listed(value: Any) -> Any:
+    """A value whose tuples are lists, as YAML has them."""
+    return [_listed(x) for x in value] if isinstance(value, list | tuple) else value
 
 
 def _with_own_configs() -> CfgNode:

@@ -1,0 +1,1 @@
+"""Writing a trained student for use elsewhere."""

@@ -1,0 +1,133 @@
+"""The folder of an exported student, which is whole or not there."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, get_cfg
+
+from reviewkd_det.d2.exporting.agreement import check_agreement, detect_with
+from reviewkd_det.d2.exporting.config import exported_config, to_do_before_loading
+from reviewkd_det.d2.exporting.describe import TORCHSCRIPT_FILE, readme
+from reviewkd_det.d2.exporting.traced import (
+    load_torchscript,
+    to_onnx,
+    to_torchscript,
+    traceable,
+)
+from reviewkd_det.deploy.images import as_input
+from reviewkd_det.deploy.metadata import METADATA, Metadata
+from reviewkd_det.deploy.onnx_detector import ONNX_FILE, OnnxDetector
+
+__all__ = ["FORMATS", "Export", "write_folder"]
+
+logger = logging.getLogger(__name__)
+FORMATS = ("detectron2", "torchscript", "onnx")
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is exported.
+
+    Args:
+        detector: the student, in evaluation mode, on the CPU.
+        config: its config without any key of ours.
+        metadata: its metadata.
+        images: images on which graphs are checked, (H, W, 3), uint8, red first.
+    """
+
+    detector: Any
+    config: CfgNode
+    metadata: Metadata
+    images: Sequence[np.ndarray] = ()
+
+
+def write_folder(folder: Path, formats: Sequence[str], export: Export) -> list[str]:
+    """Write an exported student; the folder appears when it is whole, in the place of any other.
+
+    Args:
+        folder: path of the folder.
+        formats: of FORMATS.
+        export: what is exported.
+
+    Returns:
+        Lines about what was written, left out and checked.
+
+    Raises:
+        ValueError: a graph does not find what the detector finds.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        lines = _write(part, formats, export)
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return lines
+
+
+def _write(folder: Path, formats: Sequence[str], export: Export) -> list[str]:
+    lines, to_do = [], []
+    (folder / METADATA).write_text(export.metadata.dumps() + "\n", encoding="utf-8")
+    if "detectron2" in formats:
+        torch.save({"model": export.detector.state_dict()}, folder / "model.pth")
+        plain = export.config.clone()
+        plain.MODEL.WEIGHTS = "model.pth"
+        stock = get_cfg()  # whose values are left out
+        plain.MODEL.DEVICE, plain.OUTPUT_DIR = stock.MODEL.DEVICE, stock.OUTPUT_DIR
+        exported, left_out = exported_config(plain)
+        (folder / "config.yaml").write_text(exported.dump(), encoding="utf-8")
+        to_do = to_do_before_loading(exported)
+        if left_out:
+            names = ", ".join(left_out)
+            lines.append(f"Left out what only the training and a newer Detectron2 know: {names}")
+        lines += to_do
+    if {"torchscript", "onnx"} & set(formats):
+        lines += _write_graphs(folder, formats, export)
+    files = [path.name for path in folder.iterdir()]
+    text = readme(export.metadata, files, to_do)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    return lines
+
+
+def _write_graphs(folder: Path, formats: Sequence[str], export: Export) -> list[str]:
+    metadata, lines = export.metadata, []
+    # Traced with the image in which most is found, so that no branch is left out.
+    counts = [len(_detect(export, image).scores) for image in export.images]
+    best = export.images[int(np.argmax(counts))]
+    given = torch.from_numpy(as_input(best, metadata)[0])
+    module = traceable(export.detector, given)
+    expected = [_detect(export, image) for image in export.images]
+    found: dict[str, list[Any]] = {}
+    if "torchscript" in formats:
+        path = folder / TORCHSCRIPT_FILE
+        path.write_bytes(to_torchscript(module, given))
+        scripted = load_torchscript(path)
+        found["TorchScript"] = [detect_with(scripted, metadata, x) for x in export.images]
+    if "onnx" in formats:
+        path = folder / ONNX_FILE
+        about = {METADATA: metadata.dumps()}
+        to_onnx(module, given, about, path, fixed=metadata.size is not None)
+        detector = OnnxDetector(path)
+        found["ONNX"] = [detector(image) for image in export.images]
+    for name, detections in found.items():
+        box, score = check_agreement(expected, detections, name)
+        total = sum(len(x.scores) for x in expected)
+        lines.append(
+            f"{name} agrees on {total} detections in {len(expected)} images: boxes within "
+            f"{box:.1g} pixels, scores within {score:.1g}"
+        )
+    return lines
+
+
+def _detect(export: Export, image: np.ndarray) -> Any:
+    given = torch.from_numpy(as_input(image, export.metadata)[0])
+    return detect_with(traceable(export.detector, given), export.metadata, image)
