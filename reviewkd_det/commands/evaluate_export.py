@@ -20,10 +20,8 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@entry_point
-def main() -> None:
-    """Evaluate as the command line says, and print the scores."""
-    args = parse_args()
+def run(args: argparse.Namespace) -> None:
+    """Evaluate, and print the scores."""
     from reviewkd_det.deploy.evaluate import evaluate
     from reviewkd_det.deploy.onnx_detector import OnnxDetector
 
@@ -34,6 +32,12 @@ def main() -> None:
         for kind, values in scores.items()
     }
     print(json.dumps(known, indent=2))
+
+
+@entry_point
+def main() -> None:
+    """Evaluate as the command line says."""
+    run(parse_args())
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@ python tools/export_student.py --config-file output/RUN/config.yaml --output FOL
 
 import argparse
 import re
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from reviewkd_det.common import check_config_file, entry_point, parse_before_options
 
 FORMATS = ("detectron2", "torchscript", "onnx")
-CHECKED_IMAGES = 8
+CHECKED_IMAGES, CALIBRATION_IMAGES = 8, 100
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,6 +28,23 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--size", default="", help="HEIGHTxWIDTH of the graphs' input; without it any size is taken"
     )
+    precision = parser.add_mutually_exclusive_group()
+    precision.add_argument(
+        "--precision", choices=("float32", "float16"), default="float32",
+        help="of the weights of the ONNX file",
+    )  # fmt: skip
+    precision.add_argument(
+        "--int8", action="store_true", help="convolutions of the ONNX file in 8-bit integers"
+    )
+    parser.add_argument(
+        "--calibration", default="",
+        help="folder of images that --int8 finds its ranges on; without it, those of "
+        "DATASETS.TRAIN",
+    )  # fmt: skip
+    parser.add_argument(
+        "--measure", action="store_true",
+        help="measure teacher, student and files, parameters to milliseconds",
+    )  # fmt: skip
     parser.add_argument(
         "--images", default="",
         help="folder of images on which graphs are checked; without it, those of DATASETS.TEST",
@@ -42,10 +60,11 @@ def parse_args() -> argparse.Namespace:
     return parse_before_options(parser)
 
 
-def export(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     """Load the student, verify that it is whole, and write the folder."""
     from reviewkd_det.d2.exporting.describe import class_names, describe_student
     from reviewkd_det.d2.exporting.folder import Export, write_folder
+    from reviewkd_det.d2.exporting.gains import measure_gains
     from reviewkd_det.d2.exporting.student import load_student
     from reviewkd_det.d2.exporting.traced import check_exportable, count_classes_of
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
@@ -64,9 +83,19 @@ def export(args: argparse.Namespace) -> None:
     named = [x for x in args.classes.split(",") if x]
     classes = class_names(cfg, student.folder, named, count_classes_of(detector))
     scored = student.folder if student.is_last else None
-    metadata = describe_student(cfg, classes, detector, scored, size=size)
-    images = _find_images(args.images, cfg.DATASETS.TEST) if has_graphs else []
-    lines = write_folder(output, formats, Export(detector, student.plain, metadata, images))
+    precision = "int8" if args.int8 else args.precision
+    if precision != "float32" and "onnx" not in formats:
+        raise ValueError(f"--precision and --int8 must be with --format onnx; got {formats}")
+    metadata = describe_student(cfg, classes, detector, scored, size=size, precision=precision)
+    images = (
+        _find_images(args.images, "TEST", cfg, CHECKED_IMAGES) if has_graphs or args.measure else []
+    )
+    calibration = (
+        _find_images(args.calibration, "TRAIN", cfg, CALIBRATION_IMAGES) if args.int8 else []
+    )
+    export = Export(detector, student.plain, metadata, images, calibration, _find_truth(cfg))
+    measure = partial(measure_gains, detector=detector, cfg=cfg, metadata=metadata, images=images)
+    lines = write_folder(output, formats, export, measure=measure if args.measure else None)
     print(f"Exported {cfg.MODEL.WEIGHTS} to {output}: {', '.join(sorted(_files(output)))}")
     for line in lines:
         print(line)
@@ -85,8 +114,20 @@ def _read_size(text: str) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _find_images(folder: str, data_sets: Sequence[str]) -> list:
-    """The images on which graphs are checked.
+def _find_truth(cfg: Any) -> tuple[str, str] | None:
+    """The COCO-format file and image folder of the first data set of DATASETS.TEST."""
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    names = [name for name in cfg.DATASETS.TEST[:1] if name in DatasetCatalog]
+    if not names:
+        return None
+    known = MetadataCatalog.get(names[0])
+    found = known.get("json_file"), known.get("image_root")
+    return (str(found[0]), str(found[1])) if all(found) and Path(found[0]).is_file() else None
+
+
+def _find_images(folder: str, use: str, cfg: Any, most: int) -> list[Any]:
+    """Images of a folder, or of the data sets for a use, TRAIN or TEST, evenly.
 
     Raises:
         ValueError: there are none.
@@ -98,15 +139,18 @@ def _find_images(folder: str, data_sets: Sequence[str]) -> list:
     if folder:
         paths = sorted(x for x in Path(folder).rglob("*") if x.suffix.lower() in IMAGE_SUFFIXES)
     else:
-        known = [name for name in data_sets if name in DatasetCatalog]
+        known = [name for name in cfg.DATASETS[use] if name in DatasetCatalog]
         paths = [Path(x["file_name"]) for name in known for x in DatasetCatalog.get(name)]
     if not paths:
-        where = f"none in '{folder}'" if folder else f"none in DATASETS.TEST {tuple(data_sets)}"
+        data_sets = tuple(cfg.DATASETS[use])
+        where = f"none in '{folder}'" if folder else f"none in DATASETS.{use} {data_sets}"
         raise ValueError(
             f"a graph must be checked on images; got {where}; name some with --images FOLDER"
+            if use == "TEST"
+            else f"--int8 must see images; got {where}; name some with --calibration FOLDER"
         )
-    step = max(len(paths) // CHECKED_IMAGES, 1)
-    return [read_image(path) for path in paths[::step][:CHECKED_IMAGES]]
+    step = max(len(paths) // most, 1)
+    return [read_image(path) for path in paths[::step][:most]]
 
 
 @entry_point
@@ -114,4 +158,4 @@ def main() -> None:
     """Export as the command line says."""
     args = parse_args()
     check_config_file(args.config_file)
-    export(args)
+    run(args)

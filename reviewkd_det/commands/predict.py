@@ -25,7 +25,12 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--output", required=True, type=Path, help="folder that is written")
     parser.add_argument("--threshold", type=float, default=0.5, help="least score (0.5)")
-    parser.add_argument("--batch", type=int, default=1, help="images at a time, of a run (1)")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        help="images at a time, of a run (1); those of other sizes are padded",
+    )
     parser.add_argument("--threads", type=int, default=0, help="of ONNX Runtime; 0: all cores")
     parser.add_argument("--no-pictures", action="store_true", help="write the JSON alone")
     parser.add_argument("--overwrite", action="store_true", help="replace earlier predictions")
@@ -85,8 +90,9 @@ def open_model(
     return detector.detect, detector.classes
 
 
-def predict(args: argparse.Namespace) -> None:
-    """Detect, and write the JSON and the pictures."""
+def run(args: argparse.Namespace) -> None:
+    """Check the arguments, detect, and write the JSON and the pictures."""
+    check(args)
     from tqdm import tqdm
 
     from reviewkd_det.common import replace_file
@@ -127,9 +133,7 @@ def _annotation(number: int, row: dict[str, Any]) -> dict[str, Any]:
 @entry_point
 def main() -> None:
     """Detect as the command line says."""
-    args = parse_args()
-    check(args)
-    predict(args)
+    run(parse_args())
 
 
 if __name__ == "__main__":

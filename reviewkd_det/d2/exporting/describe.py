@@ -49,9 +49,10 @@ def describe_student(
     cfg: CfgNode,
     classes: Sequence[str],
     detector: Any,
-    folder: Path | None,
+    folder: Path | None = None,
     *,
-    size: tuple[int, int] | None,
+    size: tuple[int, int] | None = None,
+    precision: str = "float32",
 ) -> Metadata:
     """The metadata of a student.
 
@@ -61,6 +62,7 @@ def describe_student(
         detector: the student.
         folder: folder of the run whose last checkpoint it is, for its scores; None for another.
         size: height and width of its input where that is fixed.
+        precision: precision of the ONNX file.
     """
     plain, distill = cfg.MODEL, cfg.MODEL.DISTILL
     dense = plain.RETINANET if not hasattr(detector, "roi_heads") else None
@@ -86,6 +88,7 @@ def describe_student(
         score_threshold=heads.SCORE_THRESH_TEST,
         nms_threshold=heads.NMS_THRESH_TEST,
         detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
+        precision=precision,
         parameters=sum(p.numel() for p in detector.parameters()),
         source=source,
         scores=_finite(scores),

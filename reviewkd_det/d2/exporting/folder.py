@@ -1,8 +1,8 @@
 """The folder of an exported student, which is whole or not there."""
 
-import logging
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,23 @@ from detectron2.config import CfgNode, get_cfg
 from reviewkd_det.d2.exporting.agreement import check_agreement, detect_with
 from reviewkd_det.d2.exporting.config import exported_config, to_do_before_loading
 from reviewkd_det.d2.exporting.describe import TORCHSCRIPT_FILE, readme
+from reviewkd_det.d2.exporting.gains import gains_table
+from reviewkd_det.d2.exporting.smaller import make_smaller
 from reviewkd_det.d2.exporting.traced import (
     load_torchscript,
     to_onnx,
     to_torchscript,
     traceable,
 )
+from reviewkd_det.deploy.evaluate import evaluate
 from reviewkd_det.deploy.images import as_input
 from reviewkd_det.deploy.metadata import METADATA, Metadata
 from reviewkd_det.deploy.onnx_detector import ONNX_FILE, OnnxDetector
 
 __all__ = ["FORMATS", "Export", "write_folder"]
 
-logger = logging.getLogger(__name__)
 FORMATS = ("detectron2", "torchscript", "onnx")
+GAINS_FILE = "gains.json"
 
 
 @dataclass(frozen=True)
@@ -39,21 +42,33 @@ class Export:
         config: its config without any key of ours.
         metadata: its metadata.
         images: images on which graphs are checked, (H, W, 3), uint8, red first.
+        calibration: images that the ranges of 8-bit integers are found on.
+        truth: COCO-format file and image folder on which the AP of a smaller file is measured; None
+            where there are none.
     """
 
     detector: Any
     config: CfgNode
     metadata: Metadata
     images: Sequence[np.ndarray] = ()
+    calibration: Sequence[np.ndarray] = ()
+    truth: tuple[str, str] | None = None
 
 
-def write_folder(folder: Path, formats: Sequence[str], export: Export) -> list[str]:
+def write_folder(
+    folder: Path,
+    formats: Sequence[str],
+    export: Export,
+    *,
+    measure: Callable[[Path], list[dict[str, Any]]] | None = None,
+) -> list[str]:
     """Write an exported student; the folder appears when it is whole, in the place of any other.
 
     Args:
         folder: path of the folder.
         formats: of FORMATS.
         export: what is exported.
+        measure: function that measures the files of a folder; None for none.
 
     Returns:
         Lines about what was written, left out and checked.
@@ -66,12 +81,22 @@ def write_folder(folder: Path, formats: Sequence[str], export: Export) -> list[s
     part.mkdir(parents=True)
     try:
         lines = _write(part, formats, export)
+        if measure is not None:
+            lines += _write_gains(part, measure(part))
         if folder.exists():
             shutil.rmtree(folder)
         part.replace(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return lines
+
+
+def _write_gains(folder: Path, rows: list[dict[str, Any]]) -> list[str]:
+    (folder / GAINS_FILE).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    table = gains_table(rows)
+    with (folder / "README.md").open("a", encoding="utf-8") as file:
+        file.write(f"\nOne image at a time, on the machine that exported it:\n\n{table}\n")
+    return [table]
 
 
 def _write(folder: Path, formats: Sequence[str], export: Export) -> list[str]:
@@ -116,8 +141,8 @@ def _write_graphs(folder: Path, formats: Sequence[str], export: Export) -> list[
         path = folder / ONNX_FILE
         about = {METADATA: metadata.dumps()}
         to_onnx(module, given, about, path, fixed=metadata.size is not None)
-        detector = OnnxDetector(path)
-        found["ONNX"] = [detector(image) for image in export.images]
+        whole = OnnxDetector(path)
+        found["ONNX"] = [whole(image) for image in export.images]
     for name, detections in found.items():
         box, score = check_agreement(expected, detections, name)
         total = sum(len(x.scores) for x in expected)
@@ -125,7 +150,23 @@ def _write_graphs(folder: Path, formats: Sequence[str], export: Export) -> list[
             f"{name} agrees on {total} detections in {len(expected)} images: boxes within "
             f"{box:.1g} pixels, scores within {score:.1g}"
         )
+    if "onnx" in formats and metadata.precision != "float32":
+        make_smaller(folder / ONNX_FILE, metadata, export.calibration)
+        lines.append(_cost(whole, OnnxDetector(folder / ONNX_FILE), export))
     return lines
+
+
+def _cost(whole: OnnxDetector, smaller: OnnxDetector, export: Export) -> str:
+    """What a smaller file costs, in words."""
+    precision = export.metadata.precision
+    if export.truth is None:
+        return f"The AP of {precision} is not measured: DATASETS.TEST has no COCO-format file"
+    values = []
+    for detector in (whole, smaller):
+        scores = evaluate(detector, export.metadata.classes, *export.truth)
+        values.append({kind: score["AP"] for kind, score in scores.items()})
+    told = [f"{kind} {values[0][kind]:.2f} as float32, {values[1][kind]:.2f}" for kind in values[0]]
+    return f"AP of the ONNX file: {', '.join(told)} as {precision}"
 
 
 def _detect(export: Export, image: np.ndarray) -> Any:

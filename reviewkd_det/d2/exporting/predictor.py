@@ -5,24 +5,53 @@ Shapes: an image is (H, W, 3), uint8, red first.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from detectron2.structures import Instances
 
 from reviewkd_det.d2.exporting.agreement import detect_with
-from reviewkd_det.d2.exporting.describe import class_names
+from reviewkd_det.d2.exporting.describe import class_names, describe_student
 from reviewkd_det.d2.exporting.student import load_student
 from reviewkd_det.d2.exporting.traced import count_classes_of, load_torchscript
 from reviewkd_det.deploy.detections import Detections
 from reviewkd_det.deploy.images import as_input
 from reviewkd_det.deploy.metadata import METADATA, Metadata, read_metadata
 
-__all__ = ["RunDetector", "ScriptDetector"]
+__all__ = ["DetectronDetector", "RunDetector", "ScriptDetector"]
 
 
-class RunDetector:
-    """A student by Detectron2, as its evaluation runs it.
+class DetectronDetector:
+    """A detector by Detectron2, as its evaluation runs it.
+
+    Args:
+        detector: the detector, in evaluation mode.
+        seen: how it sees images.
+    """
+
+    def __init__(self, detector: Any, seen: Metadata) -> None:
+        self.detector, self.seen = detector, seen
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        """Detect in one image."""
+        return self.detect([image])[0]
+
+    @torch.no_grad()
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """Detect in a batch of images."""
+        inputs = [
+            {
+                "image": torch.from_numpy(as_input(image, self.seen)[0]).float(),
+                "height": image.shape[0], "width": image.shape[1],
+            }
+            for image in images
+        ]  # fmt: skip
+        return [_as_detections(x["instances"].to("cpu")) for x in self.detector(inputs)]
+
+
+class RunDetector(DetectronDetector):
+    """The student of a run or of an export by Detectron2.
 
     Args:
         config_file: config of a run or of an export.
@@ -35,32 +64,12 @@ class RunDetector:
     ) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         student = load_student(config_file, opts, device=device)
-        self.detector, cfg = student.detector, student.config
+        cfg = student.config
         file = student.folder / METADATA
         known = read_metadata(file.read_text("utf-8"), file).classes if file.is_file() else ()
-        count = count_classes_of(self.detector)
+        count = count_classes_of(student.detector)
         self.classes = class_names(cfg, student.folder, [*classes] or known, count)
-        self._seen = Metadata(
-            classes=self.classes, channels=cfg.INPUT.FORMAT, min_size=cfg.INPUT.MIN_SIZE_TEST,
-            max_size=cfg.INPUT.MAX_SIZE_TEST, size=None, mean=tuple(cfg.MODEL.PIXEL_MEAN),
-            has_masks=False, score_threshold=0.0, nms_threshold=0.0, detections_per_image=0,
-        )  # fmt: skip
-
-    def __call__(self, image: np.ndarray) -> Detections:
-        """Detect in one image."""
-        return self.detect([image])[0]
-
-    @torch.no_grad()
-    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        """Detect in a batch of images."""
-        inputs = [
-            {
-                "image": torch.from_numpy(as_input(image, self._seen)[0]).float(),
-                "height": image.shape[0], "width": image.shape[1],
-            }
-            for image in images
-        ]  # fmt: skip
-        return [_as_detections(x["instances"].to("cpu")) for x in self.detector(inputs)]
+        super().__init__(student.detector, describe_student(cfg, self.classes, student.detector))
 
 
 class ScriptDetector:

@@ -58,7 +58,7 @@ def export(path, config, output, *more):
     ]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [str(x) for x in words])
-        command.export(command.parse_args())
+        command.run(command.parse_args())
 
 
 def test_all_formats_find_what_detectron2_finds(exported):

@@ -1,0 +1,148 @@
+"""What a student gains over its teacher, and a format over another, measured on this machine.
+
+Shapes: an image is (H, W, 3), uint8, red first.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from tabulate import tabulate
+from torch.utils.flop_counter import FlopCounterMode
+
+from reviewkd_det.common.runs.files import read_json_object
+from reviewkd_det.d2.exporting.agreement import detect_with
+from reviewkd_det.d2.exporting.describe import TORCHSCRIPT_FILE
+from reviewkd_det.d2.exporting.predictor import DetectronDetector
+from reviewkd_det.d2.exporting.traced import load_torchscript
+from reviewkd_det.d2.teacher.source import TeacherSource, read_teacher
+from reviewkd_det.deploy.detections import Detections
+from reviewkd_det.deploy.metadata import Metadata
+from reviewkd_det.deploy.onnx_detector import ONNX_FILE, OnnxDetector
+
+__all__ = ["gains_table", "measure_gains"]
+
+ROUNDS = 5  # over all images; a row's time is the median over images and rounds
+Row = dict[str, Any]
+Detect = Callable[[np.ndarray], Detections]
+
+
+def measure_gains(
+    folder: Path, detector: Any, cfg: CfgNode, metadata: Metadata, images: Sequence[np.ndarray]
+) -> list[Row]:
+    """Measure the teacher and the student by Detectron2, and each exported file.
+
+    An image at a time, from the decoded image to its boxes; the rows take turns, so that what
+    disturbs the machine disturbs all of them.
+
+    Args:
+        folder: folder of the export.
+        detector: the student, on the CPU.
+        cfg: config of its run.
+        metadata: metadata of the student.
+        images: images to detect in.
+
+    Returns:
+        Of each row what runs and by what, parameters, multiply-adds in millions for the first
+        image, megabytes of the file, AP, and the median milliseconds with one thread and with all.
+    """
+    rows: list[Row] = []
+    runs: list[Callable[[int], Detect]] = []
+    if cfg.MODEL.META_ARCHITECTURE == "DistilledDetector" and cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE:
+        settings = cfg.MODEL.DISTILL.TEACHER
+        source = read_teacher(
+            settings.CONFIG_FILE, settings.WEIGHTS, settings.OPTS, settings.WEIGHTS_ENTRY
+        )
+        teacher = _build(source)
+        seen = {**vars(metadata), "channels": source.input_format, "size": None}
+        theirs = DetectronDetector(teacher, Metadata(**seen))
+        runs.append(lambda threads: theirs)
+        score, file = _score(Path(source.weights).parent, cfg), Path(source.weights)
+        rows.append(_row("teacher, Detectron2", theirs, file, score, images))
+    score = next((x.get("bbox", {}).get("AP") for x in metadata.scores.values()), None)
+    plain = DetectronDetector(detector, metadata)
+    runs.append(lambda threads: plain)
+    rows.append(_row("student, Detectron2", plain, Path(cfg.MODEL.WEIGHTS), score, images))
+    counted = {key: rows[-1][key] for key in ("parameters", "multiply-adds, M", "AP")}
+    if (file := folder / TORCHSCRIPT_FILE).is_file():
+        module = load_torchscript(file)
+        runs.append(lambda threads: lambda image: detect_with(module, metadata, image))
+        rows.append({"what": "student, TorchScript", **counted, "file, MB": _megabytes(file)})
+    onnx_file = folder / ONNX_FILE
+    if onnx_file.is_file():
+        runs.append(lambda threads: OnnxDetector(onnx_file, threads=threads))
+        name = "student, ONNX Runtime"
+        if metadata.precision != "float32":
+            name, counted["AP"] = f"{name}, {metadata.precision}", None
+        rows.append({"what": name, **counted, "file, MB": _megabytes(onnx_file)})
+    for threads in dict.fromkeys((1, os.cpu_count() or 1)):
+        times = _times([run(threads) for run in runs], images, threads)
+        for row, seconds in zip(rows, times, strict=True):
+            row[f"ms, {threads} thread{'s' if threads > 1 else ''}"] = round(1000 * seconds, 2)
+    return rows
+
+
+def gains_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows in Markdown."""
+    return tabulate([dict(row) for row in rows], "keys", tablefmt="github", missingval="-")
+
+
+def _build(source: TeacherSource) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        teacher = source.build_detector()
+    source.load_weights(teacher)
+    return teacher.eval()
+
+
+def _score(folder: Path, cfg: CfgNode) -> float | None:
+    """The box AP that a run's summary has, where its data are the student's."""
+    results = read_json_object(folder / "summary.json").get("results", {})
+    of_data = results.get(cfg.DATASETS.TEST[0], results) if cfg.DATASETS.TEST else {}
+    value: float | None = of_data.get("bbox", {}).get("AP")
+    return value
+
+
+def _row(
+    what: str,
+    detect: DetectronDetector,
+    file: Path,
+    score: float | None,
+    images: Sequence[np.ndarray],
+) -> Row:
+    with FlopCounterMode(display=False) as counter:
+        detect(images[0])
+    return {
+        "what": what,
+        "parameters": f"{sum(p.numel() for p in detect.detector.parameters()):,}",
+        "multiply-adds, M": round(counter.get_total_flops() / 2e6, 1),
+        "AP": None if score is None else round(score, 1),
+        "file, MB": _megabytes(file),
+    }
+
+
+def _megabytes(file: Path) -> float | None:
+    return round(file.stat().st_size / 1e6, 2) if file.is_file() else None
+
+
+def _times(detectors: Sequence[Detect], images: Sequence[np.ndarray], threads: int) -> list[float]:
+    """Median seconds of each detector for an image, in turn with the others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    seconds: list[list[float]] = [[] for _ in detectors]
+    try:
+        for turn in range(ROUNDS + 1):  # of which the first warms up
+            for image in images:
+                for detect, into in zip(detectors, seconds, strict=True):
+                    start = time.perf_counter()
+                    detect(image)
+                    if turn:
+                        into.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(before)
+    return [statistics.median(x) for x in seconds]
