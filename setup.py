@@ -32,6 +32,7 @@ COMMANDS = {
     "reviewkd-visualize": "reviewkd_det.commands.visualize",
     "reviewkd-label": "reviewkd_det.commands.label",
     "reviewkd-predict": "reviewkd_det.commands.predict",
+    "reviewkd-distill": "reviewkd_det.commands.distill",
     "reviewkd-evaluate-export": "reviewkd_det.commands.evaluate_export",
     "reviewkd-demo": "reviewkd_det.commands.demo",
     "reviewkd-setup-detectron2": "reviewkd_det.commands.setup_detectron2",

@@ -17,6 +17,7 @@ ENTRY_POINTS = {
     "tools/visualize.py": "reviewkd-visualize",
     "tools/label_images.py": "reviewkd-label",
     "tools/predict.py": "reviewkd-predict",
+    "tools/distill.py": "reviewkd-distill",
     "tools/evaluate_export.py": "reviewkd-evaluate-export",
     "tools/demo.py": "reviewkd-demo",
     "tools/setup_detectron2.py": "reviewkd-setup-detectron2",
