@@ -104,12 +104,12 @@ def cases(kind, package):
 def check_types(cfg, defaults):
     """Every declared key is there and has the type of its default, where that is not None.
 
-    A weight is a word or a number, and a number may be a whole one.
+    A weight or a score is a word or a number, and a number may be a whole one.
     """
     found, declared = flat(cfg), flat(defaults)
     assert found.keys() == declared.keys()
     for key, default in declared.items():
-        kinds = (str, int, float) if key.endswith(".LOSS_WEIGHT") else (type(default),)
+        kinds = (str, int, float) if key.endswith((".LOSS_WEIGHT", ".SCORE")) else (type(default),)
         assert default is None or type(found[key]) in kinds, key
 
 
