@@ -107,7 +107,8 @@ def check_config(cfg: CfgNode) -> None:
             raise ValueError(f"{key} must be one number for red, green and blue; got {value}")
     if not all(isinstance(epoch, int | float) for epoch in cfg.SOLVER.MILESTONES):
         raise ValueError(f"SOLVER.MILESTONES must be epochs; got {cfg.SOLVER.MILESTONES}")
-    for name, plan in plan_config(cfg).items():
+    plans = plan_config(cfg)
+    for name, plan in plans.items():
         if plan.settings.loss_weight == AUTO and cfg.SOLVER.COMPILE != "none":
             raise ValueError(
                 f"DISTILL.{name.upper()}.LOSS_WEIGHT must be a number with SOLVER.COMPILE "
@@ -123,34 +124,38 @@ def check_config(cfg: CfgNode) -> None:
             "SOLVER.ACCUMULATION_STEPS must be 1 with the CUDA graphs of SOLVER.COMPILE "
             f"{cfg.SOLVER.COMPILE}, which overwrite gradients; got {cfg.SOLVER.ACCUMULATION_STEPS}"
         )
-    _check_teacher(cfg)
-    _check_mixing(cfg, plan_config(cfg))
+    _check_teacher(cfg, plans)
+    _check_mixing(cfg, plans)
 
 
 def taught(cfg: CfgNode) -> tuple[str, ...]:
     """The methods of a config that have a teacher."""
-    plans = plan_config(cfg).items()
-    return tuple(name for name, plan in plans if Need.ALONE not in plan.method.needs)
+    return _with_teacher(plan_config(cfg))
 
 
-def _check_teacher(cfg: CfgNode) -> None:
-    if taught(cfg) and not cfg.TEACHER.NAME:
+def _with_teacher(plans: Mapping[str, MethodPlan]) -> tuple[str, ...]:
+    return tuple(name for name, plan in plans.items() if Need.ALONE not in plan.method.needs)
+
+
+def _check_teacher(cfg: CfgNode, plans: Mapping[str, MethodPlan]) -> None:
+    has_teacher = bool(_with_teacher(plans))
+    if has_teacher and not cfg.TEACHER.NAME:
         raise ValueError(
             f"TEACHER.NAME must name the teacher of DISTILL.METHODS {cfg.DISTILL.METHODS}; "
             "got ''; to train without one set DISTILL.METHODS \"()\""
         )
-    if unlabeled_paths(cfg.DATA.UNLABELED) and not taught(cfg):
+    if unlabeled_paths(cfg.DATA.UNLABELED) and not has_teacher:
         raise ValueError(
             "DISTILL.METHODS must name how to learn from a teacher on the images of DATA.UNLABELED "
             f"{cfg.DATA.UNLABELED!r}; got {tuple(cfg.DISTILL.METHODS)}; to train on labels alone "
             'set DATA.UNLABELED "()"'
         )
-    if cfg.TEACHER.NAME == AVERAGE and taught(cfg) and not cfg.SOLVER.EMA_DECAY:
+    if cfg.TEACHER.NAME == AVERAGE and has_teacher and not cfg.SOLVER.EMA_DECAY:
         raise ValueError(
             "SOLVER.EMA_DECAY must be more than 0 with TEACHER.NAME average, the average of the "
             "student's own weights; got 0"
         )
-    replacing = [k for k, x in plan_config(cfg).items() if Need.CLASSIFIER in x.method.needs]
+    replacing = [k for k, x in plans.items() if Need.CLASSIFIER in x.method.needs]
     if cfg.TEACHER.NAME == AVERAGE and replacing:
         raise ValueError(
             f"TEACHER.NAME must be another network's for DISTILL.METHODS {', '.join(replacing)}, "

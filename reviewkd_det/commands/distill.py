@@ -219,15 +219,14 @@ def read_measured(folder: Path, wall: float, args: argparse.Namespace) -> tuple[
         wall: seconds that it took.
         args: the command line.
     """
-    from reviewkd_det.deploy.images import IMAGE_SUFFIXES
+    from reviewkd_det.deploy.inputs import image_files
 
     rows = [json.loads(x) for x in (folder / "metrics.json").read_text("utf-8").splitlines()]
     steps = [row["time"] for row in rows if "time" in row]
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     images = len(json.loads(Path(args.labeled[0]).read_text(encoding="utf-8"))["images"])
     if args.unlabeled:
-        files = Path(args.unlabeled).rglob("*")
-        images += sum(x.suffix.lower() in IMAGE_SUFFIXES for x in files)
+        images += len(image_files(args.unlabeled))
     return steps[-1], max(wall - summary["train_seconds"], 0.0), images
 
 

@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> None:
     from reviewkd_det.d2.exporting.folder import Export, write_folder
     from reviewkd_det.d2.exporting.gains import measure_gains
     from reviewkd_det.d2.exporting.student import load_student
-    from reviewkd_det.d2.exporting.traced import check_exportable, count_classes_of
+    from reviewkd_det.d2.exporting.traced import check_exportable
+    from reviewkd_det.d2.teacher.classes import count_object_classes
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
     output, formats = Path(args.output), args.formats or ["detectron2"]
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
     if has_graphs:
         check_exportable(detector)
     named = [x for x in args.classes.split(",") if x]
-    classes = class_names(cfg, student.folder, named, count_classes_of(detector))
+    classes = class_names(cfg, student.folder, named, count_object_classes(detector))
     scored = student.folder if student.is_last else None
     precision = "int8" if args.int8 else args.precision
     if precision != "float32" and "onnx" not in formats:
@@ -134,10 +135,11 @@ def _find_images(folder: str, use: str, cfg: Any, most: int) -> list[Any]:
     """
     from detectron2.data import DatasetCatalog
 
-    from reviewkd_det.deploy.images import IMAGE_SUFFIXES, read_image
+    from reviewkd_det.deploy.images import read_image
+    from reviewkd_det.deploy.inputs import image_files
 
     if folder:
-        paths = sorted(x for x in Path(folder).rglob("*") if x.suffix.lower() in IMAGE_SUFFIXES)
+        paths = image_files(folder)
     else:
         known = [name for name in cfg.DATASETS[use] if name in DatasetCatalog]
         paths = [Path(x["file_name"]) for name in known for x in DatasetCatalog.get(name)]

@@ -7,7 +7,6 @@ import argparse
 import itertools
 import json
 import re
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,23 +59,21 @@ def check(args: argparse.Namespace) -> None:
         )
 
 
-def open_model(
-    args: argparse.Namespace,
-) -> tuple[Callable[[Sequence[Any]], list[Any]], Sequence[str]]:
-    """A function from images to their detections, and the names of the classes.
+def open_model(args: argparse.Namespace) -> Any:
+    """What has `detect`, from images to their detections, and the names of its `classes`.
 
     Raises:
         ValueError: the model is of no known kind.
     """
-    from reviewkd_det.deploy.onnx_detector import ONNX_FILE, OnnxDetector
+    from reviewkd_det.deploy.metadata import ONNX_FILE, TORCHSCRIPT_FILE
+    from reviewkd_det.deploy.onnx_detector import OnnxDetector
 
     model = args.model
     if model.is_dir():
-        names = (ONNX_FILE, "model.ts", "config.yaml")
+        names = (ONNX_FILE, TORCHSCRIPT_FILE, "config.yaml")
         model = next((model / x for x in names if (model / x).is_file()), model)
     if model.suffix == ".onnx":
-        onnx = OnnxDetector(model, threads=args.threads)
-        return lambda images: [onnx(image) for image in images], onnx.metadata.classes
+        return OnnxDetector(model, threads=args.threads)
     if model.suffix not in (".ts", *CONFIGS):
         raise ValueError(
             "--model must be the config of a run, an exported folder, or an .onnx or .ts file; "
@@ -86,8 +83,7 @@ def open_model(
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
     opts = ["MODEL.WEIGHTS", args.weights] if args.weights else []
-    detector = ScriptDetector(model) if model.suffix == ".ts" else RunDetector(str(model), opts)
-    return detector.detect, detector.classes
+    return ScriptDetector(model) if model.suffix == ".ts" else RunDetector(str(model), opts)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -100,13 +96,14 @@ def run(args: argparse.Namespace) -> None:
     from reviewkd_det.deploy.inputs import find_files, read_frames
 
     files = find_files(args.images)
-    detect, classes = open_model(args)
+    detector = open_model(args)
+    classes = detector.classes
     args.output.mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     frames = (x for path, name in tqdm(files, unit="file") for x in read_frames(path, name))
     while batch := list(itertools.islice(frames, args.batch)):
-        for frame, every in zip(batch, detect([x.image for x in batch]), strict=True):
+        for frame, every in zip(batch, detector.detect([x.image for x in batch]), strict=True):
             found, number = every.of_score(args.threshold), len(images) + 1
             height, width = frame.image.shape[:2]
             images.append({"id": number, "file_name": frame.name, "height": height, "width": width})

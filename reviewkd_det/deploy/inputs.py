@@ -9,7 +9,7 @@ from PIL import Image, ImageSequence
 
 from reviewkd_det.deploy.images import IMAGE_SUFFIXES, read_image
 
-__all__ = ["ANIMATED", "Frame", "find_files", "read_frames"]
+__all__ = ["ANIMATED", "Frame", "find_files", "image_files", "read_frames"]
 
 ANIMATED = (".gif", ".webp", ".tif", ".tiff")
 VIDEO = (".avi", ".mkv", ".mov", ".mp4", ".webm")
@@ -27,6 +27,11 @@ class Frame(NamedTuple):
     image: np.ndarray
 
 
+def image_files(folder: str | Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """The files of a folder and its folders that end like images, in the order of their paths."""
+    return sorted(x for x in Path(folder).rglob("*") if x.suffix.lower() in suffixes)
+
+
 def find_files(paths: Sequence[str | Path]) -> list[tuple[Path, str]]:
     """Find the image files of paths, and what each is called.
 
@@ -40,9 +45,7 @@ def find_files(paths: Sequence[str | Path]) -> list[tuple[Path, str]]:
     found = []
     for path in map(Path, paths):
         if path.is_dir():
-            files = sorted(
-                x for x in path.rglob("*") if x.suffix.lower() in IMAGE_SUFFIXES + ANIMATED
-            )
+            files = image_files(path, IMAGE_SUFFIXES + ANIMATED)
             found += [(x, x.relative_to(path).as_posix()) for x in files]
         elif not path.is_file():
             raise FileNotFoundError(f"image must exist; got '{path}'")

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["METADATA", "Metadata", "read_metadata"]
+__all__ = ["METADATA", "ONNX_FILE", "TORCHSCRIPT_FILE", "Metadata", "read_metadata"]
 
-METADATA = "metadata.json"
+# Files of an exported folder.
+METADATA, ONNX_FILE, TORCHSCRIPT_FILE = "metadata.json", "model.onnx", "model.ts"
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """An exported ONNX file as a function of images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,10 @@ import numpy as np
 
 from reviewkd_det.deploy.detections import Detections, in_image
 from reviewkd_det.deploy.images import as_input
-from reviewkd_det.deploy.metadata import METADATA, Metadata, read_metadata
+from reviewkd_det.deploy.metadata import METADATA, ONNX_FILE, Metadata, read_metadata
 
-__all__ = ["ONNX_FILE", "OnnxDetector"]
+__all__ = ["OnnxDetector"]
 
-ONNX_FILE = "model.onnx"
 INSTALL = "install it with pip install 'reviewkd_det[onnx]'"
 
 
@@ -50,6 +50,7 @@ class OnnxDetector:
                 f"ONNX file must be one of tools/export_student.py; got '{file}' without metadata"
             )
         self.metadata: Metadata = read_metadata(stored[METADATA], file)
+        self.classes = self.metadata.classes
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Detect.
@@ -62,6 +63,10 @@ class OnnxDetector:
         """
         given, seen = as_input(image, self.metadata)
         return in_image(*self.run(given), seen, (image.shape[0], image.shape[1]))
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """Detect in several images, one after the other."""
+        return [self(image) for image in images]
 
     def run(
         self, given: np.ndarray

@@ -11,16 +11,13 @@ from detectron2.data import MetadataCatalog
 
 from reviewkd_det.common.runs.files import read_json_object
 from reviewkd_det.common.runs.record import installed_versions, saved_classes
-from reviewkd_det.deploy.metadata import METADATA, Metadata
-from reviewkd_det.deploy.onnx_detector import ONNX_FILE
+from reviewkd_det.deploy.metadata import METADATA, ONNX_FILE, TORCHSCRIPT_FILE, Metadata
 
-__all__ = ["TORCHSCRIPT_FILE", "class_names", "describe_student", "readme"]
-
-TORCHSCRIPT_FILE = "model.ts"
+__all__ = ["class_names", "describe_student", "readme"]
 
 
 def class_names(
-    cfg: CfgNode, folder: Path | None, named: Sequence[str], count: int
+    cfg: CfgNode, folder: Path | None, named: Sequence[str], count: int | None
 ) -> tuple[str, ...]:
     """The names of a student's classes: those given, those of its run, or those of its data.
 
@@ -28,7 +25,8 @@ def class_names(
         cfg: config of the run.
         folder: folder of the run; None where it is not known.
         named: names that the user gives; empty for none.
-        count: number of the student's classes.
+        count: number of the student's classes; None where it does not tell objects apart, and then
+            names are taken as they are.
 
     Raises:
         ValueError: nobody tells them, or there are not as many.
@@ -36,7 +34,7 @@ def class_names(
     names = list(named) or (folder and saved_classes(folder)) or []
     for data in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
         names = names or list(MetadataCatalog.get(data).get("thing_classes") or [])
-    if len(names) != count:
+    if count is not None and len(names) != count:
         got = f"{len(names)} of them" if names else "none, neither of the run nor of its data"
         raise ValueError(
             f"the {count} classes of the student must have names; got {got}; give --classes "

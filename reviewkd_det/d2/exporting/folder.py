@@ -13,7 +13,7 @@ from detectron2.config import CfgNode, get_cfg
 
 from reviewkd_det.d2.exporting.agreement import check_agreement, detect_with
 from reviewkd_det.d2.exporting.config import exported_config, to_do_before_loading
-from reviewkd_det.d2.exporting.describe import TORCHSCRIPT_FILE, readme
+from reviewkd_det.d2.exporting.describe import readme
 from reviewkd_det.d2.exporting.gains import gains_table
 from reviewkd_det.d2.exporting.smaller import make_smaller
 from reviewkd_det.d2.exporting.traced import (
@@ -24,12 +24,11 @@ from reviewkd_det.d2.exporting.traced import (
 )
 from reviewkd_det.deploy.evaluate import evaluate
 from reviewkd_det.deploy.images import as_input
-from reviewkd_det.deploy.metadata import METADATA, Metadata
-from reviewkd_det.deploy.onnx_detector import ONNX_FILE, OnnxDetector
+from reviewkd_det.deploy.metadata import METADATA, ONNX_FILE, TORCHSCRIPT_FILE, Metadata
+from reviewkd_det.deploy.onnx_detector import OnnxDetector
 
-__all__ = ["FORMATS", "Export", "write_folder"]
+__all__ = ["Export", "write_folder"]
 
-FORMATS = ("detectron2", "torchscript", "onnx")
 GAINS_FILE = "gains.json"
 
 
@@ -66,7 +65,7 @@ def write_folder(
 
     Args:
         folder: path of the folder.
-        formats: of FORMATS.
+        formats: of "detectron2", "torchscript" and "onnx".
         export: what is exported.
         measure: function that measures the files of a folder; None for none.
 
@@ -125,12 +124,11 @@ def _write(folder: Path, formats: Sequence[str], export: Export) -> list[str]:
 
 def _write_graphs(folder: Path, formats: Sequence[str], export: Export) -> list[str]:
     metadata, lines = export.metadata, []
+    inputs = [torch.from_numpy(as_input(image, metadata)[0]) for image in export.images]
+    module = traceable(export.detector, inputs[0])
+    expected = [detect_with(module, metadata, image) for image in export.images]
     # Traced with the image in which most is found, so that no branch is left out.
-    counts = [len(_detect(export, image).scores) for image in export.images]
-    best = export.images[int(np.argmax(counts))]
-    given = torch.from_numpy(as_input(best, metadata)[0])
-    module = traceable(export.detector, given)
-    expected = [_detect(export, image) for image in export.images]
+    given = inputs[int(np.argmax([len(x.scores) for x in expected]))]
     found: dict[str, list[Any]] = {}
     if "torchscript" in formats:
         path = folder / TORCHSCRIPT_FILE
@@ -167,8 +165,3 @@ def _cost(whole: OnnxDetector, smaller: OnnxDetector, export: Export) -> str:
         values.append({kind: score["AP"] for kind, score in scores.items()})
     told = [f"{kind} {values[0][kind]:.2f} as float32, {values[1][kind]:.2f}" for kind in values[0]]
     return f"AP of the ONNX file: {', '.join(told)} as {precision}"
-
-
-def _detect(export: Export, image: np.ndarray) -> Any:
-    given = torch.from_numpy(as_input(image, export.metadata)[0])
-    return detect_with(traceable(export.detector, given), export.metadata, image)

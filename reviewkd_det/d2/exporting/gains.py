@@ -7,6 +7,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from reviewkd_det.common.runs.files import read_json_object
 from reviewkd_det.d2.exporting.agreement import detect_with
-from reviewkd_det.d2.exporting.describe import TORCHSCRIPT_FILE
 from reviewkd_det.d2.exporting.predictor import DetectronDetector
 from reviewkd_det.d2.exporting.traced import load_torchscript
-from reviewkd_det.d2.teacher.source import TeacherSource, read_teacher
+from reviewkd_det.d2.labels.teacher import find_detecting_teacher
 from reviewkd_det.deploy.detections import Detections
-from reviewkd_det.deploy.metadata import Metadata
-from reviewkd_det.deploy.onnx_detector import ONNX_FILE, OnnxDetector
+from reviewkd_det.deploy.metadata import ONNX_FILE, TORCHSCRIPT_FILE, Metadata
+from reviewkd_det.deploy.onnx_detector import OnnxDetector
 
 __all__ = ["gains_table", "measure_gains"]
 
@@ -56,15 +56,15 @@ def measure_gains(
     runs: list[Callable[[int], Detect]] = []
     if cfg.MODEL.META_ARCHITECTURE == "DistilledDetector" and cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE:
         settings = cfg.MODEL.DISTILL.TEACHER
-        source = read_teacher(
+        teacher = find_detecting_teacher(
             settings.CONFIG_FILE, settings.WEIGHTS, settings.OPTS, settings.WEIGHTS_ENTRY
         )
-        teacher = _build(source)
-        seen = {**vars(metadata), "channels": source.input_format, "size": None}
-        theirs = DetectronDetector(teacher, Metadata(**seen))
+        channels = teacher.build_mapper().image_format
+        seen = replace(metadata, channels=channels, size=None)
+        theirs = DetectronDetector(teacher.build("cpu"), seen)
         runs.append(lambda threads: theirs)
-        score, file = _score(Path(source.weights).parent, cfg), Path(source.weights)
-        rows.append(_row("teacher, Detectron2", theirs, file, score, images))
+        file = Path(teacher.local_weights)
+        rows.append(_row("teacher, Detectron2", theirs, file, _score(file.parent, cfg), images))
     score = next((x.get("bbox", {}).get("AP") for x in metadata.scores.values()), None)
     plain = DetectronDetector(detector, metadata)
     runs.append(lambda threads: plain)
@@ -91,13 +91,6 @@ def measure_gains(
 def gains_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows in Markdown."""
     return tabulate([dict(row) for row in rows], "keys", tablefmt="github", missingval="-")
-
-
-def _build(source: TeacherSource) -> Any:
-    with torch.random.fork_rng(devices=[]):
-        teacher = source.build_detector()
-    source.load_weights(teacher)
-    return teacher.eval()
 
 
 def _score(folder: Path, cfg: CfgNode) -> float | None:

@@ -14,7 +14,8 @@ from detectron2.structures import Instances
 from reviewkd_det.d2.exporting.agreement import detect_with
 from reviewkd_det.d2.exporting.describe import class_names, describe_student
 from reviewkd_det.d2.exporting.student import load_student
-from reviewkd_det.d2.exporting.traced import count_classes_of, load_torchscript
+from reviewkd_det.d2.exporting.traced import load_torchscript
+from reviewkd_det.d2.teacher.classes import count_object_classes
 from reviewkd_det.deploy.detections import Detections
 from reviewkd_det.deploy.images import as_input
 from reviewkd_det.deploy.metadata import METADATA, Metadata, read_metadata
@@ -67,7 +68,7 @@ class RunDetector(DetectronDetector):
         cfg = student.config
         file = student.folder / METADATA
         known = read_metadata(file.read_text("utf-8"), file).classes if file.is_file() else ()
-        count = count_classes_of(student.detector)
+        count = count_object_classes(student.detector)
         self.classes = class_names(cfg, student.folder, [*classes] or known, count)
         super().__init__(student.detector, describe_student(cfg, self.classes, student.detector))
 

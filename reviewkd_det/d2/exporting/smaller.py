@@ -10,9 +10,8 @@ import numpy as np
 from reviewkd_det.deploy.images import as_input
 from reviewkd_det.deploy.metadata import METADATA, Metadata
 
-__all__ = ["PRECISIONS", "make_smaller"]
+__all__ = ["make_smaller"]
 
-PRECISIONS = ("float32", "float16", "int8")
 QUANTIZED = ("Conv", "Gemm", "MatMul")  # boxes and scores are computed as before
 
 

@@ -21,7 +21,6 @@ __all__ = [
     "OPSET",
     "OUTPUTS",
     "check_exportable",
-    "count_classes_of",
     "load_torchscript",
     "to_onnx",
     "to_torchscript",
@@ -161,9 +160,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         noisy.setLevel(level)
-
-
-def count_classes_of(detector: Any) -> int:
-    """The number of a detector's object classes."""
-    heads = getattr(detector, "roi_heads", None)
-    return int(detector.num_classes if heads is None else heads.num_classes)

@@ -21,7 +21,7 @@ from reviewkd_det.d2.config import load_config, plain_config
 from reviewkd_det.d2.data.checks import CLASS_KEYS
 from reviewkd_det.d2.data.mapper import CheckedDatasetMapper
 from reviewkd_det.d2.data.yaml_use import data_classes, registered_classes
-from reviewkd_det.d2.teacher.classes import teacher_classes
+from reviewkd_det.d2.teacher.classes import count_object_classes, teacher_classes
 from reviewkd_det.d2.teacher.source import OPTS_KEY, WEIGHTS_KEY, read_teacher
 from reviewkd_det.d2.teacher.zoo import find_teacher_config
 
@@ -64,8 +64,7 @@ class DetectingTeacher:
         """
         with torch.random.fork_rng(devices=[]):
             detector = self.build_detector()
-        owner = getattr(detector, "roi_heads", detector)
-        if not isinstance(count := getattr(owner, "num_classes", None), int):
+        if (count := count_object_classes(detector)) is None:
             raise ValueError(
                 "the teacher's classes must be known; got a "
                 f"{type(detector).__name__} without num_classes; let DATASETS.TRAIN of its config "

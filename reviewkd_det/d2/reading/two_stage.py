@@ -148,8 +148,10 @@ def _read_regions(heads: Heads) -> Fields:
         for image, own in zip(proposals, boxes, strict=True)
     ]
     pairs = (torch.cat(x)[has_object] for x in ([own.tensor for own in boxes], true))
-    fields.student["deltas"] = of_classes(deltas[has_object], classes, width)
-    theirs = of_classes(taught.deltas[has_object], classes, width)
+    fields.student["deltas"], theirs = (
+        of_classes(x[has_object].unflatten(1, (-1, width)), classes)
+        for x in (deltas, taught.deltas)
+    )
     fields.teacher["deltas"] = _recoded(theirs, their_coder, coder)
     fields.truth["deltas"] = coder.get_deltas(*pairs)
     return fields
@@ -170,15 +172,8 @@ def _read_masks(heads: Heads) -> Fields:
     with torch.no_grad():
         taught = teacher.masks(levels, boxes)
     classes = torch.cat([x.gt_classes for x in regions])  # (P,)
-    ours, theirs = (_of_masks(x, classes) for x in (only_call(calls, MASKS).output, taught))
+    ours, theirs = (of_classes(x, classes) for x in (only_call(calls, MASKS).output, taught))
     return Fields({"masks": ours}, {"masks": theirs})
-
-
-def _of_masks(masks: Tensor, classes: Tensor) -> Tensor:
-    """The mask logits of each row's class, (P, H, W), of those of all, (P, K or 1, H, W)."""
-    if masks.shape[1] == 1:
-        return masks[:, 0]
-    return masks[torch.arange(len(masks), device=masks.device), classes]
 
 
 def _read_proposals(heads: Heads) -> Fields:

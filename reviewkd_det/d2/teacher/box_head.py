@@ -49,17 +49,16 @@ def box_coder(head: Any) -> Any:
     return coder if hasattr(coder, "weights") else None
 
 
-def of_classes(boxes: Tensor, classes: Tensor, width: int) -> Tensor:
-    """The coded box of each row's class, (R, B).
+def of_classes(values: Tensor, classes: Tensor) -> Tensor:
+    """Of each row what belongs to its class, (R, ...).
 
     Args:
-        boxes: coded boxes, (R, B), or one for each object class, (R, K * B).
+        values: what is given for each object class, (R, K, ...), or for any, (R, 1, ...).
         classes: class of each row, (R,), an object's.
-        width: B.
     """
-    if boxes.shape[1] == width:
-        return boxes
-    return boxes.unflatten(1, (-1, width))[torch.arange(len(boxes), device=boxes.device), classes]
+    if values.shape[1] == 1:
+        return values[:, 0]
+    return values[torch.arange(len(values), device=values.device), classes]
 
 
 class BoxHead(nn.Module):

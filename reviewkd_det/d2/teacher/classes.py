@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -24,6 +25,7 @@ from reviewkd_det.d2.teacher.zoo import find_teacher_config
 
 __all__ = [
     "class_order",
+    "count_object_classes",
     "in_student_order",
     "match_classes",
     "reorder_classes",
@@ -36,6 +38,12 @@ logger = logging.getLogger(__name__)
 # Weights with a row for each class: of scores, of boxes by class, of masks.
 SCORES = re.compile(r"(?:^|\.)(?:cls_score|cls_pred|class_embed|predictor)\.")
 BOXES = re.compile(r"(?:^|\.)box_predictor\.(?:.+\.)?bbox_pred\.")
+
+
+def count_object_classes(detector: Any) -> int | None:
+    """The number of a detector's object classes; None where it does not say."""
+    count = getattr(getattr(detector, "roi_heads", detector), "num_classes", None)
+    return count if isinstance(count, int) else None
 
 
 def teacher_classes(config_file: str, weights: str, opts: Sequence[str] = ()) -> list[str] | None:

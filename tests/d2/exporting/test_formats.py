@@ -155,6 +155,19 @@ def test_kinds_that_a_graph_cannot_hold_are_refused():
         check_exportable(torch.nn.Linear(1, 1))
 
 
+def test_a_segmenter_is_exported_without_names_of_classes(tmp_path):
+    model = {"META_ARCHITECTURE": "SemanticSegmentor", "SEM_SEG_HEAD": {"NUM_CLASSES": 4}}
+    config = tiny.save_teacher(tmp_path, tiny.merged(tiny.R_CNN, model))
+    words = ["--config-file", config, "--output", tmp_path / "out"]
+    words += ["MODEL.WEIGHTS", tmp_path / "teacher.pth"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["export_student.py", *map(str, words)])
+        command.run(command.parse_args())
+    files = {x.name for x in (tmp_path / "out").iterdir()}
+    assert files == {"config.yaml", "metadata.json", "model.pth", "README.md"}
+    assert json.loads((tmp_path / "out" / METADATA).read_text())["classes"] == []
+
+
 def test_fcos_is_a_graph_too(tmp_path):
     torch.manual_seed(0)
     detector = zoo.fcos(zoo.fcos_backbone(4, 8)).eval()
