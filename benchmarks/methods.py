@@ -12,7 +12,7 @@ from reviewkd_det.d2.reading.views import ONE_STAGE_GIVES, TWO_STAGE_GIVES
 __all__ = ["methods_table"]
 
 CHANNELS, STRIDES = 256, (4, 8, 16, 32, 64)  # of the pyramid that the parameters are counted for
-FEATURES, CLASSES = 1024, 81
+FEATURES, CLASSES, PEERS = 1024, 81, 2
 
 
 def methods_table() -> str:
@@ -51,7 +51,8 @@ def _parameters(method: type[Method]) -> str:
     """What is trained beside the student, between two pyramids of as many channels."""
     norm = (1.0,) * CHANNELS, (0.0,) * CHANNELS
     levels = tuple(Level(f"p{i}", CHANNELS, None, s, norm) for i, s in enumerate(STRIDES, 2))
-    side = Side(levels, CLASSES, vector=FEATURES, branch=CHANNELS)
+    peers = (Side(classes=CLASSES, vector=FEATURES),) * PEERS
+    side = Side(levels, CLASSES, vector=FEATURES, branch=CHANNELS, peers=peers, shared=CHANNELS)
     with torch.device("meta"):
         built = method(method.Settings(), side, side)
     count = sum(parameter.numel() for parameter in built.parameters())

@@ -98,6 +98,22 @@ def get_config() -> CfgNode:
     # takes INPUT.SIZE.
     cfg.TEACHER.SIZE = 0
 
+    # Further teachers: [NAME, WEIGHTS] of each.
+    cfg.TEACHER.OTHERS = ()
+    # How several teach: "each" (the mean of a method's losses), "balanced" (the losses weighted so
+    # that their gradients on the logits oppose each other least) or "logits" (the mean of their
+    # logits).
+    cfg.TEACHER.COMBINE = "each"
+    # With "balanced", the largest weight of one of them.
+    cfg.TEACHER.LARGEST_WEIGHT = 0.6
+
+    cfg.PEERS = CfgNode()
+    # Networks trained beside the student, with random first weights, for methods such as DML:
+    # names, or "branch" for the student's last stage once more, on the maps of the one before.
+    cfg.PEERS.NAMES = ()
+    # Batches after which each hears anew what the others say; 0: always what they say now.
+    cfg.PEERS.EXCHANGE_PERIOD = 0
+
     cfg.DISTILL = CfgNode()
     # What the student learns from the teacher, by name; () trains without one.
     cfg.DISTILL.METHODS = ()

@@ -14,6 +14,7 @@ from reviewkd_det.core import AUTO, Need, find_method, registered_methods
 __all__ = [
     "ALIASES",
     "AVERAGE",
+    "BRANCH",
     "CUSTOMER",
     "check_config",
     "plan_config",
@@ -21,6 +22,7 @@ __all__ = [
     "unlabeled_paths",
 ]
 
+BRANCH = "branch"  # name of the student's own last stage as a peer
 AVERAGE = "average"  # name of the teacher that is the average of the student's weights
 
 # New names of keys by old ones, which are still understood.
@@ -33,7 +35,7 @@ ALIASES = {
 CUSTOMER = Customer(
     "a classifier",
     Need.LEVELS | Need.LOGITS | Need.TARGET | Need.VECTOR | Need.SAMPLE | Need.NORMS
-    | Need.INPUT_GRADIENT | Need.STAGE | Need.CLASSIFIER | Need.ALONE,
+    | Need.INPUT_GRADIENT | Need.STAGE | Need.CLASSIFIER | Need.ALONE | Need.PEERS | Need.SHARED,
     ("classification",),
     "DISTILL",
     "epochs",
@@ -49,6 +51,7 @@ CHOICES = {
     "SOLVER.OPTIMIZER": ("SGD", "AdamW"),
     "SOLVER.SCHEDULE": ("multistep", "cosine"),
     "SOLVER.PRECISION": ("no", "bf16", "fp16"),
+    "TEACHER.COMBINE": ("each", "balanced", "logits"),
 }  # fmt: skip
 # A part's replay overwrites the gradients of the part before: pytorch issues 96693 and 169545.
 WITH_CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
@@ -67,6 +70,7 @@ NOT_NEGATIVE = (
     "DISTILL.CROSS_ENTROPY_WEIGHT",
     "INPUT.CUTMIX",
     "INPUT.MIXUP",
+    "PEERS.EXCHANGE_PERIOD",
     "SEED",
     "SOLVER.CHECKPOINT_PERIOD",
     "SOLVER.LR",
@@ -125,6 +129,8 @@ def check_config(cfg: CfgNode) -> None:
             f"{cfg.SOLVER.COMPILE}, which overwrite gradients; got {cfg.SOLVER.ACCUMULATION_STEPS}"
         )
     _check_teacher(cfg, plans)
+    _check_several(cfg, plans)
+    _check_peers(cfg, plans)
     _check_mixing(cfg, plans)
 
 
@@ -160,6 +166,61 @@ def _check_teacher(cfg: CfgNode, plans: Mapping[str, MethodPlan]) -> None:
         raise ValueError(
             f"TEACHER.NAME must be another network's for DISTILL.METHODS {', '.join(replacing)}, "
             "whose student takes its classifier; got average"
+        )
+
+
+def _check_several(cfg: CfgNode, plans: Mapping[str, MethodPlan]) -> None:
+    others = cfg.TEACHER.OTHERS
+    for pair in others:
+        if not (
+            isinstance(pair, list | tuple)
+            and len(pair) == 2
+            and all(x and isinstance(x, str) for x in pair)
+        ):
+            raise ValueError(f"TEACHER.OTHERS must hold [NAME, WEIGHTS] of each; got {pair!r}")
+    if not others:
+        return
+    if cfg.TEACHER.NAME == AVERAGE:
+        raise ValueError("TEACHER.OTHERS must be () with TEACHER.NAME average; got " + str(others))
+    count, largest = 1 + len(others), cfg.TEACHER.LARGEST_WEIGHT
+    if not 1 / count <= largest <= 1:
+        raise ValueError(
+            f"TEACHER.LARGEST_WEIGHT must be from 1 / {count}, an equal share, to 1; got {largest}"
+        )
+    takes = {"logits": Need.LOGITS | Need.TARGET, "balanced": Need.LOGITS | Need.TARGET}
+    taken = takes.get(cfg.TEACHER.COMBINE, ~(Need.INPUT_GRADIENT | Need.CLASSIFIER))
+    for name in _with_teacher(plans):
+        if lacking := plans[name].method.needs & ~taken:
+            raise ValueError(
+                f"DISTILL.METHODS {name} must have {lacking.words}, which several teachers with "
+                f"TEACHER.COMBINE {cfg.TEACHER.COMBINE} do not give"
+            )
+    if cfg.TEACHER.COMBINE == "balanced" and cfg.SOLVER.COMPILE != "none":
+        raise ValueError(
+            "SOLVER.COMPILE must be none with TEACHER.COMBINE balanced, which measures gradients; "
+            f"got {cfg.SOLVER.COMPILE}"
+        )
+
+
+def _check_peers(cfg: CfgNode, plans: Mapping[str, MethodPlan]) -> None:
+    names = tuple(cfg.PEERS.NAMES)
+    users = [name for name, plan in plans.items() if Need.PEERS in plan.method.needs]
+    if users and not names:
+        raise ValueError(
+            f"PEERS.NAMES must name networks to train beside the student for DISTILL.METHODS "
+            f"{', '.join(users)}; got ()"
+        )
+    if names and not users:
+        peers = [name for name, x in registered_methods().items() if Need.PEERS in x.needs]
+        raise ValueError(
+            f"DISTILL.METHODS must name one of {', '.join(peers)} with PEERS.NAMES {names}; got "
+            f"{tuple(cfg.DISTILL.METHODS)}"
+        )
+    sharing = [name for name in users if Need.SHARED in plans[name].method.needs]
+    if sharing and set(names) != {BRANCH}:
+        raise ValueError(
+            f"PEERS.NAMES must be branches alone for DISTILL.METHODS {', '.join(sharing)}; got "
+            f"{names}"
         )
 
 

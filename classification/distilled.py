@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from classification.partly_labeled import fill_target, partial_cross_entropy
+from classification.peers import PastNetworks, Peers
 from classification.reading.taps import TappedModel
+from classification.several import mean_logits
 from reviewkd_det.common.distill.build import needs_of
 from reviewkd_det.common.tensors.compiled import compiled_or_plain
 from reviewkd_det.core import (
@@ -22,6 +24,8 @@ from reviewkd_det.core import (
     View,
     Weighted,
     acting_methods,
+    given,
+    is_training_step,
     without_traces,
 )
 
@@ -39,6 +43,9 @@ class DistilledClassifier(nn.Module):
         teacher: a frozen `TappedModel`; None without methods, or without one that has a teacher,
             and until there is one.
         teacher_preprocess: what makes the teacher's input; None where it is the student's.
+        peers: networks that are trained beside the student; None without any.
+        past: what these and the student were some steps ago; None where they hear what the others
+            say now.
         methods: the methods by name; their steps are epochs.
         cross_entropy_weight: factor of the loss on the labels.
         label_smoothing: part of each label that is shared by all classes.
@@ -54,6 +61,8 @@ class DistilledClassifier(nn.Module):
         *,
         teacher: FrozenTeacher | None = None,
         teacher_preprocess: nn.Module | None = None,
+        peers: Peers | None = None,
+        past: PastNetworks | None = None,
         methods: Mapping[str, Weighted] | None = None,
         cross_entropy_weight: float = 1.0,
         label_smoothing: float = 0.0,
@@ -65,6 +74,7 @@ class DistilledClassifier(nn.Module):
         self.preprocess = preprocess
         self.teacher = teacher
         self.teacher_preprocess = teacher_preprocess
+        self.peers, self.past = peers, past
         self.weighted = dict(methods or {})
         self.methods = nn.ModuleDict({name: x.method for name, x in self.weighted.items()})
         self.cross_entropy_weight = cross_entropy_weight
@@ -98,9 +108,16 @@ class DistilledClassifier(nn.Module):
         return logits
 
     def classify_as_teacher(self, images: Tensor) -> Tensor:
-        """The teacher's logits, (N, K), for uint8 images, (N, 3, H, W)."""
+        """The teacher's logits, (N, K), for uint8 images, (N, 3, H, W); of several their mean."""
         assert self.teacher is not None
-        return self.teacher((self.teacher_preprocess or self.preprocess)(images)).logits
+        return mean_logits(self.teacher((self.teacher_preprocess or self.preprocess)(images)))
+
+    def classify_as_peer(self, index: int, images: Tensor) -> Tensor:
+        """The logits, (N, K), of a network beside the student, for uint8 images, (N, 3, H, W)."""
+        assert self.peers is not None
+        inputs = self.preprocess(images)
+        logits: Tensor = self.peers(inputs, self.student(inputs).shared)[index].logits
+        return logits
 
     def forward(
         self, images: Tensor, target: Tensor, epoch: float, sample: Tensor | None = None
@@ -117,10 +134,14 @@ class DistilledClassifier(nn.Module):
             `loss_ce` and one `loss_*` per method, weighted, shape () each; the total is their sum.
         """
         acting, is_stage = acting_methods(self.weighted, epoch)
+        if self.past is not None and is_training_step(self):
+            assert self.peers is not None
+            self.past.follow(self.student, self.peers)
         with without_traces(self.methods):
             terms, points = self._terms(images, target, sample, acting, is_stage)
         factor = 0.0 if is_stage else self.cross_entropy_weight
-        losses = {"loss_ce": factor * terms["ce"]}
+        own_terms = {"loss_ce": terms["ce"], "loss_ce_peers": terms.get("ce_peers")}
+        losses = {key: factor * x for key, x in own_terms.items() if x is not None}
         own = losses["loss_ce"] if factor else None
         for name, weighted in self.weighted.items():
             key = f"loss_{name.lower()}"
@@ -156,8 +177,9 @@ class DistilledClassifier(nn.Module):
             is_stage: whether they compute the losses of the stage before training.
 
         Returns:
-            The cross entropy as "ce" and the loss of each of these methods, shape () each; and by
-            which tensors of the student these read it: what its taps give, or else its logits.
+            The cross entropy as "ce", that of the peers as "ce_peers" and the loss of each of these
+            methods, shape () each; and by which tensors of the student these read it: what its taps
+            give, or else its logits.
         """
         if self.takes_gradient and active:
             # Both sides' gradients are on what the two have in common.
@@ -169,6 +191,13 @@ class DistilledClassifier(nn.Module):
         assert logits is not None
         share, smoothing = self.labeled_share, self.label_smoothing
         terms = {"ce": partial_cross_entropy(logits, target, share, smoothing)}
+        if self.peers is not None:
+            student = student._replace(peers=self.peers(inputs, student.shared))
+            every = [given(peer.logits) for peer in student.peers]
+            labels = [partial_cross_entropy(x, target, share, smoothing) for x in every]
+            terms["ce_peers"] = torch.stack(labels).sum()
+        if self.past is not None and active:
+            student = student._replace(past=self.past(inputs))
         if active:
             preprocess = self.teacher_preprocess
             teacher: View

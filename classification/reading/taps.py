@@ -37,25 +37,36 @@ class TappedModel(nn.Module):
         key: where the names are from, for error sentences.
         vector: node whose output is the vector (N, D) that the classifier's last layer reads; ""
             where it is not needed.
+        shared: node whose output is the map that other networks begin with; "" for none.
+        start: node at which the classifier begins, with what that gives for images; "" for none.
 
     Raises:
         ValueError: the model has no node, or where it cannot be traced no module, of a name.
     """
 
     def __init__(
-        self, model: nn.Module, names: Sequence[str] = (), key: str = "taps", *, vector: str = ""
+        self,
+        model: nn.Module,
+        names: Sequence[str] = (),
+        key: str = "taps",
+        *,
+        vector: str = "",
+        shared: str = "",
+        start: str = "",
     ) -> None:
         super().__init__()
-        self.names, self.key, self.vector = tuple(names), key, vector
+        self.names, self.key, self.vector, self.shared = tuple(names), key, vector, shared
         self.layouts = (Layout(),) * len(self.names)
-        taps = [*names, vector] if vector else list(names)
-        self.is_tapped = bool(taps)
-        if not taps:
+        taps = [*names, *filter(None, (vector, shared))]
+        self.is_tapped = bool(taps or start)
+        if not self.is_tapped:
             self.net = model
             return
         try:
-            self.net = build_tapped(model, taps, key)
+            self.net = build_tapped(model, taps, key, start=start)
         except NotTraceableError as error:
+            if start:
+                raise
             logger.info("%s; hooks on its modules give the levels", error)
             self.net = HookedModel(model, taps, key)
         self.train(model.training)
@@ -79,9 +90,12 @@ class TappedModel(nn.Module):
         if not self.is_tapped:
             return View((), self.net(images)), []
         logits, outputs = self.net(images)
-        levels = list(map(as_map, outputs[: len(self.names)], self.layouts))
-        vector = outputs[-1].flatten(1) if self.vector else None
-        return View(levels, logits, vector), outputs
+        count = len(self.names)
+        levels = list(map(as_map, outputs[:count], self.layouts))
+        vector = outputs[count].flatten(1) if self.vector else None
+        shared = outputs[-1] if self.shared else None
+        points = outputs[:-1] if self.shared else outputs
+        return View(levels, logits, vector, shared=shared), points
 
     @torch.no_grad()
     def find_side(self, image_size: int, classes: int, *, with_norms: bool = False) -> Side:
@@ -95,16 +109,18 @@ class TappedModel(nn.Module):
         Raises:
             ValueError: see `find_levels`.
         """
-        levels, width = self.find_levels(image_size), None
-        if self.vector:
+        levels, width, shared = self.find_levels(image_size), None, None
+        if self.vector or self.shared:
             was_training = self.training
-            width = self.eval()._run(image_size, image_size, 0.0)[-1].flatten(1).shape[1]
+            outputs = self.eval()._run(image_size, image_size, 0.0)
             self.train(was_training)
+            width = outputs[len(self.names)].flatten(1).shape[1] if self.vector else None
+            shared = outputs[-1].shape[1] if self.shared else None
         if with_norms and levels:
             found = find_norms(self.net)[: len(levels)]
             norms = [None if norm is None else _weights(norm) for norm in found]
             levels = tuple(x._replace(norm=norm) for x, norm in zip(levels, norms, strict=True))
-        return Side(levels, classes, vector=width)
+        return Side(levels, classes, vector=width, shared=shared)
 
     @torch.no_grad()
     def find_levels(self, image_size: int) -> tuple[Level, ...]:

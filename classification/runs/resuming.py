@@ -10,7 +10,8 @@ __all__ = ["settle_resume"]
 
 ALLOW = "SOLVER.RESUME_WITH_CHANGES"
 TEACHER = tuple(
-    f"TEACHER.{key}" for key in ("NAME", "WEIGHTS", "WEIGHTS_ENTRY", "MEAN", "STD", "SIZE")
+    f"TEACHER.{key}"
+    for key in ("NAME", "WEIGHTS", "WEIGHTS_ENTRY", "MEAN", "STD", "SIZE", "OTHERS")
 )
 RULES = ResumeRules(
     kept=(

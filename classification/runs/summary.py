@@ -11,6 +11,7 @@ from torch import nn
 from classification.config_checks import AVERAGE, taught
 from classification.data import Data
 from classification.distilled import DistilledClassifier
+from classification.several import teacher_name
 from reviewkd_det.common.console.commands import script_command, shown_path
 from reviewkd_det.common.distill.cost import IMAGES, distillation_cost
 from reviewkd_det.common.distill.describe import describe_methods, describe_parameters
@@ -27,17 +28,18 @@ def describe(cfg: CfgNode, classifier: DistilledClassifier, accelerator: Acceler
     name = f"{cfg.MODEL.NAME} ({describe_parameters(student)} parameters)"
     where = f"on {accelerator.num_processes} x {accelerator.device.type}"
     methods: Any = dict(classifier.methods.items())
+    peers = f" beside {' and '.join(cfg.PEERS.NAMES)}" if cfg.PEERS.NAMES else ""
     if classifier.teacher is None:
         told = f", with {' and '.join(methods)}" if methods else ""
-        return f"Training {name} without a teacher, {where}{told}"
+        return f"Training {name}{peers} without a teacher, {where}{told}"
     teacher = classifier.teacher.module
     levels = f"{len(student.names)} levels"
     cost = cost_of(classifier, cfg.INPUT.SIZE, cfg.TEACHER.SIZE)
     told = describe_methods(methods, levels, classifier.methods, cost, "the student")
-    source = f"{cfg.TEACHER.NAME} ({describe_parameters(teacher)})"
+    source = f"{teacher_name(cfg)} ({describe_parameters(teacher)})"
     if cfg.TEACHER.NAME == AVERAGE:
         source = "the average of its own weights"
-    return f"Distilling {name} from {source}, {where}, with {told}"
+    return f"Distilling {name}{peers} from {source}, {where}, with {told}"
 
 
 def cost_of(
@@ -82,7 +84,7 @@ def summarize(
     teacher = progress["teacher"] if cfg.DISTILL.METHODS else None
     return {
         "model": cfg.MODEL.NAME,
-        "teacher": cfg.TEACHER.NAME if taught(cfg) else "",
+        "teacher": teacher_name(cfg) if taught(cfg) else "",
         "methods": list(cfg.DISTILL.METHODS),
         "data": cfg.DATA.NAME,
         "train_images": data.labeled_images,
@@ -91,6 +93,7 @@ def summarize(
         "epochs": progress["epoch"],
         "stopped_early": progress["epoch"] < cfg.SOLVER.EPOCHS,
         "teacher_top1": teacher and teacher["top1"],
+        "peers": progress.get("peers", []),
         "top1": progress["last"]["top1"],
         "top5": progress["last"]["top5"],
         "last": progress["last"],

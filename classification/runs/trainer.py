@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
-from classification.build import build_classifier, build_mixing, build_optimizer
+from classification.build import build_mixing, build_optimizer
+from classification.build_classifier import build_classifier
 from classification.config_checks import AVERAGE, taught
 from classification.data import Data
 from classification.models.weights import save_weights
@@ -26,6 +28,7 @@ from classification.runs.schedule import build_schedule
 from classification.runs.states import States
 from classification.runs.summary import summarize
 from classification.runs.tracking import Tracking
+from classification.several import teacher_name
 from reviewkd_det.common.distill.ratio import log_ratios
 from reviewkd_det.common.runs.average import MovingAverage
 from reviewkd_det.common.runs.changes import Settled
@@ -118,7 +121,7 @@ class Trainer:
         is_tested = self.plain.teacher is not None and self.plain.teacher_knows_classes
         if is_tested and not self.is_own_teacher and self.progress["teacher"] is None:
             self.progress["teacher"] = evaluate_teacher(
-                self.plain.classify_as_teacher, self.data, self.accelerator, cfg.TEACHER.NAME
+                self.plain.classify_as_teacher, self.data, self.accelerator, teacher_name(cfg)
             )
         with tqdm(
             total=cfg.SOLVER.EPOCHS * self.steps * parts,
@@ -143,6 +146,7 @@ class Trainer:
                 if epoch < cfg.SOLVER.EPOCHS and stop.signal():
                     return None
         self._evaluate_end()
+        self._evaluate_peers()
         summary = summarize(cfg, self.progress, self.student, self.data)
         self.run.write_summary(summary)
         return summary
@@ -326,6 +330,24 @@ class Trainer:
         accuracy = self._evaluate(epoch)
         self._save(epoch)
         logger.info("after epoch %d: top1 %.4g, top5 %.4g", epoch, *accuracy.values())
+
+    def _evaluate_peers(self) -> None:
+        """Test the networks beside the student, which are not saved."""
+        if self.plain.peers is None:
+            return
+        self.classifier.eval()
+        share_buffers(self.plain.peers)
+        self.progress["peers"] = [
+            {
+                "name": name,
+                **evaluate(
+                    partial(self.plain.classify_as_peer, i), self.data.test, self.accelerator
+                ),
+            }
+            for i, name in enumerate(self.cfg.PEERS.NAMES)
+        ]
+        shown = [f"{x['name']} {x['top1']:.2f}" for x in self.progress["peers"]]
+        logger.info("top1 of the networks beside the student: %s", ", ".join(shown))
 
     def _student_weights(self) -> dict[str, Tensor]:
         """The student's own state dict; where it is tapped, the traced copy holds its buffers."""

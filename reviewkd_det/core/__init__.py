@@ -20,6 +20,7 @@ from reviewkd_det.core.registry import default_method, find_method, register, re
 from reviewkd_det.core.relations import VectorMethod, squared_distances
 from reviewkd_det.core.rows import RowMethod, RowSettings
 from reviewkd_det.core.settings import AUTO, SettingError, Settings, setting, weight_setting
+from reviewkd_det.core.several import FromEach, balanced_weights
 from reviewkd_det.core.training_step import is_training_step, without_traces
 from reviewkd_det.core.weighted import Weighted, acting_methods, decay_factor, warmup_factor
 from reviewkd_det.core.widen import product, widen
@@ -30,6 +31,7 @@ __all__ = [
     "FUSIONS",
     "AttentionFusion",
     "Branch",
+    "FromEach",
     "FrozenTeacher",
     "GradientShare",
     "Level",
@@ -52,6 +54,7 @@ __all__ = [
     "Weighted",
     "acting_methods",
     "attention_loss",
+    "balanced_weights",
     "binary_decoupled_loss",
     "binary_distillation_loss",
     "build_aligner",

@@ -37,6 +37,8 @@ class Need(Flag):
     BRANCHES = auto()
     CLASSIFIER = auto()
     ALONE = auto()
+    PEERS = auto()
+    SHARED = auto()
 
     @property
     def words(self) -> str:
@@ -46,7 +48,9 @@ class Need(Flag):
                  Need.OBJECTNESS: "objectness of anchors",
                  Need.BRANCHES: "branches of a dense head",
                  Need.CLASSIFIER: "a classifier that is replaced",
-                 Need.ALONE: "a training without a teacher"}  # fmt: skip
+                 Need.ALONE: "a training without a teacher",
+                 Need.PEERS: "networks trained beside the student",
+                 Need.SHARED: "a map that they share"}  # fmt: skip
         needs = [need for need in type(self) if need in self]
         return " and ".join(words.get(need, str(need.name).lower()) for need in needs)
 
@@ -83,6 +87,8 @@ class Side(NamedTuple):
             one of K by a softmax.
         vector: D of the network's rows of features; None where it gives none.
         branch: channels of the maps of its branches; None where it gives none.
+        peers: what is known of the networks that are trained beside it.
+        shared: channels of the map that these share with it; None where they share none.
     """
 
     levels: tuple[Level, ...] = ()
@@ -90,6 +96,8 @@ class Side(NamedTuple):
     binary: bool = False
     vector: int | None = None
     branch: int | None = None
+    peers: tuple["Side", ...] = ()
+    shared: int | None = None
 
 
 class Branch(NamedTuple):
@@ -119,6 +127,11 @@ class View(NamedTuple):
         anchor_deltas: regressed boxes of these anchors, as they are coded by the student, (A, 4).
         classes: branch of a dense head that gives classes.
         boxes: branch of a dense head that gives boxes.
+        others: what further teachers gave, where there are several.
+        peers: what the networks gave that are trained beside the student, with gradients.
+        past: logits of the student and of these, (R, K) each, by what they were some steps ago;
+            without gradient.
+        shared: map that the student and these have in common, (N, C, H, W).
     """
 
     levels: Sequence[Tensor] = ()
@@ -131,6 +144,10 @@ class View(NamedTuple):
     anchor_deltas: Tensor | None = None
     classes: Branch | None = None
     boxes: Branch | None = None
+    others: Sequence["View"] = ()
+    peers: Sequence["View"] = ()
+    past: Sequence[Tensor] = ()
+    shared: Tensor | None = None
 
 
 class Truth(NamedTuple):
@@ -175,6 +192,7 @@ class Method(nn.Module):
         teaches_in_stage: whether the student learns in the stage before training.
         ends_with_stage: whether the method is over when that stage is.
         learns_from_labels: whether the student's own loss on the labels is kept beside it.
+        gaussian_warmup: whether the weight grows along a Gaussian instead of linearly.
     """
 
     needs: ClassVar[Need]
@@ -185,6 +203,7 @@ class Method(nn.Module):
     teaches_in_stage: ClassVar[bool] = True
     ends_with_stage: ClassVar[bool] = False
     learns_from_labels: ClassVar[bool] = True
+    gaussian_warmup: ClassVar[bool] = False
 
     def __init__(self, settings: Any, student: Side, teacher: Side) -> None:
         """Build what is trained with the method.

@@ -1,5 +1,6 @@
 """A method with its weight over a training."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,12 +13,16 @@ from reviewkd_det.core.training_step import is_training_step
 __all__ = ["Weighted", "acting_methods", "decay_factor", "warmup_factor"]
 
 
-def warmup_factor(step: float, warmup_steps: float) -> float:
-    """Grow linearly from 0 to 1, then stay: min(1, step / warmup_steps).
+def warmup_factor(step: float, warmup_steps: float, *, gaussian: bool = False) -> float:
+    """Grow from 0 to 1, then stay: with t = min(1, step / warmup_steps) it is t.
+
+    Along a Gaussian it is `exp(-5 (1 - t)^2)`: Laine and Aila, "Temporal Ensembling for
+    Semi-Supervised Learning", ICLR 2017, section 2.
 
     Args:
         step: how far the training is, in any unit, at least 0.
         warmup_steps: length of the warm-up in that unit; 0 means none.
+        gaussian: whether it grows along a Gaussian instead of linearly.
 
     Returns:
         The factor, in [0, 1].
@@ -29,7 +34,8 @@ def warmup_factor(step: float, warmup_steps: float) -> float:
         raise ValueError(
             f"step and warmup_steps must not be negative; got {step} and {warmup_steps}"
         )
-    return 1.0 if step >= warmup_steps else step / warmup_steps
+    part = 1.0 if step >= warmup_steps else step / warmup_steps
+    return math.exp(-5 * (1 - part) ** 2) if gaussian else part
 
 
 def decay_factor(step: float, decay_steps: float) -> float:
@@ -54,7 +60,7 @@ class Weighted(NamedTuple):
     Args:
         method: the method.
         loss_weight: factor of its loss, or what measures it while it trains.
-        warmup_steps: steps over which that factor grows linearly from 0.
+        warmup_steps: steps over which that factor grows from 0.
         decay_steps: steps over which it falls linearly to 0, from the first on; 0: it does not.
         stage_steps: steps of its stage before training; 0: it has none.
     """
@@ -67,7 +73,8 @@ class Weighted(NamedTuple):
 
     def factor(self, step: float) -> float:
         """The factor of the loss at a step, in the unit of the warm-up."""
-        warmup = warmup_factor(step, self.warmup_steps)
+        gaussian = self.method.gaussian_warmup
+        warmup = warmup_factor(step, self.warmup_steps, gaussian=gaussian)
         weight = self.loss_weight
         if isinstance(weight, GradientShare):
             weight = weight.weight

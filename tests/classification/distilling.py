@@ -2,7 +2,7 @@
 
 import torch
 
-from classification.build import build_classifier
+from classification.build_classifier import build_classifier
 from classification.config import get_config
 from classification.models import create_model
 from classification.models.weights import save_weights

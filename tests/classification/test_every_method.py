@@ -19,6 +19,8 @@ def folder(tmp_path_factory):
 
 
 def make(folder, name, *options):
+    if Need.PEERS in find_method(name).needs:
+        options = ("PEERS.NAMES", ("branch", "branch"), *options)
     if Need.STAGE in find_method(name).needs:
         options = (f"DISTILL.{name.upper()}.STAGE_SHARE", 0.0, *options)
     cfg = config(folder, *options, methods=(name,))

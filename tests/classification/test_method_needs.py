@@ -8,7 +8,7 @@ import torch
 from accelerate.utils import set_seed
 from torch import nn
 
-from classification.build import build_classifier
+from classification.build_classifier import build_classifier
 from classification.config import load_config
 from classification.config_checks import check_config
 from classification.models import create_model

@@ -10,7 +10,7 @@ import torch
 from torchvision.models import get_model_weights
 
 from benchmarks import classification_recipes as recipes_table
-from classification import build
+from classification import build_classifier as built_by
 from classification.config import load_config
 from classification.models import MODELS, create_model
 
@@ -263,12 +263,12 @@ def test_a_pair_compares_the_published_levels(path, random_model, monkeypatch):
     def teacher_without_weights(cfg, num_classes, needs):
         return random_model(cfg.TEACHER.NAME, num_classes), num_classes
 
-    monkeypatch.setattr(build, "build_model", student_without_weights)
-    monkeypatch.setattr(build, "build_teacher", teacher_without_weights)
+    monkeypatch.setattr(built_by, "build_model", student_without_weights)
+    monkeypatch.setattr(built_by, "build_teacher", teacher_without_weights)
     cfg, pair = load_config(path), PAIRS[path]
     classes = 1000 if path.parent.name == "imagenet" else 100
     with torch.device("meta"):
-        classifier, _ = build.build_classifier(cfg, classes)
+        classifier, _ = built_by.build_classifier(cfg, classes)
         student, teacher = (
             tapped.find_levels(cfg.INPUT.SIZE)
             for tapped in (classifier.student, classifier.teacher.module)

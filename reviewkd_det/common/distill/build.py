@@ -1,6 +1,6 @@
 """Building the methods that a config names, for whoever trains with them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from torch import Tensor
 from reviewkd_det.common.config.methods import Uses, named_by, read_settings
 from reviewkd_det.core import (
     BY_CLASS,
+    FromEach,
     GradientShare,
     Method,
     Need,
@@ -145,6 +146,8 @@ def build_methods(
     student: Side,
     teacher: Side,
     *,
+    others: Sequence[Side] = (),
+    largest_weight: float = 0.0,
     samples: Tensor | None = None,
     length: float = 0,
 ) -> dict[str, Weighted]:
@@ -154,6 +157,9 @@ def build_methods(
         plans: methods by name, from `plan_methods`.
         student: what is known of the student, as far as the needs ask for it.
         teacher: what is known of the teacher, as far as the needs ask for it.
+        others: the same of further teachers; each of several is compared with as many of the
+            student's last levels as it has.
+        largest_weight: largest weight of one of several teachers, see `FromEach`.
         samples: class of each training image, (n,), for methods that need it.
         length: length of the training in the unit of warm-ups, for methods with a stage before it.
 
@@ -162,18 +168,19 @@ def build_methods(
     """
     built = {}
     for name, plan in plans.items():
-        if plan.method.needs & BY_CLASS and student.classes != teacher.classes:
-            raise ValueError(
-                f"student and teacher must tell the same classes apart for {name}; got "
-                f"{student.classes} and {teacher.classes} logits"
-            )
+        for each in (teacher, *others):
+            if plan.method.needs & BY_CLASS and student.classes != each.classes:
+                raise ValueError(
+                    f"student and teacher must tell the same classes apart for {name}; got "
+                    f"{student.classes} and {each.classes} logits"
+                )
         if Need.LOGITS in plan.method.needs and student.binary and not plan.method.takes_binary:
             raise ValueError(
                 f"{name} must take logits of binary classes, which the student has; got a method "
                 "for a softmax"
             )
         with named_by(plan.key):
-            method = plan.method(plan.settings, student, teacher)
+            method = _build_method(plan, student, (teacher, *others), largest_weight)
         if Need.SAMPLE in plan.method.needs:
             assert samples is not None, "the customer says that it gives them"
             method.meet_samples(samples)
@@ -186,3 +193,19 @@ def build_methods(
         stage = round(getattr(plan.settings, "stage_share", 0) * length)
         built[name] = Weighted(method, weight, plan.warmup_steps, plan.decay_steps, stage)
     return built
+
+
+def _build_method(
+    plan: MethodPlan, student: Side, teachers: Sequence[Side], largest_weight: float
+) -> Method:
+    if len(teachers) == 1:
+        return plan.method(plan.settings, student, teachers[0])
+    counts = [len(teacher.levels) for teacher in teachers]
+    first = len(student.levels)
+    methods = [
+        plan.method(
+            plan.settings, student._replace(levels=student.levels[first - count :]), teacher
+        )
+        for count, teacher in zip(counts, teachers, strict=True)
+    ]
+    return FromEach(methods, counts, largest=largest_weight)

@@ -101,7 +101,7 @@ def build_traced(model: nn.Module, train_graph: fx.Graph, eval_graph: fx.Graph) 
 
 
 def build_tapped(
-    model: nn.Module, names: Sequence[str], key: str, *, with_output: bool = True
+    model: nn.Module, names: Sequence[str], key: str, *, with_output: bool = True, start: str = ""
 ) -> nn.Module:
     """Build a module that runs a model for what some of its nodes give.
 
@@ -114,14 +114,15 @@ def build_tapped(
         key: where the names are from, for error sentences.
         with_output: whether it gives the model's output and a list; else the list alone, and what
             only the output needs is left out.
+        start: node whose output is given in the place of images; "" for images.
 
     Raises:
         NotTraceableError: the model cannot be traced.
-        ValueError: it has no node of a name.
+        ValueError: it has no node of a name, or reads more than the node that is its start.
     """
     graphs = []
     for nodes in trace(model):
-        missing = [name for name in names if not _find_node(nodes, name)]
+        missing = [name for name in (*names, *[start] * bool(start)) if not _find_node(nodes, name)]
         if missing:
             near = difflib.get_close_matches(missing[0], nodes, n=3, cutoff=0.0)
             raise ValueError(
@@ -131,7 +132,9 @@ def build_tapped(
         (output,) = [node for node in next(iter(nodes.values())).graph.nodes if node.op == "output"]
         given = [_kept(nodes[_find_node(nodes, name)]) for name in names]
         output.args = ((output.args[0], given),) if with_output else (given,)
-        if not with_output:
+        if start:
+            _begin_at(nodes[_find_node(nodes, start)], start)
+        if start or not with_output:
             _erase_unused(output.graph)
         graphs.append(output.graph)
     return build_traced(model, *graphs)
@@ -166,6 +169,19 @@ def _nearest_norm(net: nn.Module, node: fx.Node) -> nn.BatchNorm2d | None:
                 seen.add(before)
                 queue.append(before)
     return None
+
+
+def _begin_at(node: fx.Node, name: str) -> None:
+    """Let what a node gives be the input of its graph, which has one."""
+    graph = node.graph
+    (images,) = [x for x in graph.nodes if x.op == "placeholder"]
+    with graph.inserting_after(images):
+        given = graph.placeholder("map")
+    node.replace_all_uses_with(given)
+    _erase_unused(graph)
+    if images.users:
+        raise ValueError(f"what comes after '{name}' must depend on it alone")
+    graph.erase_node(images)
 
 
 def _erase_unused(graph: fx.Graph) -> None:

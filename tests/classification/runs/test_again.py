@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from classification.build import build_classifier
+from classification.build_classifier import build_classifier
 from classification.config import load_config
 from classification.runs.batch_statistics import check_batch_statistics
 from reviewkd_det.common.runs import lock

@@ -76,6 +76,17 @@ def assert_same_losses(folder, alone):
     print(f"losses differ by at most {max(differences):.1e}")
 
 
+@pytest.mark.slow
+def test_two_processes_train_networks_together_as_one_does(tmp_path):
+    peers = ["DISTILL.METHODS", "('DML',)", "PEERS.NAMES", "('timm/convnext_atto',)",
+             "PEERS.EXCHANGE_PERIOD", "2", "DATA.LOADER", "device"]  # fmt: skip
+    train(tmp_path / "one", *OPTIONS, *peers)
+    finish(start(*LAUNCHER, 2, *command(tmp_path / "two", *OPTIONS, *peers)))
+    for line, other in zip(read_lines(tmp_path / "two"), read_lines(tmp_path / "one"), strict=True):
+        for name in ("loss_ce", "loss_ce_peers", "loss_dml"):
+            assert line[name] == pytest.approx(other[name], rel=1e-4)
+
+
 def test_two_processes_have_the_losses_of_one_and_one_writes(two, alone):
     assert_same_losses(two, alone)
 

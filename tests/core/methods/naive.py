@@ -515,7 +515,68 @@ def naive_tfkd(method, student, teacher, truth):
     return total / len(student.logits)
 
 
+def every_row(student):
+    """For each image the logits of the student and of its peers."""
+    views = [student, *student.peers]
+    return list(zip(*(view.logits.tolist() for view in views), strict=True))
+
+
+def naive_dml(method, student, teacher, truth):
+    temperature, total = method.settings.temperature, 0.0
+    for rows in every_row(student):
+        for i, own in enumerate(rows):
+            others = [x for j, x in enumerate(rows) if j != i]
+            total += sum(
+                divergence(softmax(x, temperature), softmax(own, temperature)) for x in others
+            ) / len(others)
+    return temperature**2 * total / len(student.logits)
+
+
+def naive_kdcl(method, student, teacher, truth):
+    temperature, total = method.settings.temperature, 0.0
+    for rows, target in zip(every_row(student), truth.target.tolist(), strict=True):
+        wanted = [min(row[k] - row[target] for row in rows) for k in range(len(rows[0]))]
+        for row in rows:
+            total += divergence(softmax(wanted, temperature), softmax(row, temperature))
+    return temperature**2 * total / len(student.logits)
+
+
+def naive_one(method, student, teacher, truth):
+    temperature, total = method.settings.temperature, 0.0
+    pooled = torch.stack([image.flatten(1).sum(1) / image[0].numel() for image in student.shared])
+    scores = pooled @ method.gate[0].weight.T + method.gate[0].bias
+    scores = (scores - scores.mean(0)) / (scores.var(0, False) + 1e-5).sqrt()
+    scores = (scores * method.gate[1].weight + method.gate[1].bias).clamp(min=0).tolist()
+    for rows, score, target in zip(every_row(student), scores, truth.target.tolist(), strict=True):
+        gates = softmax(score, 1.0)
+        ensemble = [sum(g * row[k] for g, row in zip(gates, rows, strict=True)) for k in range(5)]
+        total -= math.log(softmax(ensemble, 1.0)[target])
+        for row in rows:
+            apart = divergence(softmax(ensemble, temperature), softmax(row, temperature))
+            total += temperature**2 * apart
+    return total / len(student.logits)
+
+
+def naive_okddip(method, student, teacher, truth):
+    temperature, total = method.settings.temperature, 0.0
+    vectors = [peer.vector for peer in student.peers]
+    for n, (leader, *peers) in enumerate(every_row(student)):
+        said = [softmax(row, temperature) for row in peers]
+        for vector, own in zip(vectors, said, strict=True):
+            query = method.query.weight @ vector[n]
+            heard = softmax([float(query @ (method.key.weight @ x[n])) for x in vectors], 1.0)
+            wanted = [sum(a * p[k] for a, p in zip(heard, said, strict=True)) for k in range(5)]
+            total += divergence(wanted, own)
+        mean = [sum(p[k] for p in said) / len(said) for k in range(5)]
+        total += divergence(mean, softmax(leader, temperature))
+    return temperature**2 * total / len(student.logits)
+
+
 NAIVE = {
+    "DML": naive_dml,
+    "KDCL": naive_kdcl,
+    "ONE": naive_one,
+    "OKDDip": naive_okddip,
     "TfKD": naive_tfkd,
     "SimKD": naive_simkd,
     "BoxRegression": naive_box_regression,

@@ -11,6 +11,7 @@ SAME_SIZES = ((7, (8, 12)), (5, (4, 6)))
 SMALLER = ((7, (4, 6)), (5, (2, 3)))
 SAME = STUDENT
 VECTOR, BOTTLENECK = 9, 6  # features of a row, student's and teacher's
+SHARED = 3  # channels of the map that peers begin with
 IMAGE_SIZE = (32, 48)  # pixels
 BRANCH_SIZES = ((3, 4), (2, 2))  # of the maps of a dense head
 BOXES = [[[3.0, 2.0, 20.0, 17.0], [10.0, 9.0, 44.0, 30.0]], [], [[0.0, 0.0, 48.0, 32.0]]]
@@ -27,6 +28,8 @@ def side(levels):
         CLASSES,
         vector=width(levels),
         branch=levels[0][0],
+        peers=(Side(classes=CLASSES, vector=VECTOR),) * 2,
+        shared=SHARED,
     )
 
 
@@ -49,7 +52,9 @@ def view(levels, seed, *, scale=1.0, dtype=torch.float32):
         branch([draw(IMAGES, levels[0][0], *size) for size in BRANCH_SIZES], outputs)
         for outputs in (CLASSES, 4)
     ]
-    return View(maps, *rows, *regressed, *branches)
+    peers = [View(logits=draw(IMAGES, CLASSES), vector=draw(IMAGES, VECTOR)) for _ in range(2)]
+    shared = draw(IMAGES, SHARED, 2, 2)
+    return View(maps, *rows, *regressed, *branches, peers=peers, shared=shared)
 
 
 def branch(maps, outputs):
@@ -73,7 +78,11 @@ def changed(view, function):
     def change(value):
         if isinstance(value, Branch):
             return Branch([function(x) for x in value.maps], value.finish)
-        return [function(x) for x in value] if isinstance(value, list) else function(value)
+        if isinstance(value, View):
+            return changed(value, function)
+        if isinstance(value, list | tuple):
+            return [change(x) for x in value]
+        return None if value is None else function(value)
 
     return View(*(change(value) for value in view))
 

@@ -34,12 +34,13 @@ def needed(method, view):
         levels = levels[-1:]
     rows = {
         Need.LOGITS: view.logits,
-        Need.VECTOR: view.vector,
+        Need.VECTOR: view.peers[0].vector if Need.PEERS in method.needs else view.vector,
         Need.INPUT_GRADIENT: view.input_gradient,
         Need.DELTAS: view.deltas,
         Need.MASKS: view.masks,
         Need.OBJECTNESS: view.objectness,
         Need.BRANCHES: view.classes.maps[0],
+        Need.SHARED: view.shared,
     }
     return [*levels, *(x for need, x in rows.items() if need in method.needs)]
 
@@ -151,7 +152,8 @@ def test_parts_are_named_by_their_levels(method):
     inputs = samples.view(samples.STUDENT, 1), samples.view(samples.SAME_SIZES, 2), samples.truth()
     parts = samples.make(method)(*inputs)
     by_level = issubclass(method, LevelMethod) or method is find_method("ReviewKD")
-    own = {"RPNLogits": ["objectness", "boxes"], "CrossKD": ["classes", "boxes"]}
+    own = {"RPNLogits": ["objectness", "boxes"], "CrossKD": ["classes", "boxes"],
+           "ONE": ["branches", "ensemble"]}  # fmt: skip
     of_one = next((x for name, x in own.items() if method is find_method(name)), [""])
     assert list(parts) == (["fine", "coarse"] if by_level else of_one)
     assert all(x.shape == () for x in parts.values())
@@ -177,7 +179,7 @@ WIDE = ((32, (8, 12)), (32, (4, 6)))  # which groups of 32 divide
 OTHER = {
     "norm": "GN", "fusion": "sum", "teacher_scale": "rms", "pool_sizes": (2,), "levels": (1,),
     "level": 0, "standardize": True, "mask": "cells", "mask_ratio": 0.5, "temperatures": (1,),
-    "most_levels": 1, "margin": 50.0, "correct": 0.5,
+    "most_levels": 1, "margin": 50.0, "correct": 0.5, "ensemble": "mean",
 }  # fmt: skip
 LATER = ("gradient_share", "stage_share", "momentum")  # what changes no first loss
 
