@@ -66,6 +66,7 @@ setup(
     ),
     package_data={
         "reviewkd_det.report": ["page.html.jinja"],
+        "reviewkd_det.d2": ["presets.yaml"],
         "classification": ["configs/**/*.yaml", "presets.yaml"],
     },
     cmdclass={"build_py": BuildWithRecipes},

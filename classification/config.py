@@ -6,7 +6,7 @@ from pathlib import Path
 from fvcore.common.config import CfgNode
 
 from classification.config_checks import ALIASES, CUSTOMER, check_config
-from classification.presets import apply_preset
+from classification.presets import pair_of, presets
 from reviewkd_det.common import merge_file, merge_options
 from reviewkd_det.common.config.aliases import declare_aliases, move_aliases, rename_options
 from reviewkd_det.common.config.free_keys import FreeKeys
@@ -207,7 +207,7 @@ def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CfgNode:
     move_aliases(cfg, ALIASES, get_config(), files)
     opts = rename_options(opts, ALIASES)
     merge_options(cfg, opts)
-    apply_preset(cfg, files, opts)
+    presets().apply(cfg, files, opts, **pair_of(cfg))
     free.put_back()
     cfg.MODULES = modules
     check_config(cfg)

@@ -103,11 +103,14 @@ def is_backbone_only(cfg: CfgNode) -> bool:
             f"MODEL.DISTILL.TEACHER_LABELS.ENABLED must be False for a {name}, which has no head "
             "that learns labels; got True"
         )
+    several = len(cfg.MODEL.DISTILL.METHODS) > 1
     for method in cfg.MODEL.DISTILL.METHODS:
         key, node = f"MODEL.DISTILL.{method.upper()}", cfg.MODEL.DISTILL.get(method.upper(), {})
         why = f"for a {name}, which has no losses of its own"
-        if node.get("LOSS_WEIGHT") == AUTO:
-            raise ValueError(f"{key}.LOSS_WEIGHT must be a number {why}; got auto")
+        if several and node.get("LOSS_WEIGHT") == AUTO:
+            raise ValueError(
+                f"{key}.LOSS_WEIGHT must be a number beside other methods {why}; got auto"
+            )
         if node.get("DECAY_ITERS"):
             raise ValueError(f"{key}.DECAY_ITERS must be 0 {why}; got {node.DECAY_ITERS}")
     return True

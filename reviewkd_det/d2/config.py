@@ -1,6 +1,7 @@
 """Every configuration key of ours, and reading a config file with clear errors."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from detectron2.config import CfgNode, get_cfg
@@ -11,6 +12,7 @@ from reviewkd_det.common.config.free_keys import FreeKeys
 from reviewkd_det.common.config.methods import Uses, declare_methods, declared_fields, weight_keys
 from reviewkd_det.common.config.modules import import_modules, named_modules
 from reviewkd_det.common.config.nested import flat
+from reviewkd_det.common.config.presets import Presets
 from reviewkd_det.core import default_method, registered_methods
 from reviewkd_det.d2.backbone import BUILDERS
 from reviewkd_det.d2.backbone.pixels import set_pixels
@@ -27,6 +29,7 @@ __all__ = [
     "get_config",
     "load_config",
     "plain_config",
+    "presets",
 ]
 
 # Which defaults of the methods' settings are those of detectors.
@@ -54,6 +57,10 @@ def add_distill_config(cfg: CfgNode) -> None:
     # Parts of the student, such as proposal_generator or backbone.fpn_*, that start with the
     # teacher's weights where names and shapes agree.
     cfg.MODEL.DISTILL.INHERIT = ()
+
+    # Published settings of one method for COCO, such as "coco/PKD": they set METHODS and the
+    # method's keys, but for those given beside it or after it.
+    cfg.MODEL.DISTILL.PRESET = ""
 
     cfg.MODEL.DISTILL.TEACHER = CfgNode()
     # The teacher's own config: a path, relative to the file that names it, or a model-zoo name.
@@ -230,6 +237,9 @@ def load_config(
     merge_options(cfg, rename_options(opts, ALIASES), opts_source)
     given = [*opts[::2], *(key for _, content in files for key in flat(content))]
     remove_newer_keys(cfg, newer, given, config_file)
+    free.take()
+    student = cfg.MODEL.DISTILL.STUDENT_META_ARCHITECTURE
+    presets().apply(cfg, files, opts, student=student)
     free.put_back()
     cfg.MODULES = modules
     if cfg.MODEL.BACKBONE.NAME in BUILDERS:
@@ -240,6 +250,12 @@ def load_config(
             "pickles, which can run code"
         )
     return cfg
+
+
+@cache
+def presets() -> Presets:
+    """The presets of detectors."""
+    return Presets(Path(__file__).with_name("presets.yaml"), "MODEL.DISTILL")
 
 
 def _get(content: object, key: str) -> object:

@@ -3,18 +3,18 @@
 import pytest
 
 from classification.config import load_config
-from classification.presets import preset_names, preset_values
+from classification.presets import presets
 from tests.classification.running import ROOT
 
 PAIR = ROOT / "classification" / "configs" / "cifar100" / "resnet56_resnet20.yaml"
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", presets().names())
 def test_a_preset_sets_known_keys_to_values_that_are_taken(name):
     cfg = load_config(PAIR, ["DISTILL.PRESET", name])
     method = name.partition("/")[2].partition("-")[0]
     assert list(cfg.DISTILL.METHODS) == [method]
-    values = preset_values(name, "resnet56", "resnet20")
+    values = presets().values(name, teacher="resnet56", student="resnet20")
     for key, value in values.items():
         node = cfg
         for part in key.split("."):
@@ -24,16 +24,17 @@ def test_a_preset_sets_known_keys_to_values_that_are_taken(name):
 
 def test_the_pair_decides_where_it_is_published():
     betas = [
-        preset_values("cifar100/DKD", *pair)["DISTILL.DKD.BETA"]
-        for pair in (
+        presets().values("cifar100/DKD", teacher=teacher, student=student)["DISTILL.DKD.BETA"]
+        for teacher, student in (
             ("resnet56", "resnet20"),
             ("wrn_40_2", "wrn_16_2"),
             ("resnet32x4", "ShuffleV1"),
         )
     ]
     assert betas == [2.0, 6.0, 8.0]
-    imagenet = preset_values("imagenet/DKD", "torchvision/resnet34", "torchvision/resnet18")
-    assert imagenet["DISTILL.DKD.BETA"] == 0.5
+    library = ["TEACHER.NAME", "torchvision/resnet34", "MODEL.NAME", "torchvision/resnet18"]
+    cfg = load_config(PAIR, ["DISTILL.PRESET", "imagenet/DKD", *library])
+    assert cfg.DISTILL.DKD.BETA == 0.5
 
 
 def test_what_is_given_beside_a_preset_or_after_it_counts(tmp_path):

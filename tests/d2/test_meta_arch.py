@@ -133,8 +133,9 @@ def test_building_the_teacher_leaves_the_random_state_alone(tmp_path):
     ],
 )
 def test_weight_and_warmup_scale_the_loss(tmp_path, opts, iteration, weight):
-    _, model = make(tmp_path)
-    _, scaled = make(tmp_path, opts=opts)
+    one = ["MODEL.DISTILL.REVIEWKD.LOSS_WEIGHT", "1.0"]
+    _, model = make(tmp_path, opts=one)
+    _, scaled = make(tmp_path, opts=[*one, *opts])
     expected = weight * step(model.train(), tiny.batch())[0]["loss_reviewkd"]
     losses, _ = step(scaled.train(), tiny.batch(), iteration)
     torch.testing.assert_close(losses["loss_reviewkd"], expected)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from reviewkd_det.core.alignment import pool_to_smaller
 from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
 from reviewkd_det.core.registry import register
-from reviewkd_det.core.settings import weight_setting
+from reviewkd_det.core.settings import AUTO, weight_setting
 
 __all__ = ["AT", "attention_loss", "attention_map"]
 
@@ -48,7 +48,7 @@ class AT(LevelwiseMethod):
     class Settings(LevelSettings):
         """Settings of AT; the weight is published for CIFAR-100."""
 
-        loss_weight: float | str = weight_setting(1000.0)
+        loss_weight: float | str = weight_setting(1000.0, detection=AUTO)
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the attention loss of a level."""

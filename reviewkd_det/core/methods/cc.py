@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from reviewkd_det.core import settings
 from reviewkd_det.core.registry import register
 from reviewkd_det.core.relations import VectorMethod
-from reviewkd_det.core.settings import setting
+from reviewkd_det.core.settings import AUTO, setting, weight_setting
 from reviewkd_det.core.widen import product, widen
 
 __all__ = ["CC", "congruence_loss"]
@@ -64,6 +64,7 @@ class CC(VectorMethod):
     class Settings(settings.Settings):
         """Settings of CC; no weight is published for this form and these networks."""
 
+        loss_weight: float | str = weight_setting(1.0, detection=AUTO)
         gamma: float = setting(0.4, "Width of the Gaussian kernel.", above=0)
         order: int = setting(2, "Last power of the Taylor series.", least=1)
 

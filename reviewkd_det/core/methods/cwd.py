@@ -12,7 +12,7 @@ from reviewkd_det.core.alignment import build_aligner, match_size
 from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
 from reviewkd_det.core.method import Level
 from reviewkd_det.core.registry import register
-from reviewkd_det.core.settings import setting, weight_setting
+from reviewkd_det.core.settings import AUTO, setting, weight_setting
 from reviewkd_det.core.widen import widen
 
 __all__ = ["CWD", "channel_loss"]
@@ -53,7 +53,7 @@ class CWD(LevelwiseMethod):
     class Settings(LevelSettings):
         """Settings of CWD; the weight is published for COCO, with levels of pyramids."""
 
-        loss_weight: float | str = weight_setting(10.0)
+        loss_weight: float | str = weight_setting(10.0, detection=AUTO)
         temperature: float = setting(1.0, "Temperature of both softmaxes.", above=0)
 
     def build_adapter(self, student: Level, teacher: Level) -> nn.Module:

@@ -15,7 +15,7 @@ from reviewkd_det.core.alignment import build_aligner, match_size
 from reviewkd_det.core.levelwise import LevelMethod, LevelSettings
 from reviewkd_det.core.method import Level, Need, Side, Truth, given
 from reviewkd_det.core.registry import register
-from reviewkd_det.core.settings import setting
+from reviewkd_det.core.settings import AUTO, setting, weight_setting
 from reviewkd_det.core.widen import product, widen
 
 __all__ = [
@@ -168,6 +168,7 @@ class FGD(LevelMethod):
     class Settings(LevelSettings):
         """Settings of FGD; the weights are published for COCO."""
 
+        loss_weight: float | str = weight_setting(1.0, detection=AUTO)
         most_levels: int = setting(
             0,
             "How many of the finest levels are compared where LEVELS names none; 0 takes all.",

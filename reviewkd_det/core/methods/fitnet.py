@@ -14,7 +14,7 @@ from reviewkd_det.core.alignment import match_size
 from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
 from reviewkd_det.core.method import Level
 from reviewkd_det.core.registry import register
-from reviewkd_det.core.settings import setting, weight_setting
+from reviewkd_det.core.settings import AUTO, setting, weight_setting
 from reviewkd_det.core.widen import widen
 
 __all__ = ["FitNet", "build_regressor"]
@@ -60,7 +60,7 @@ class FitNet(LevelwiseMethod):
     class Settings(LevelSettings):
         """Settings of FitNet; the weight is published for images of one size, with one level."""
 
-        loss_weight: float | str = weight_setting(100.0, detection=1.0)
+        loss_weight: float | str = weight_setting(100.0, detection=AUTO)
         levels: tuple[int, ...] = setting(
             (1,),
             "Positions of the levels compared, 0 being the finest; () takes all.",

@@ -14,7 +14,7 @@ from reviewkd_det.core import settings
 from reviewkd_det.core.method import Method, Need, Truth, View, given
 from reviewkd_det.core.registry import register
 from reviewkd_det.core.relations import squared_distances
-from reviewkd_det.core.settings import setting, weight_setting
+from reviewkd_det.core.settings import AUTO, setting, weight_setting
 from reviewkd_det.core.widen import widen
 
 __all__ = ["IRG", "edge_loss", "transformation_loss"]
@@ -84,7 +84,7 @@ class IRG(Method):
     class Settings(settings.Settings):
         """Settings of IRG; the weight is published beside KD."""
 
-        loss_weight: float | str = weight_setting(0.005)
+        loss_weight: float | str = weight_setting(0.005, detection=AUTO)
         edges: float = setting(1.0, "Weight of the edges.", least=0)
         transformations: float = setting(1.0, "Weight of the transformations.", least=0)
 

@@ -12,7 +12,7 @@ from reviewkd_det.core.alignment import build_aligner, match_size
 from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
 from reviewkd_det.core.method import Level
 from reviewkd_det.core.registry import register
-from reviewkd_det.core.settings import setting, weight_setting
+from reviewkd_det.core.settings import AUTO, setting, weight_setting
 from reviewkd_det.core.widen import widen
 
 __all__ = ["MGD", "Generator"]
@@ -66,7 +66,7 @@ class MGD(LevelwiseMethod):
     class Settings(LevelSettings):
         """Settings of MGD; weights and parts are published for ImageNet and COCO."""
 
-        loss_weight: float | str = weight_setting(7e-5, one_stage=2e-5, two_stage=5e-7)
+        loss_weight: float | str = weight_setting(7e-5, detection=AUTO)
         mask_ratio: float = setting(
             0.15,
             "Part of the student's level that is masked in training, below 1.",

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from reviewkd_det.core.alignment import pool_to_smaller
 from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
 from reviewkd_det.core.registry import register
-from reviewkd_det.core.settings import weight_setting
+from reviewkd_det.core.settings import AUTO, weight_setting
 from reviewkd_det.core.widen import product
 
 __all__ = ["NST", "selectivity_loss"]
@@ -51,7 +51,7 @@ class NST(LevelwiseMethod):
     class Settings(LevelSettings):
         """Settings of NST; the weight is published for CIFAR-100."""
 
-        loss_weight: float | str = weight_setting(50.0)
+        loss_weight: float | str = weight_setting(50.0, detection=AUTO)
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the discrepancy of a level."""

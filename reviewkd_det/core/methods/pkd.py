@@ -14,7 +14,7 @@ from reviewkd_det.core.alignment import build_aligner, match_size
 from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod
 from reviewkd_det.core.method import Level
 from reviewkd_det.core.registry import register
-from reviewkd_det.core.settings import setting, weight_setting
+from reviewkd_det.core.settings import AUTO, setting, weight_setting
 from reviewkd_det.core.widen import widen
 
 __all__ = ["PKD", "correlation_loss"]
@@ -59,7 +59,7 @@ class PKD(LevelwiseMethod):
     class Settings(LevelSettings):
         """Settings of PKD; the weights are published for COCO."""
 
-        loss_weight: float | str = weight_setting(6.0, two_stage=6.0, one_stage=10.0)
+        loss_weight: float | str = weight_setting(6.0, detection=AUTO)
         levels: tuple[int, ...] = setting(
             (),
             f"Positions of the levels compared, 0 being the finest; () takes the {FINEST} finest.",

@@ -10,7 +10,7 @@ from torch import Tensor
 from reviewkd_det.core import settings
 from reviewkd_det.core.registry import register
 from reviewkd_det.core.relations import VectorMethod
-from reviewkd_det.core.settings import weight_setting
+from reviewkd_det.core.settings import AUTO, weight_setting
 from reviewkd_det.core.widen import product, widen
 
 __all__ = ["PKT", "transfer_loss"]
@@ -52,7 +52,7 @@ class PKT(VectorMethod):
     class Settings(settings.Settings):
         """Settings of PKT; the weight is that of Tian et al., ICLR 2020, for CIFAR-100."""
 
-        loss_weight: float | str = weight_setting(30000.0)
+        loss_weight: float | str = weight_setting(30000.0, detection=AUTO)
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the loss of the neighbours."""

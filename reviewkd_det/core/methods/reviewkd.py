@@ -15,7 +15,7 @@ from reviewkd_det.core.hcl import hierarchical_context_loss
 from reviewkd_det.core.level_scale import LevelScale
 from reviewkd_det.core.method import Method, Need, Side, Truth, View
 from reviewkd_det.core.registry import register
-from reviewkd_det.core.settings import SettingError, setting
+from reviewkd_det.core.settings import AUTO, SettingError, setting, weight_setting
 
 __all__ = ["ReviewDistiller", "ReviewKD"]
 
@@ -102,6 +102,7 @@ class ReviewKD(Method):
     class Settings(settings.Settings):
         """Settings of ReviewKD."""
 
+        loss_weight: float | str = weight_setting(1.0, detection=AUTO)
         mid_channels: int = setting(
             0,
             "Channels shared by all fusions; 0 takes those of the student's coarsest level, "

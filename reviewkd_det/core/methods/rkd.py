@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from reviewkd_det.core import settings
 from reviewkd_det.core.registry import register
 from reviewkd_det.core.relations import VectorMethod, squared_distances
-from reviewkd_det.core.settings import setting
+from reviewkd_det.core.settings import AUTO, setting, weight_setting
 from reviewkd_det.core.widen import product, widen
 
 __all__ = ["RKD", "angle_loss", "distance_loss"]
@@ -79,6 +79,7 @@ class RKD(VectorMethod):
     class Settings(settings.Settings):
         """Settings of RKD; the weights are those of Tian et al., ICLR 2020, for CIFAR-100."""
 
+        loss_weight: float | str = weight_setting(1.0, detection=AUTO)
         distance: float = setting(25.0, "Weight of the distances; the paper has 1.", least=0)
         angle: float = setting(50.0, "Weight of the angles; the paper has 2.", least=0)
 

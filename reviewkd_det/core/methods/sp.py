@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from reviewkd_det.core.levelwise import LevelSettings, LevelwiseMethod, maps_of
 from reviewkd_det.core.method import Level
 from reviewkd_det.core.registry import register
-from reviewkd_det.core.settings import setting, weight_setting
+from reviewkd_det.core.settings import AUTO, setting, weight_setting
 from reviewkd_det.core.widen import product, widen
 
 __all__ = ["SP", "similarity_loss"]
@@ -50,7 +50,7 @@ class SP(LevelwiseMethod):
     class Settings(LevelSettings):
         """Settings of SP; the weight is published for CIFAR-100, with the last stage."""
 
-        loss_weight: float | str = weight_setting(3000.0)
+        loss_weight: float | str = weight_setting(3000.0, detection=AUTO)
         levels: tuple[int, ...] = setting(
             (),
             "Positions of the levels compared, 0 being the finest; () takes the last map.",

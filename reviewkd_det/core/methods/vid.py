@@ -15,7 +15,7 @@ from reviewkd_det.core.alignment import pool_to_smaller
 from reviewkd_det.core.levelwise import LevelMethod, LevelSettings
 from reviewkd_det.core.method import Level, Side, Truth
 from reviewkd_det.core.registry import register
-from reviewkd_det.core.settings import setting
+from reviewkd_det.core.settings import AUTO, setting, weight_setting
 from reviewkd_det.core.widen import widen
 
 __all__ = ["VID", "information_loss"]
@@ -66,6 +66,7 @@ class VID(LevelMethod):
     class Settings(LevelSettings):
         """Settings of VID; weight and variance are published for CIFAR-100."""
 
+        loss_weight: float | str = weight_setting(1.0, detection=AUTO)
         initial_variance: float = setting(
             5.0, "Variance of each channel at the start.", above=LEAST_VARIANCE
         )

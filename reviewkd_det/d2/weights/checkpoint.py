@@ -138,6 +138,7 @@ class VerifiedCheckpointer(DetectionCheckpointer):
             taken = "" if self.found is None else self.found.taken
             raise ValueError(
                 f"{self.key} must hold weights of the model's shapes; got {listed(shapes)}{taken}"
+                f"{self._config_beside()}"
             )
         missing = [k for k in incompatible.missing_keys if not k.endswith("num_batches_tracked")]
         if missing:
@@ -146,6 +147,11 @@ class VerifiedCheckpointer(DetectionCheckpointer):
                 f"missing {len(missing)}: {listed(missing)}{self.found_names}"
             )
         self._warn_of_unused(incompatible.unexpected_keys)
+
+    def _config_beside(self) -> str:
+        """Where the weights are of a run, its config, at the end of a sentence."""
+        config = Path(self.loaded).with_name("config.yaml")
+        return f"; the config of its run is '{config}'" if config.is_file() else ""
 
     def _warn_of_unused(self, names: Sequence[str]) -> None:
         """Warn of weights under the names of the model's own parts that it has not."""

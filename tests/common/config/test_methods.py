@@ -27,13 +27,14 @@ from reviewkd_det.d2.config import get_config as detection_config
 DETECTION = {
     "REVIEWKD": {
         "MID_CHANNELS": 256, "NORM": "BN", "FUSION": "attention", "POOL_SIZES": (4, 2, 1),
-        "LOSS_WEIGHT": 1.0, "WARMUP_ITERS": 0, "TEACHER_SCALE": "none", "IN_FEATURES": (),
+        "LOSS_WEIGHT": "auto", "WARMUP_ITERS": 0, "TEACHER_SCALE": "none", "IN_FEATURES": (),
         "DECAY_ITERS": 0, "GRADIENT_SHARE": 1.0,
     },
     "DKD": {"ALPHA": 1.0, "BETA": 0.25, "TEMPERATURE": 1.0, "LOSS_WEIGHT": 1.0, "WARMUP_ITERS": 0,
             "DECAY_ITERS": 0, "GRADIENT_SHARE": 1.0, "STANDARDIZE": False},
-    "PKD": {"LOSS_WEIGHT": None},  # 6 for two stages, 10 for one
-    "CWD": {"LOSS_WEIGHT": 10.0, "TEMPERATURE": 1.0},
+    "PKD": {"LOSS_WEIGHT": "auto"},
+    "CWD": {"LOSS_WEIGHT": "auto", "TEMPERATURE": 1.0},
+    "MGD": {"MASK_RATIO": None},  # 0.45 for two stages, 0.65 for one
 }  # fmt: skip
 CLASSIFICATION = {
     "REVIEWKD": {
@@ -79,11 +80,13 @@ def test_every_method_has_a_node_with_every_setting_for_both_customers():
 
 
 @pytest.mark.parametrize(
-    ("uses", "weight"), [(TWO_STAGE, 6.0), (ONE_STAGE, 10.0), (CUSTOMER.uses, 6.0)]
+    ("uses", "ratio", "weight"),
+    [(TWO_STAGE, 0.45, "auto"), (ONE_STAGE, 0.65, "auto"), (CUSTOMER.uses, 0.15, 7e-5)],
 )
-def test_a_default_may_depend_on_what_is_trained(uses, weight):
-    method = find_method("PKD")
-    assert read_settings(method, {"loss_weight": None}, uses, "KEY").loss_weight == weight
+def test_a_default_may_depend_on_what_is_trained(uses, ratio, weight):
+    method = find_method("MGD")
+    settings = read_settings(method, {"mask_ratio": None, "loss_weight": None}, uses, "KEY")
+    assert (settings.mask_ratio, settings.loss_weight) == (ratio, weight)
     assert read_settings(method, {"loss_weight": 2}, uses, "KEY").loss_weight == 2.0
 
 
@@ -115,9 +118,9 @@ def test_a_key_without_a_single_default_takes_a_number_from_a_file_and_back(tmp_
     declare_methods(cfg, [ONE_STAGE, TWO_STAGE], {"WARMUP_ITERS": 0})
     (tmp_path / "dump.yaml").write_text(cfg.dump())
     cfg.merge_from_file(str(tmp_path / "dump.yaml"))
-    assert cfg.PKD.LOSS_WEIGHT is None
-    cfg.merge_from_list(["PKD.LOSS_WEIGHT", "3.5"])
-    assert cfg.PKD.LOSS_WEIGHT == 3.5
+    assert cfg.MGD.MASK_RATIO is None
+    cfg.merge_from_list(["MGD.MASK_RATIO", "0.5"])
+    assert cfg.MGD.MASK_RATIO == 0.5
 
 
 class Demanding(Method):
