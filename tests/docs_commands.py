@@ -185,6 +185,11 @@ def _train_lazy(args):
 
 
 def _export(args):
+    if args.config_file.endswith(".py"):
+        assert args.formats == ["onnx"]
+        return _is_there(
+            f"{dict(x.split('=') for x in args.opts)['train.output_dir']}/model_final.pth"
+        )
     cfg = load_config(args.config_file, args.opts)
     named = "MODEL.WEIGHTS" in args.opts
     _is_there(cfg.MODEL.WEIGHTS if named else f"{cfg.OUTPUT_DIR}/model_final.pth")

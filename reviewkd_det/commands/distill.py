@@ -207,7 +207,10 @@ def run(args: argparse.Namespace) -> None:
     page = args.output / "report.html"
     teacher = Path(args.teacher)
     runs = [f"teacher={teacher}"] if (teacher / "summary.json").is_file() else []
-    steps.run("report", "tools/report.py", "--output", page, *runs, f"student={student}")
+    steps.run(
+        "report", "tools/report.py", "--output", page, *runs, f"student={student}",
+        args.output / "exported",
+    )  # fmt: skip
     print(f"\nDone with {steps.seconds_left / 3600:.2f} h left: {args.output / 'exported'}, {page}")
 
 

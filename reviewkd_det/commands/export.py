@@ -5,6 +5,7 @@ python tools/export_student.py --config-file output/RUN/config.yaml --output FOL
 
 import argparse
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ CHECKED_IMAGES, CALIBRATION_IMAGES = 8, 100
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config-file", required=True, help="the run's config")
+    parser.add_argument(
+        "--config-file", required=True, help="the run's config, a Python config's too"
+    )
     parser.add_argument("--output", required=True, help="folder that is written")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     parser.add_argument(
@@ -55,7 +58,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "opts",
         nargs=argparse.REMAINDER,
-        help="KEY VALUE pairs; MODEL.WEIGHTS names a checkpoint other than the run's last one",
+        help="KEY VALUE pairs, of a Python config path.key=value; MODEL.WEIGHTS, or "
+        "train.init_checkpoint, names a checkpoint other than the run's last one",
     )
     return parse_before_options(parser)
 
@@ -77,27 +81,36 @@ def run(args: argparse.Namespace) -> None:
             f"--output must not hold another export; got '{output}'; add --overwrite to replace it"
         )
     student = load_student(args.config_file, args.opts)
-    detector, cfg = student.detector, student.config
+    detector = student.detector
+    if student.plain is None and "detectron2" in formats:
+        raise ValueError(
+            "--format must be torchscript or onnx for a Python config, which Detectron2 reads from "
+            f"Python alone; got {', '.join(formats)}"
+        )
     has_graphs = formats != ["detectron2"]
     if has_graphs:
         check_exportable(detector)
     named = [x for x in args.classes.split(",") if x]
-    classes = class_names(cfg, student.folder, named, count_object_classes(detector))
-    scored = student.folder if student.is_last else None
+    classes = class_names(student, named, count_object_classes(detector))
     precision = "int8" if args.int8 else args.precision
     if precision != "float32" and "onnx" not in formats:
         raise ValueError(f"--precision and --int8 must be with --format onnx; got {formats}")
-    metadata = describe_student(cfg, classes, detector, scored, size=size, precision=precision)
+    metadata = describe_student(student, classes, size=size, precision=precision)
     images = (
-        _find_images(args.images, "TEST", cfg, CHECKED_IMAGES) if has_graphs or args.measure else []
+        _find_images(args.images, "TEST", student.test, CHECKED_IMAGES)
+        if has_graphs or args.measure
+        else []
     )
     calibration = (
-        _find_images(args.calibration, "TRAIN", cfg, CALIBRATION_IMAGES) if args.int8 else []
+        _find_images(args.calibration, "TRAIN", student.train, CALIBRATION_IMAGES)
+        if args.int8
+        else []
     )
-    export = Export(detector, student.plain, metadata, images, calibration, _find_truth(cfg))
-    measure = partial(measure_gains, detector=detector, cfg=cfg, metadata=metadata, images=images)
+    truth = _find_truth(student.test)
+    export = Export(detector, student.plain, metadata, images, calibration, truth)
+    measure = partial(measure_gains, student=student, metadata=metadata, images=images)
     lines = write_folder(output, formats, export, measure=measure if args.measure else None)
-    print(f"Exported {cfg.MODEL.WEIGHTS} to {output}: {', '.join(sorted(_files(output)))}")
+    print(f"Exported {student.checkpoint} to {output}: {', '.join(sorted(_files(output)))}")
     for line in lines:
         print(line)
 
@@ -115,11 +128,11 @@ def _read_size(text: str) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _find_truth(cfg: Any) -> tuple[str, str] | None:
+def _find_truth(test: Sequence[str]) -> tuple[str, str] | None:
     """The COCO-format file and image folder of the first data set of DATASETS.TEST."""
     from detectron2.data import DatasetCatalog, MetadataCatalog
 
-    names = [name for name in cfg.DATASETS.TEST[:1] if name in DatasetCatalog]
+    names = [name for name in test[:1] if name in DatasetCatalog]
     if not names:
         return None
     known = MetadataCatalog.get(names[0])
@@ -127,7 +140,7 @@ def _find_truth(cfg: Any) -> tuple[str, str] | None:
     return (str(found[0]), str(found[1])) if all(found) and Path(found[0]).is_file() else None
 
 
-def _find_images(folder: str, use: str, cfg: Any, most: int) -> list[Any]:
+def _find_images(folder: str, use: str, data: Sequence[str], most: int) -> list[Any]:
     """Images of a folder, or of the data sets for a use, TRAIN or TEST, evenly.
 
     Raises:
@@ -141,11 +154,10 @@ def _find_images(folder: str, use: str, cfg: Any, most: int) -> list[Any]:
     if folder:
         paths = image_files(folder)
     else:
-        known = [name for name in cfg.DATASETS[use] if name in DatasetCatalog]
+        known = [name for name in data if name in DatasetCatalog]
         paths = [Path(x["file_name"]) for name in known for x in DatasetCatalog.get(name)]
     if not paths:
-        data_sets = tuple(cfg.DATASETS[use])
-        where = f"none in '{folder}'" if folder else f"none in DATASETS.{use} {data_sets}"
+        where = f"none in '{folder}'" if folder else f"none in DATASETS.{use} {tuple(data)}"
         raise ValueError(
             f"a graph must be checked on images; got {where}; name some with --images FOLDER"
             if use == "TEST"

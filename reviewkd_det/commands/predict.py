@@ -12,7 +12,7 @@ from typing import Any
 
 from reviewkd_det.common import entry_point
 
-CONFIGS = (".yaml", ".yml")
+CONFIGS = (".yaml", ".yml", ".py")
 
 
 def parse_args() -> argparse.Namespace:
@@ -80,10 +80,17 @@ def open_model(args: argparse.Namespace) -> Any:
             f"got '{args.model}'"
         )
     from reviewkd_det.d2.exporting.predictor import RunDetector, ScriptDetector
+    from reviewkd_det.d2.exporting.student import is_python_config
     from reviewkd_det.demo import digit_scenes  # noqa: F401, registers their names
 
-    opts = ["MODEL.WEIGHTS", args.weights] if args.weights else []
-    return ScriptDetector(model) if model.suffix == ".ts" else RunDetector(str(model), opts)
+    if model.suffix == ".ts":
+        return ScriptDetector(model)
+    opts = []
+    if args.weights:
+        is_python = is_python_config(model)
+        key = "train.init_checkpoint"
+        opts = [f"{key}={args.weights}"] if is_python else ["MODEL.WEIGHTS", args.weights]
+    return RunDetector(str(model), opts)
 
 
 def run(args: argparse.Namespace) -> None:

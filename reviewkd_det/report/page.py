@@ -14,16 +14,21 @@ from reviewkd_det.report.runs import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from reviewkd_det.report.exports import Export
+
 __all__ = ["write_page"]
 
 
-def write_page(runs: Sequence[Run], page: Path, picture: Path) -> None:
+def write_page(
+    runs: Sequence[Run], page: Path, picture: Path, exports: Sequence[Export] = ()
+) -> None:
     """Write the report of some runs.
 
     Args:
         runs: at least one; those that differ in nothing but their seed become one row.
         page: HTML file to write.
         picture: PNG file to write.
+        exports: measured exports beside those in the folders of the runs.
 
     Raises:
         ValueError: no run is given, or one is given twice.
@@ -33,6 +38,7 @@ def write_page(runs: Sequence[Run], page: Path, picture: Path) -> None:
     # These take seconds to import.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    from reviewkd_det.report import exports as measured
     from reviewkd_det.report import figures, tables
     from reviewkd_det.report.groups import group_runs, tidy_values
 
@@ -55,6 +61,7 @@ def write_page(runs: Sequence[Run], page: Path, picture: Path) -> None:
             results=tables.result_table(groups, values),
             speed=tables.speed_table(groups, values),
             classes=tables.class_table(groups, values),
+            exports=measured.export_tables([*measured.find_exports(runs), *exports]),
             differences=tables.difference_tables(groups),
             scores_figure=_embedded(figures.draw_scores(groups, values)),
             losses_figure=_embedded(figures.draw_losses(groups, values)),

@@ -47,7 +47,7 @@ def test_fcos_has_numbers_of_its_own():
 def test_what_is_given_beside_it_counts_and_others_are_refused():
     opts = ["MODEL.DISTILL.PRESET", "coco/PKD", "MODEL.DISTILL.PKD.LOSS_WEIGHT"]
     for given, expected in (("2.5", 2.5), ("auto", "auto")):
-        assert load_config(TWO_STAGE, [*opts, given]).MODEL.DISTILL.PKD.LOSS_WEIGHT == expected
+        assert expected == load_config(TWO_STAGE, [*opts, given]).MODEL.DISTILL.PKD.LOSS_WEIGHT
     with pytest.raises(ValueError, match=r"DISTILL.PRESET must be of coco/PKD, .*; got 'coco/pkd'"):
         load_config(TWO_STAGE, ["MODEL.DISTILL.PRESET", "coco/pkd"])
 

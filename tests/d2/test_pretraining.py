@@ -139,7 +139,10 @@ def test_a_backbone_is_trained_without_labels_and_starts_a_detector(tmp_path):
         (["MODEL.DISTILL.METHODS", "()"], r"METHODS must name what trains a BackboneOnly"),
         (["MODEL.META_ARCHITECTURE", "BackboneOnly"], r"METHODS must name what trains a Backbone"),
         (["MODEL.DISTILL.TEACHER_LABELS.ENABLED", "True"], r"ENABLED must be False for a Backbone"),
-        (["MODEL.DISTILL.METHODS", "('PKD', 'AT')"], r"WEIGHT must be a number beside other method"),
+        (
+            ["MODEL.DISTILL.METHODS", "('PKD', 'AT')"],
+            r"WEIGHT must be a number beside other method",
+        ),
         (["MODEL.DISTILL.REVIEWKD.DECAY_ITERS", "1"], r"DECAY_ITERS must be 0 for a BackboneOnly"),
     ],
 )

@@ -6,24 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import detectron2
-from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
+from torch import nn
 
 from reviewkd_det.common.runs.files import read_json_object
 from reviewkd_det.common.runs.record import installed_versions, saved_classes
+from reviewkd_det.d2.exporting.student import Student
 from reviewkd_det.deploy.metadata import METADATA, ONNX_FILE, TORCHSCRIPT_FILE, Metadata
 
 __all__ = ["class_names", "describe_student", "readme"]
 
 
-def class_names(
-    cfg: CfgNode, folder: Path | None, named: Sequence[str], count: int | None
-) -> tuple[str, ...]:
+def class_names(student: Student, named: Sequence[str], count: int | None) -> tuple[str, ...]:
     """The names of a student's classes: those given, those of its run, or those of its data.
 
     Args:
-        cfg: config of the run.
-        folder: folder of the run; None where it is not known.
+        student: the student.
         named: names that the user gives; empty for none.
         count: number of the student's classes; None where it does not tell objects apart, and then
             names are taken as they are.
@@ -31,8 +29,8 @@ def class_names(
     Raises:
         ValueError: nobody tells them, or there are not as many.
     """
-    names = list(named) or (folder and saved_classes(folder)) or []
-    for data in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
+    names = list(named) or saved_classes(student.folder) or []
+    for data in (*student.test, *student.train):
         names = names or list(MetadataCatalog.get(data).get("thing_classes") or [])
     if count is not None and len(names) != count:
         got = f"{len(names)} of them" if names else "none, neither of the run nor of its data"
@@ -44,59 +42,52 @@ def class_names(
 
 
 def describe_student(
-    cfg: CfgNode,
+    student: Student,
     classes: Sequence[str],
-    detector: Any,
-    folder: Path | None = None,
     *,
     size: tuple[int, int] | None = None,
     precision: str = "float32",
 ) -> Metadata:
-    """The metadata of a student.
+    """The metadata of a student; its scores are those of the run, of whose last checkpoint it is.
 
     Args:
-        cfg: config of the run, with the checkpoint as MODEL.WEIGHTS.
+        student: the student.
         classes: names of its classes.
-        detector: the student.
-        folder: folder of the run whose last checkpoint it is, for its scores; None for another.
         size: height and width of its input where that is fixed.
         precision: precision of the ONNX file.
     """
-    plain, distill = cfg.MODEL, cfg.MODEL.DISTILL
-    dense = plain.RETINANET if not hasattr(detector, "roi_heads") else None
-    heads = plain.ROI_HEADS if dense is None else dense
-    source = {"student": cfg.MODEL.META_ARCHITECTURE, "checkpoint": Path(plain.WEIGHTS).name}
-    if cfg.MODEL.META_ARCHITECTURE == "DistilledDetector":
-        source |= {
-            "student": distill.STUDENT_META_ARCHITECTURE,
-            "teacher": _name(distill.TEACHER.CONFIG_FILE),
-            "methods": list(distill.METHODS),
-            "teacher_labels": bool(distill.TEACHER_LABELS.ENABLED),
-        }
-    results = read_json_object(folder / "summary.json").get("results", {}) if folder else {}
-    scores = {cfg.DATASETS.TEST[0]: results} if results and len(cfg.DATASETS.TEST) == 1 else results
+    detector = student.detector
+    summary = student.folder / "summary.json"
+    results = read_json_object(summary).get("results", {}) if student.is_last else {}
+    scores = {student.test[0]: results} if results and len(student.test) == 1 else results
+    score, nms, most = _limits(detector)
     return Metadata(
         classes=tuple(classes),
-        channels=cfg.INPUT.FORMAT,
-        min_size=cfg.INPUT.MIN_SIZE_TEST,
-        max_size=cfg.INPUT.MAX_SIZE_TEST,
+        channels=student.seen.channels,
+        min_size=student.seen.min_size,
+        max_size=student.seen.max_size,
         size=size,
-        mean=tuple(plain.PIXEL_MEAN),
-        has_masks=bool(plain.MASK_ON) and dense is None,
-        score_threshold=heads.SCORE_THRESH_TEST,
-        nms_threshold=heads.NMS_THRESH_TEST,
-        detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
+        mean=tuple(detector.pixel_mean.flatten().tolist()),
+        has_masks=bool(getattr(getattr(detector, "roi_heads", None), "mask_on", False)),
+        score_threshold=score,
+        nms_threshold=nms,
+        detections_per_image=most,
         precision=precision,
         parameters=sum(p.numel() for p in detector.parameters()),
-        source=source,
+        source={**student.source, "checkpoint": Path(student.checkpoint).name},
         scores=_finite(scores),
         versions={**installed_versions(), "detectron2": detectron2.__version__},
     )
 
 
-def _name(path: str) -> str:
-    """A path that means something elsewhere: that of a zoo's config, or a file's name alone."""
-    return Path(path).name if Path(path).is_absolute() else path
+def _limits(detector: Any) -> tuple[float, float, int]:
+    """Least score, IoU of the suppression and most detections, as a detector has them."""
+    predictor = getattr(getattr(detector, "roi_heads", None), "box_predictor", detector)
+    if isinstance(predictor, nn.ModuleList):  # of a cascade
+        predictor = predictor[-1]
+    found: Any = vars(predictor)
+    most = found.get("test_topk_per_image", found.get("max_detections_per_image", 0))
+    return found.get("test_score_thresh", 0.0), found.get("test_nms_thresh", 1.0), most
 
 
 def _finite(value: Any) -> Any:
@@ -129,7 +120,10 @@ def readme(metadata: Metadata, files: Sequence[str], to_do: Sequence[str]) -> st
             "from detectron2.engine import DefaultPredictor", "",
             "cfg = get_cfg()", 'cfg.merge_from_file("config.yaml")',
             'predict = DefaultPredictor(cfg)  # without a GPU: cfg.MODEL.DEVICE = "cpu" before it',
-            "```",
+            "```", "", "Its pictures have the names of the classes after this:", "", "```python",
+            "import json", "from detectron2.data import MetadataCatalog", "",
+            f'names = json.load(open("{METADATA}", encoding="utf-8"))["classes"]',
+            "MetadataCatalog.get(cfg.DATASETS.TEST[0]).thing_classes = names", "```",
         ]  # fmt: skip
     if ONNX_FILE in files:
         lines += [

@@ -26,10 +26,9 @@ from reviewkd_det.deploy.evaluate import evaluate
 from reviewkd_det.deploy.images import as_input
 from reviewkd_det.deploy.metadata import METADATA, ONNX_FILE, TORCHSCRIPT_FILE, Metadata
 from reviewkd_det.deploy.onnx_detector import OnnxDetector
+from reviewkd_det.report.exports import GAINS_FILE
 
 __all__ = ["Export", "write_folder"]
-
-GAINS_FILE = "gains.json"
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Export:
 
     Args:
         detector: the student, in evaluation mode, on the CPU.
-        config: its config without any key of ours.
+        config: its config without any key of ours; None of a Python config.
         metadata: its metadata.
         images: images on which graphs are checked, (H, W, 3), uint8, red first.
         calibration: images that the ranges of 8-bit integers are found on.
@@ -47,7 +46,7 @@ class Export:
     """
 
     detector: Any
-    config: CfgNode
+    config: CfgNode | None
     metadata: Metadata
     images: Sequence[np.ndarray] = ()
     calibration: Sequence[np.ndarray] = ()
@@ -103,6 +102,7 @@ def _write(folder: Path, formats: Sequence[str], export: Export) -> list[str]:
     (folder / METADATA).write_text(export.metadata.dumps() + "\n", encoding="utf-8")
     if "detectron2" in formats:
         torch.save({"model": export.detector.state_dict()}, folder / "model.pth")
+        assert export.config is not None
         plain = export.config.clone()
         plain.MODEL.WEIGHTS = "model.pth"
         stock = get_cfg()  # whose values are left out

@@ -7,19 +7,20 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode
 from tabulate import tabulate
 from torch.utils.flop_counter import FlopCounterMode
 
 from reviewkd_det.common.runs.files import read_json_object
 from reviewkd_det.d2.exporting.agreement import detect_with
 from reviewkd_det.d2.exporting.predictor import DetectronDetector
+from reviewkd_det.d2.exporting.student import Student
 from reviewkd_det.d2.exporting.traced import load_torchscript
 from reviewkd_det.d2.labels.teacher import find_detecting_teacher
 from reviewkd_det.deploy.detections import Detections
@@ -34,7 +35,7 @@ Detect = Callable[[np.ndarray], Detections]
 
 
 def measure_gains(
-    folder: Path, detector: Any, cfg: CfgNode, metadata: Metadata, images: Sequence[np.ndarray]
+    folder: Path, student: Student, metadata: Metadata, images: Sequence[np.ndarray]
 ) -> list[Row]:
     """Measure the teacher and the student by Detectron2, and each exported file.
 
@@ -43,32 +44,31 @@ def measure_gains(
 
     Args:
         folder: folder of the export.
-        detector: the student, on the CPU.
-        cfg: config of its run.
+        student: the student, on the CPU.
         metadata: metadata of the student.
         images: images to detect in.
 
     Returns:
         Of each row what runs and by what, parameters, multiply-adds in millions for the first
-        image, megabytes of the file, AP, and the median milliseconds with one thread and with all.
+        image, megabytes of the file, AP, the median milliseconds with one thread and with all, and
+        the images of a second where each core takes one of its own.
     """
     rows: list[Row] = []
     runs: list[Callable[[int], Detect]] = []
-    if cfg.MODEL.META_ARCHITECTURE == "DistilledDetector" and cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE:
-        settings = cfg.MODEL.DISTILL.TEACHER
-        teacher = find_detecting_teacher(
-            settings.CONFIG_FILE, settings.WEIGHTS, settings.OPTS, settings.WEIGHTS_ENTRY
-        )
+    if student.teacher is not None:
+        teacher = find_detecting_teacher(*student.teacher)
         channels = teacher.build_mapper().image_format
         seen = replace(metadata, channels=channels, size=None)
         theirs = DetectronDetector(teacher.build("cpu"), seen)
         runs.append(lambda threads: theirs)
         file = Path(teacher.local_weights)
-        rows.append(_row("teacher, Detectron2", theirs, file, _score(file.parent, cfg), images))
+        rows.append(
+            _row("teacher, Detectron2", theirs, file, _score(file.parent, student.test), images)
+        )
     score = next((x.get("bbox", {}).get("AP") for x in metadata.scores.values()), None)
-    plain = DetectronDetector(detector, metadata)
+    plain = DetectronDetector(student.detector, metadata)
     runs.append(lambda threads: plain)
-    rows.append(_row("student, Detectron2", plain, Path(cfg.MODEL.WEIGHTS), score, images))
+    rows.append(_row("student, Detectron2", plain, Path(student.checkpoint), score, images))
     counted = {key: rows[-1][key] for key in ("parameters", "multiply-adds, M", "AP")}
     if (file := folder / TORCHSCRIPT_FILE).is_file():
         module = load_torchscript(file)
@@ -85,6 +85,9 @@ def measure_gains(
         times = _times([run(threads) for run in runs], images, threads)
         for row, seconds in zip(rows, times, strict=True):
             row[f"ms, {threads} thread{'s' if threads > 1 else ''}"] = round(1000 * seconds, 2)
+    cores = os.cpu_count() or 1
+    for row, speed in zip(rows, _speeds([run(1) for run in runs], images, cores), strict=True):
+        row[f"images/s, {cores} at once"] = round(speed, 1)
     return rows
 
 
@@ -93,10 +96,10 @@ def gains_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return tabulate([dict(row) for row in rows], "keys", tablefmt="github", missingval="-")
 
 
-def _score(folder: Path, cfg: CfgNode) -> float | None:
+def _score(folder: Path, test: Sequence[str]) -> float | None:
     """The box AP that a run's summary has, where its data are the student's."""
     results = read_json_object(folder / "summary.json").get("results", {})
-    of_data = results.get(cfg.DATASETS.TEST[0], results) if cfg.DATASETS.TEST else {}
+    of_data = results.get(test[0], results) if test else {}
     value: float | None = of_data.get("bbox", {}).get("AP")
     return value
 
@@ -139,3 +142,22 @@ def _times(detectors: Sequence[Detect], images: Sequence[np.ndarray], threads: i
     finally:
         torch.set_num_threads(before)
     return [statistics.median(x) for x in seconds]
+
+
+def _speeds(detectors: Sequence[Detect], images: Sequence[np.ndarray], cores: int) -> list[float]:
+    """Images of a second by each detector, one on each core: the median of rounds taken in turn."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    speeds: list[list[float]] = [[] for _ in detectors]
+    work = [*images] * max(1, -(-4 * cores // len(images)))
+    try:
+        with ThreadPoolExecutor(cores) as pool:
+            for turn in range(ROUNDS + 1):
+                for detect, into in zip(detectors, speeds, strict=True):
+                    start = time.perf_counter()
+                    list(pool.map(detect, work))
+                    if turn:
+                        into.append(len(work) / (time.perf_counter() - start))
+    finally:
+        torch.set_num_threads(before)
+    return [statistics.median(x) for x in speeds]

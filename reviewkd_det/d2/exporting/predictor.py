@@ -65,12 +65,11 @@ class RunDetector(DetectronDetector):
     ) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         student = load_student(config_file, opts, device=device)
-        cfg = student.config
         file = student.folder / METADATA
         known = read_metadata(file.read_text("utf-8"), file).classes if file.is_file() else ()
         count = count_object_classes(student.detector)
-        self.classes = class_names(cfg, student.folder, [*classes] or known, count)
-        super().__init__(student.detector, describe_student(cfg, self.classes, student.detector))
+        self.classes = class_names(student, [*classes] or known, count)
+        super().__init__(student.detector, describe_student(student, self.classes))
 
 
 class ScriptDetector:

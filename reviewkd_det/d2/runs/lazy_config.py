@@ -15,7 +15,7 @@ from reviewkd_det.d2.runs.preflight import check_pictures
 from reviewkd_det.d2.runs.resuming import settle_python_resume
 from reviewkd_det.d2.runs.start import find_seed, guard_folder, note
 
-__all__ = ["read_lazy_config"]
+__all__ = ["load_lazy_config", "read_lazy_config"]
 
 SECTIONS = ("model", "optimizer", "lr_multiplier", "dataloader", "train")
 # Keys of `train` that a config may leave out.
@@ -61,8 +61,7 @@ def read_lazy_config(args: argparse.Namespace) -> Any:
         KeyError: an option changes a key that the config does not have.
         ValueError: the config lacks a part or a value, or an option cannot be applied.
     """
-    use_for_builtin_coco()
-    cfg = _apply_options(_load(args.config_file), args.opts)
+    cfg = load_lazy_config(args.config_file, args.opts)
     for key, kind in KINDS.items():
         is_section = OmegaConf.is_dict(OmegaConf.select(cfg, key.rpartition(".")[0]))
         value = OmegaConf.select(cfg, key) if is_section else None
@@ -89,6 +88,17 @@ def read_lazy_config(args: argparse.Namespace) -> Any:
         guard_folder(args, train.output_dir, lambda: settle_python_resume(cfg))
     train.seed = find_seed(train.seed, train.output_dir, "train.seed", resume=args.resume)
     return cfg
+
+
+def load_lazy_config(config_file: str, options: list[str]) -> Any:
+    """Read a Python config, or what a run of one has saved, with options over it.
+
+    Raises:
+        KeyError: an option changes a key that the config does not have.
+        ValueError: the config lacks a part, or an option cannot be applied.
+    """
+    use_for_builtin_coco()
+    return _apply_options(_load(config_file), options)
 
 
 def _load(config_file: str) -> Any:

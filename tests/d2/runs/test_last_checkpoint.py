@@ -102,7 +102,7 @@ def test_all_take_the_same_one(config, run, change):
     assert expected == read_config(args).MODEL.WEIGHTS
     args.opts = [*opts, "MODEL.WEIGHTS_ENTRY", "model"]
     assert read_config(args).MODEL.WEIGHTS_ENTRY == "model"
-    assert expected == load_student(str(run / "config.yaml"), opts).config.MODEL.WEIGHTS
+    assert expected == load_student(str(run / "config.yaml"), opts).checkpoint
     drawn = load_run("run", run, *[]).model.state_dict()
     assert all((value == 19).all() for value in drawn.values())
 
