@@ -35,7 +35,7 @@ def test_exports_inside_a_run_and_beside_it_are_shown(tmp_path, monkeypatch):
     assert "<caption>small</caption>" in page
     assert page.count("<td>9.25</td>") == 2
     assert "ONNX &lt;Runtime&gt;" in page
-    assert page.count("<td>–</td><td>2.5</td>") == 2
+    assert page.count("</td><td>2.5</td>") == 2
 
 
 def test_a_page_without_exports_has_no_section_of_them(tmp_path):
@@ -48,5 +48,5 @@ def test_a_page_without_exports_has_no_section_of_them(tmp_path):
 @pytest.mark.parametrize("text", ["[", "{}", '["a"]'])
 def test_a_file_that_is_none_of_ours_is_refused(tmp_path, text):
     (tmp_path / GAINS_FILE).write_text(text)
-    with pytest.raises(ValueError, match="gains.json' must hold"):
+    with pytest.raises(ValueError, match=r"gains\.json. must hold"):
         read_export(tmp_path)
