@@ -40,6 +40,7 @@ USES = (ONE_STAGE, TWO_STAGE)
 ALIASES = {"MODEL.DISTILL.REVIEWKD.IN_FEATURES": "MODEL.DISTILL.IN_FEATURES"}
 SCORE = "MODEL.DISTILL.TEACHER_LABELS.SCORE"
 TEACHER_FILE = "MODEL.DISTILL.TEACHER.CONFIG_FILE"
+OTHERS = "MODEL.DISTILL.TEACHER.OTHERS"
 
 
 def add_distill_config(cfg: CfgNode) -> None:
@@ -63,6 +64,9 @@ def add_distill_config(cfg: CfgNode) -> None:
     cfg.MODEL.DISTILL.PRESET = ""
 
     cfg.MODEL.DISTILL.TEACHER = CfgNode()
+    # Further teachers: [config, checkpoint] of each, given as the first's; each method learns from
+    # all, and its loss is the mean. Labels are the first one's.
+    cfg.MODEL.DISTILL.TEACHER.OTHERS = []
     # The teacher's own config: a path, relative to the file that names it, or a model-zoo name.
     cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE = ""
     # The teacher's checkpoint, as MODEL.WEIGHTS is given; "" takes the MODEL.WEIGHTS of its config,
@@ -233,6 +237,11 @@ def load_config(
     for path, content in files:
         if _get(content, TEACHER_FILE) == teacher_file and (path.parent / teacher_file).is_file():
             cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE = str((path.parent / teacher_file).resolve())
+        if _get(content, OTHERS) == (others := cfg.MODEL.DISTILL.TEACHER.OTHERS) and others:
+            cfg.MODEL.DISTILL.TEACHER.OTHERS = [
+                [str((path.parent / x).resolve()) if (path.parent / x).is_file() else x, *rest]
+                for x, *rest in others
+            ]
     move_aliases(cfg, ALIASES, get_config(), files)
     merge_options(cfg, rename_options(opts, ALIASES), opts_source)
     given = [*opts[::2], *(key for _, content in files for key in flat(content))]

@@ -29,18 +29,19 @@ from reviewkd_det.d2.config import ALIASES, get_config, plain_config
 from reviewkd_det.d2.labels.soft_losses import check_soft, soft_losses
 from reviewkd_det.d2.reading.images import shrink_to_fit
 from reviewkd_det.d2.reading.similarity import PERIOD, LevelSimilarity
-from reviewkd_det.d2.reading.taps import only_call
-from reviewkd_det.d2.reading.unlabeled import joined_backbone
+from reviewkd_det.d2.reading.taps import Call, only_call
+from reviewkd_det.d2.reading.unlabeled import BackboneCall, joined_backbone
 from reviewkd_det.d2.reading.views import (
     KEY,
+    Views,
     add_heads,
     describe_customer,
-    describe_sides,
+    describe_each,
     read_levels,
     recorded,
 )
 from reviewkd_det.d2.registered import names_checked
-from reviewkd_det.d2.teacher.build import TeacherLoader
+from reviewkd_det.d2.teacher.build import TeacherLoader, other_teachers
 
 __all__ = ["DistilledDetector"]
 
@@ -62,6 +63,8 @@ class DistilledDetector(nn.Module):
         student: any Detectron2 detector with a `backbone`.
         teacher: a frozen `TeacherBackbone`, or what builds one with the parts that the methods
             need; None where there is no method.
+        others: further teachers, given as the first; each method learns from all of them, and its
+            loss is the mean.
         methods: by method's name its settings, `warmup_iters` and `decay_iters`, by lower-case
             name; what is left out has its default.
         in_features: names of the levels compared; empty means every level both backbones output.
@@ -79,6 +82,7 @@ class DistilledDetector(nn.Module):
         *,
         student: nn.Module,
         teacher: FrozenTeacher | Callable[[Need], FrozenTeacher] | None = None,
+        others: Sequence[FrozenTeacher | Callable[[Need], FrozenTeacher]] = (),
         methods: Mapping[str, Mapping[str, Any]] | None = None,
         in_features: Sequence[str] = (),
         soft_labels: str = "",
@@ -88,6 +92,7 @@ class DistilledDetector(nn.Module):
         self.student: Any = student
         self.soft_labels = soft_labels
         self.teacher: FrozenTeacher | None = None
+        self.others = nn.ModuleList()
         self.methods = nn.ModuleDict()
         self.weighted: dict[str, Weighted] = {}
         self.levels: tuple[str, ...] = ()
@@ -106,10 +111,14 @@ class DistilledDetector(nn.Module):
         needs = needs_of(plans)
         # On the CPU; a baseline starts with the same random state.
         with torch.random.fork_rng(devices=[]):
-            self.teacher = teacher if isinstance(teacher, FrozenTeacher) else teacher(needs)
-        sides = describe_sides(student, self.teacher.module, in_features, needs)
+            teachers = [
+                each if isinstance(each, FrozenTeacher) else each(needs)
+                for each in (teacher, *others)
+            ]
+        self.teacher, self.others = teachers[0], nn.ModuleList(teachers[1:])
+        sides = describe_each(student, [x.module for x in teachers], in_features, needs)
         with torch.random.fork_rng(devices=[]):
-            self.weighted = build_methods(plans, *sides)
+            self.weighted = build_methods(plans, *sides[:2], others=sides[2:])
         self.methods.update({name: weighted.method for name, weighted in self.weighted.items()})
         self.levels = tuple(level.name for level in sides[0].levels)
         self._needs = needs
@@ -133,6 +142,7 @@ class DistilledDetector(nn.Module):
         return {
             "student": student,
             "teacher": TeacherLoader.from_config(cfg),
+            "others": [TeacherLoader.from_config(x) for x in other_teachers(cfg)],
             "methods": {
                 name: own_settings(settings, name, ALIASES, KEY) for name in settings.METHODS
             },
@@ -190,11 +200,7 @@ class DistilledDetector(nn.Module):
         backbone = only_call({"backbone": backbone_calls}, "backbone")
         images = [x["image"] for x in labeled]
         images += [shrink_to_fit(x, backbone.size) for x in unlabeled]
-        teacher_levels = self.teacher(images, backbone.size)
-        views = add_heads(
-            read_levels(self.levels, backbone, teacher_levels),
-            self.student, calls, self.teacher, teacher_levels, labeled, self._needs,
-        )  # fmt: skip
+        views = self._read(backbone, images, calls, labeled)
         if is_training_step(self):
             levels = views.student.levels, views.teacher.levels
             for name, value in self.similarity.measure(self.step, self.levels, *levels).items():
@@ -215,6 +221,25 @@ class DistilledDetector(nn.Module):
             total, {name: distilled[f"loss_{name.lower()}"] for name in active}, points
         )
         return own, distilled, parts
+
+    def _read(
+        self,
+        backbone: BackboneCall,
+        images: Sequence[Tensor],
+        calls: Mapping[str, list[Call]],
+        labeled: Sequence[Mapping[str, Any]],
+    ) -> Views:
+        """What the methods compare; of several teachers the first one's view has the others'."""
+        found = []
+        for each in (self.teacher, *self.others):
+            assert isinstance(each, FrozenTeacher)
+            levels = each(images, backbone.size)
+            views = read_levels(self.levels, backbone, levels)
+            found.append(add_heads(views, self.student, calls, each, levels, labeled, self._needs))
+        first, *others = found
+        return first._replace(
+            teacher=first.teacher._replace(others=tuple(x.teacher for x in others))
+        )
 
     def _ended(self, active: Container[str]) -> Losses:
         """The losses of the methods that have ended."""

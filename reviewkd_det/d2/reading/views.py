@@ -27,6 +27,7 @@ __all__ = [
     "Views",
     "add_heads",
     "describe_customer",
+    "describe_each",
     "describe_sides",
     "read_levels",
     "recorded",
@@ -79,6 +80,24 @@ def describe_sides(
     if needs & HEADS:
         sides = _reader(student).add_to_sides(student, teacher.heads, needs, sides)
     return sides
+
+
+def describe_each(
+    student: Any, teachers: Sequence[Any], in_features: Sequence[str], needs: Need
+) -> list[Side]:
+    """What is known of a student and, after it, of each of its teachers; see `describe_sides`.
+
+    Raises:
+        ValueError: teachers differ in the levels that they have in common with the student.
+    """
+    pairs = [describe_sides(student, teacher, in_features, needs) for teacher in teachers]
+    names = {tuple(level.name for level in theirs.levels) for _, theirs in pairs}
+    if len(names) > 1:
+        raise ValueError(
+            f"{KEY}.IN_FEATURES must name levels that all teachers have; they have "
+            + " and ".join(", ".join(x) for x in sorted(names))
+        )
+    return [pairs[0][0], *(theirs for _, theirs in pairs)]
 
 
 def _reader(student: Any) -> ModuleType:

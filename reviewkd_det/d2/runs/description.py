@@ -43,6 +43,8 @@ def describe(model: nn.Module, teacher: str = "") -> str:
     module = model.teacher.module
     backbone = f"backbone {describe_parameters(getattr(module, 'backbone', module))}"
     source = f"{shown_path(teacher)} ({backbone})" if teacher else f"a teacher ({backbone})"
+    if model.others:
+        source += f" and {len(model.others)} more"
     methods: Any = dict(model.methods.items())
     unit = "the student's backbone and pyramid"
     cost = estimate(cost_of, model)
@@ -71,14 +73,19 @@ def cost_of(model: DistilledDetector) -> float | None:
         cut = (cut_to(teacher_levels[name], size, shapes[name].stride) for name in model.levels)
         return View([levels[name] for name in model.levels]), View(list(cut)), Truth()
 
-    return distillation_cost(
-        student,
-        _images(size),
-        teacher.backbone,
-        _images(size_for(teacher.backbone, size), teacher.precision),
-        [method for method in methods if method.needs == Need.LEVELS],
-        views,
-    )
+    counted = [method for method in methods if method.needs == Need.LEVELS and not model.others]
+    costs = [
+        distillation_cost(
+            student,
+            _images(size),
+            each.backbone,
+            _images(size_for(each.backbone, size), each.precision),
+            counted,
+            views,
+        )
+        for each in (teacher, *(x.module for x in model.others))
+    ]
+    return None if None in costs else sum(x for x in costs if x is not None)
 
 
 def _images(size: tuple[int, int], dtype: torch.dtype = torch.float32) -> torch.Tensor:

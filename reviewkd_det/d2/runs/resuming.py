@@ -15,7 +15,7 @@ __all__ = ["settle_python_resume", "settle_yaml_resume"]
 
 ALLOW = "SOLVER.RESUME_WITH_CHANGES"
 TEACHER_KEYS = ("CONFIG_FILE", "WEIGHTS", "WEIGHTS_ENTRY", "OPTS")
-TEACHER = tuple(f"MODEL.DISTILL.TEACHER.{key}" for key in TEACHER_KEYS)
+TEACHER = tuple(f"MODEL.DISTILL.TEACHER.{key}" for key in (*TEACHER_KEYS, "OTHERS"))
 YAML = ResumeRules(
     kept=(
         *(
@@ -37,6 +37,7 @@ PYTHON = ResumeRules(
     kept=("optimizer", "train.init_checkpoint", "train.init_checkpoint_entry", "train.inherit"),
     fixed=(
         *(f"model.teacher.{key.lower()}" for key in TEACHER_KEYS),
+        "model.others",
         "dataloader.train.dataset",
     ),
     unused=("train.output_dir", "train.seed", "train.device", "train.resume_with_changes"),

@@ -13,7 +13,7 @@ from reviewkd_det.d2.teacher.folding import fold_batch_norms
 from reviewkd_det.d2.teacher.heads import HEADS, TeacherHeads, build_heads
 from reviewkd_det.d2.teacher.source import read_teacher
 
-__all__ = ["TeacherLoader", "teacher_state"]
+__all__ = ["TeacherLoader", "other_teachers", "teacher_state"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,27 @@ class TeacherLoader:
             compile_backbone=self.compile_backbone,
         )
         return FrozenTeacher(teacher)
+
+
+def other_teachers(cfg: CfgNode) -> list[CfgNode]:
+    """For each further teacher the student's config with that one as its teacher.
+
+    Raises:
+        ValueError: one is no pair of a config and a checkpoint.
+    """
+    configs = []
+    for pair in cfg.MODEL.DISTILL.TEACHER.OTHERS:
+        if len(pair) != 2 or not all(isinstance(x, str) for x in pair) or not pair[0]:
+            raise ValueError(
+                f"MODEL.DISTILL.TEACHER.OTHERS must hold [config, checkpoint] of each; got {pair!r}"
+            )
+        other = cfg.clone()
+        other.defrost()
+        other.MODEL.DISTILL.TEACHER.merge_from_list(
+            ["CONFIG_FILE", pair[0], "WEIGHTS", pair[1], "WEIGHTS_ENTRY", "", "OPTS", []]
+        )
+        configs.append(other)
+    return configs
 
 
 def teacher_state(cfg: CfgNode) -> dict[str, Tensor]:
