@@ -30,6 +30,7 @@ def train(args: argparse.Namespace) -> None:
             if training:
                 labels = prepare_labels(cfg, resume=args.resume)
                 trainer = from_yaml.build_trainer(cfg)
+                from_yaml.keep_precision(cfg, trainer.model)
                 trainer.resume_or_load(resume=args.resume)
         if not training:
             from_yaml.evaluate_checkpoint(cfg)

@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
+from reviewkd_det.common import replace_file
 from reviewkd_det.common.runs.trackers import flat_config
 from reviewkd_det.d2.backbone_only import is_backbone_only
 from reviewkd_det.d2.data import CheckedDatasetMapper, build_train_loader
@@ -24,11 +25,13 @@ from reviewkd_det.d2.runs.batch_statistics import TrainImages, check_batch_stati
 from reviewkd_det.d2.runs.best_metric import COCO_METRICS, OTHERS, find_best_metric
 from reviewkd_det.d2.runs.ema import average_of
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
+from reviewkd_det.d2.runs.launch import unwrapped
 from reviewkd_det.d2.runs.new_student import inherit_from_yaml
 from reviewkd_det.d2.runs.options import check_options
 from reviewkd_det.d2.runs.settings import Parts, RunSettings
 from reviewkd_det.d2.runs.solver import build_lr_scheduler, build_optimizer
 from reviewkd_det.d2.runs.trainer import Trainer
+from reviewkd_det.d2.teacher.precision import AUTO_PRECISION
 from reviewkd_det.d2.weights.cautions import ConfigKeys, Images
 from reviewkd_det.d2.weights.checkpoint import VerifiedCheckpointer
 
@@ -38,6 +41,7 @@ __all__ = [
     "build_train_loader",
     "build_trainer",
     "evaluate_checkpoint",
+    "keep_precision",
     "train",
 ]
 
@@ -72,6 +76,24 @@ def build_trainer(cfg: CfgNode) -> Trainer:
         ddp={"find_unused_parameters": True} if is_backbone_only(cfg) else None,
     )
     return Trainer(parts, settings)
+
+
+def keep_precision(cfg: CfgNode, model: nn.Module) -> None:
+    """Write the precision that was chosen for the teacher into the config and its saved file.
+
+    Args:
+        cfg: config of the run, frozen.
+        model: what is trained; in several processes as they wrap it.
+    """
+    teacher = getattr(unwrapped(model), "teacher", None)
+    if cfg.MODEL.DISTILL.TEACHER.PRECISION != AUTO_PRECISION or teacher is None:
+        return
+    cfg.defrost()
+    cfg.MODEL.DISTILL.TEACHER.PRECISION = str(teacher.module.precision).removeprefix("torch.")
+    cfg.freeze()
+    if comm.is_main_process():
+        path = Path(cfg.OUTPUT_DIR, "config.yaml")
+        replace_file(path, lambda part: part.write_text(cfg.dump(), encoding="utf-8"))
 
 
 def train(trainer: Trainer, cfg: CfgNode) -> None:

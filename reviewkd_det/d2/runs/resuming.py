@@ -8,11 +8,14 @@ from typing import Any
 from detectron2.config import CfgNode, LazyConfig
 from omegaconf import OmegaConf
 
+from reviewkd_det.common.config.nested import flat
 from reviewkd_det.common.runs.changes import ResumeRules, Settled, saved_config, settle_changes
 from reviewkd_det.d2.runs.checkpointer import checkpoints_of
+from reviewkd_det.d2.teacher.precision import AUTO_PRECISION
 
 __all__ = ["settle_python_resume", "settle_yaml_resume"]
 
+PRECISION = "MODEL.DISTILL.TEACHER.PRECISION"
 ALLOW = "SOLVER.RESUME_WITH_CHANGES"
 TEACHER_KEYS = ("CONFIG_FILE", "WEIGHTS", "WEIGHTS_ENTRY", "OPTS")
 TEACHER = tuple(f"MODEL.DISTILL.TEACHER.{key}" for key in (*TEACHER_KEYS, "OTHERS"))
@@ -59,6 +62,9 @@ def settle_yaml_resume(cfg: CfgNode) -> Settled | None:
     """
     if not (saved := _saved(cfg.OUTPUT_DIR)):
         return None
+    teacher = cfg.MODEL.DISTILL.TEACHER
+    if teacher.PRECISION == AUTO_PRECISION:  # which was chosen when the run began
+        teacher.PRECISION = flat(saved).get(PRECISION, AUTO_PRECISION)
     settled = settle_changes(_with_data(saved), _with_data(cfg), YAML)
     values = [part for item in settled.kept.items() for part in item]
     cfg.merge_from_list(values)
@@ -72,6 +78,10 @@ def settle_python_resume(cfg: Any) -> Settled | None:
     with tempfile.TemporaryDirectory() as folder:  # compared as it is saved
         LazyConfig.save(cfg, str(Path(folder, "config.yaml")))
         plain = saved_config(folder)
+    key = "model.teacher.precision"
+    if flat(plain).get(key) == AUTO_PRECISION and key in flat(saved):
+        OmegaConf.update(cfg, key, flat(saved)[key])
+        plain["model"]["teacher"]["precision"] = flat(saved)[key]
     settled = settle_changes(saved, plain, PYTHON)
     for key, value in settled.kept.items():
         OmegaConf.update(cfg, key, value)

@@ -225,8 +225,16 @@ class Trainer(TrainerBase):
             "train_seconds": round(self.train_seconds, 2),
             "parameters": sum(p.numel() for p in student.parameters()),
             "max_memory_mb": max_gpu_memory(),
+            "teacher_precision": _teacher_precision(model),
             "results": self.results,
         }
         write_json(path, summary)
         logging.getLogger(__name__).info("Wrote %s", path)
         return summary
+
+
+def _teacher_precision(model: Any) -> str | None:
+    """In what the teacher's backbone runs; None without a teacher."""
+    teacher = getattr(model, "teacher", None)
+    precision = getattr(getattr(teacher, "module", None), "precision", None)
+    return None if precision is None else str(precision).removeprefix("torch.")

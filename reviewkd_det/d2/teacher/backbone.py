@@ -56,8 +56,8 @@ class TeacherBackbone(nn.Module):
         compile_backbone: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone = backbone.to(precision).to(memory_format=torch.channels_last)
-        self.precision = precision
+        self.backbone = backbone
+        self.convert(precision)
         self._run = (
             compiled_or_plain(backbone, logger, dynamic=True)
             if compile_backbone
@@ -67,6 +67,12 @@ class TeacherBackbone(nn.Module):
         self.reverse_channels = reverse_channels
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+
+    def convert(self, precision: torch.dtype) -> "TeacherBackbone":
+        """Convert the backbone to a precision, in place."""
+        self.backbone.to(precision).to(memory_format=torch.channels_last)
+        self.precision = precision
+        return self
 
     def forward(self, images: Sequence[Tensor], padded_size: tuple[int, int]) -> dict[str, Tensor]:
         """Compute the pyramid.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from reviewkd_det.d2.teacher.backbone import PRECISIONS, TeacherBackbone
 from reviewkd_det.d2.teacher.classes import class_order
 from reviewkd_det.d2.teacher.folding import fold_batch_norms
 from reviewkd_det.d2.teacher.heads import HEADS, TeacherHeads, build_heads
+from reviewkd_det.d2.teacher.precision import AUTO_PRECISION, choose_precision
 from reviewkd_det.d2.teacher.source import read_teacher
 
 __all__ = ["TeacherLoader", "other_teachers", "teacher_state"]
@@ -25,11 +27,13 @@ class TeacherLoader:
         weights: checkpoint of the teacher; "" takes its config's own.
         opts: changes to the teacher's config.
         student_format: channel order of the student's images, RGB or BGR.
-        precision: precision of the teacher's backbone, float32, bfloat16 or float16.
+        precision: precision of the teacher's backbone, float32, bfloat16 or float16, or auto, see
+            `choose_precision`.
         compile_backbone: whether its backbone runs through torch.compile, where it can be.
         class_order: the teacher's class number for each of the student's; empty where they are
             the same.
         weights_entry: entry or prefix of the checkpoint that is taken; "" finds it.
+        device: where it is to run, for a precision of auto.
 
     Raises:
         ValueError: the precision is unknown.
@@ -43,11 +47,13 @@ class TeacherLoader:
     compile_backbone: bool = False
     class_order: Sequence[int] = ()
     weights_entry: str = ""
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
+        known = (*PRECISIONS, AUTO_PRECISION)
+        if self.precision not in known:
             raise ValueError(
-                f"MODEL.DISTILL.TEACHER.PRECISION must be one of {', '.join(PRECISIONS)}; "
+                f"MODEL.DISTILL.TEACHER.PRECISION must be one of {', '.join(known)}; "
                 f"got {self.precision!r}"
             )
 
@@ -64,6 +70,7 @@ class TeacherLoader:
             compile_backbone=settings.COMPILE,
             class_order=class_order(cfg),
             weights_entry=settings.WEIGHTS_ENTRY,
+            device=cfg.MODEL.DEVICE,
         )
 
     def __call__(self, needs: Need = Need.LEVELS) -> FrozenTeacher:
@@ -98,9 +105,11 @@ class TeacherLoader:
             source.pixel_std,
             reverse_channels=_is_reversed(self.student_format, source.input_format),
             heads=heads,
-            precision=PRECISIONS[self.precision],
+            precision=PRECISIONS.get(self.precision, torch.float32),
             compile_backbone=self.compile_backbone,
         )
+        if self.precision == AUTO_PRECISION:
+            teacher.convert(choose_precision(teacher, self.device))
         return FrozenTeacher(teacher)
 
 
