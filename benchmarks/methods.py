@@ -9,7 +9,7 @@ from classification.config_checks import CUSTOMER
 from reviewkd_det.core import Level, Method, Need, Side, registered_methods
 from reviewkd_det.d2.reading.views import ONE_STAGE_GIVES, TWO_STAGE_GIVES
 
-__all__ = ["methods_table"]
+__all__ = ["methods_table", "takes_dense_rows"]
 
 CHANNELS, STRIDES = 256, (4, 8, 16, 32, 64)  # of the pyramid that the parameters are counted for
 FEATURES, CLASSES, PEERS = 1024, 81, 2
@@ -25,7 +25,7 @@ def methods_table() -> str:
 def _row(name: str, method: type[Method]) -> dict[str, str]:
     served = {
         "two-stage": not method.needs & ~TWO_STAGE_GIVES,
-        "one-stage": not method.needs & ~ONE_STAGE_GIVES and _takes_dense_rows(method),
+        "one-stage": not method.needs & ~ONE_STAGE_GIVES and takes_dense_rows(method),
         "classifier": not method.needs & ~CUSTOMER.gives,
     }
     return {
@@ -37,7 +37,8 @@ def _row(name: str, method: type[Method]) -> dict[str, str]:
     }
 
 
-def _takes_dense_rows(method: type[Method]) -> bool:
+def takes_dense_rows(method: type[Method]) -> bool:
+    """Whether a method on logits understands those of a dense head; any other does not ask."""
     return Need.LOGITS not in method.needs or method.takes_binary
 
 

@@ -1,7 +1,7 @@
 """Measure what distillation costs: a plain step, ours, and the same method written plainly.
 
 python tools/benchmark.py [--config-file configs/RECIPE.yaml] [--size 256 384] [--batch 2]
-    [--repeats 5] [--json FILE] [KEY VALUE ...]
+    [--repeats 5] [--method NAME ... | --method all] [--json FILE] [KEY VALUE ...]
 
 Weights are random and images synthetic: nothing is downloaded.
 """
@@ -35,6 +35,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--precision", default="float32", help="float32, or automatic float16 or bfloat16"
     )
+    parser.add_argument(
+        "--method", action="append", default=[], dest="methods",
+        help="measure a step with this method alone in place of its parts; several times for "
+        "several, all for all that can teach the student",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, help="file to write all numbers into")
     parser.add_argument("--markdown", action="store_true", help="print tables in Markdown")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes to the config")
@@ -63,7 +68,13 @@ def main() -> None:
     import torch
 
     sys.path.append(str(ROOT))  # benchmarks are not installed
-    from benchmarks.speed import Settings, benchmark, comparison_table
+    from benchmarks.speed import (
+        Settings,
+        benchmark,
+        comparison_table,
+        costs_table,
+        measure_methods,
+    )
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)
@@ -77,8 +88,15 @@ def main() -> None:
         args.device,
         args.memory,
     )
-    results = benchmark(settings)
-    print(comparison_table(results, markdown=args.markdown))
+    results: object
+    if args.methods:
+        rows = measure_methods(settings, [] if args.methods == ["all"] else args.methods)
+        print(costs_table(rows, settings, markdown=args.markdown))
+        results = rows
+    else:
+        found = benchmark(settings)
+        print(comparison_table(found, markdown=args.markdown))
+        results = found
     if args.json:
         args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 

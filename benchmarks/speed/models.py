@@ -80,12 +80,15 @@ def build_models(cfg: CfgNode, batch: Sequence[Mapping[str, Any]]) -> Models:
     return Models(plain, built.model, textbook, f"loss_{name.lower()}")
 
 
-def build_distilled(cfg: CfgNode, batch: Sequence[Mapping[str, Any]]) -> Built:
+def build_distilled(
+    cfg: CfgNode, batch: Sequence[Mapping[str, Any]], *, with_heads: bool = False
+) -> Built:
     """Build a recipe's detector in training mode; all weights are random and calibrated.
 
     Args:
         cfg: config of the recipe.
         batch: images to calibrate with.
+        with_heads: whether the teacher's heads have weights too, for methods that need them.
 
     Raises:
         ValueError: the config does not distil.
@@ -102,8 +105,9 @@ def build_distilled(cfg: CfgNode, batch: Sequence[Mapping[str, Any]]) -> Built:
         path = Path(folder, "teacher.pth")
         teacher = cfg.MODEL.DISTILL.TEACHER
         source = read_teacher(teacher.CONFIG_FILE, str(path), teacher.OPTS)
-        holder = nn.Module()
-        holder.backbone = source.build_backbone()
+        holder: Any = source.build_detector() if with_heads else nn.Module()
+        if not with_heads:
+            holder.backbone = source.build_backbone()
         _calibrate(holder.backbone, images, *_pixels(source))
         torch.save({"model": holder.state_dict()}, path)
         teacher.WEIGHTS = str(path)

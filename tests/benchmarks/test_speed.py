@@ -264,3 +264,29 @@ def test_bad_input_ends_in_one_sentence(monkeypatch, capsys, arguments, sentence
 def test_a_gpu_must_be_there(monkeypatch, capsys):
     assert call(monkeypatch, "--device", "cuda") == 1
     assert "--device must be cpu where PyTorch finds no GPU; got cuda" in capsys.readouterr().err
+
+
+def test_the_cost_of_methods_is_measured_side_by_side(tmp_path, monkeypatch, capsys):
+    config, file = recipe(tmp_path), tmp_path / "costs.json"
+    words = ["--config-file", config, "--size", 64, "96", "--repeats", 1, "--device", "cpu"]
+    both = ["--method", "PKD", "--method", "DKD", "--method", "RPNLogits"]
+    assert call(monkeypatch, *words, *both, "--json", file, "--markdown") == 0
+    rows = json.loads(file.read_text())
+    assert [row["method"] for row in rows] == ["PKD", "DKD", "RPNLogits"]
+    assert all(row["step / plain"] > row["step / floor"] > 0 for row in rows)
+    assert rows[0]["parameters"] > 0 == rows[1]["parameters"]  # one fits the channels
+    assert "| `PKD`" in capsys.readouterr().out
+    assert call(monkeypatch, *words, "--method", "CrossKD") == 1
+    assert "--method must be of AT, BoxRegression, " in capsys.readouterr().err
+
+
+def test_all_methods_of_a_student_are_those_that_it_serves(tmp_path):
+    from benchmarks.speed.methods import methods_for
+    from reviewkd_det.d2 import load_config
+
+    two = methods_for(load_config(recipe(tmp_path)))
+    one = methods_for(load_config(recipe(tmp_path, tiny.RETINANET)))
+    assert {"ReviewKD", "PKD", "DKD", "RKD", "BoxRegression"} <= set(two)
+    assert {"ReviewKD", "PKD", "DKD", "CrossKD"} <= set(one)
+    assert not {"CrossKD", "MaskLogits", "CRD"} & set(two)
+    assert not {"RKD", "MLKD", "RPNLogits"} & set(one)
