@@ -31,7 +31,7 @@ def record(run: Run, *, timed: bool = True) -> Record:
     """
     is_classifier = run.kind is CLASSIFIER
     scores = _accuracies(run) if is_classifier else _precisions(run)
-    if not scores:
+    if not scores and _is_tested(run):
         raise ValueError(
             f"a run to keep must be finished and evaluated on boxes or classes; got '{run.folder}'"
         )
@@ -51,11 +51,16 @@ def record(run: Run, *, timed: bool = True) -> Record:
         "parameters": run.summary["parameters"],
         f"{run.kind.unit}s": run.steps,
         **({"train_seconds": run.summary["train_seconds"]} if timed else {}),
-        f"{next(iter(scores))} over {run.kind.unit}s": {
+        f"{next(iter(scores), 'AP')} over {run.kind.unit}s": {
             step: round(score, 2) for step, score in over_steps.items()
         },
         "losses": {step: losses[step] for step in kept},
     }
+
+
+def _is_tested(run: Run) -> bool:
+    """Whether a run is one that is evaluated: the pre-training of a backbone detects nothing."""
+    return not run.is_finished or bool(run.config.get("DATASETS.TEST", True))
 
 
 def _precisions(run: Run) -> dict[str, float]:
@@ -104,7 +109,11 @@ def write_file(path: Path, records: Sequence[Record]) -> None:
 
 
 def seeds_table(records: Sequence[Record]) -> str:
-    """One row for each row's name: mean and standard deviation over its seeds, in Markdown."""
+    """One row for each row's name: mean and standard deviation over its seeds, in Markdown.
+
+    What has no scores, as the pre-training of a backbone, is left out.
+    """
+    records = [x for x in records if x["scores"]]
     names = list(dict.fromkeys(name for x in records for name in x["scores"]))
     unit = "iterations" if "iterations" in records[0] else "epochs"
     timed = all("train_seconds" in x for x in records)

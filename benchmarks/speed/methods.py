@@ -20,6 +20,8 @@ from reviewkd_det.d2.reading.views import ONE_STAGE_GIVES, TWO_STAGE_GIVES
 
 __all__ = ["costs_table", "measure_methods", "methods_for"]
 
+# Weight of a method: what a step costs does not depend on it, and random weights must not diverge.
+NEGLIGIBLE = 1e-9
 Row = dict[str, Any]
 
 
@@ -68,7 +70,7 @@ def _measure(cfg: CfgNode, settings: Settings, name: str) -> Row:
     cfg = cfg.clone()
     cfg.defrost()
     node = cfg.MODEL.DISTILL[name.upper()]
-    cfg.MODEL.DISTILL.METHODS, node.LOSS_WEIGHT, node.WARMUP_ITERS = (name,), 1.0, 0
+    cfg.MODEL.DISTILL.METHODS, node.LOSS_WEIGHT, node.WARMUP_ITERS = (name,), NEGLIGIBLE, 0
     batch = synthetic_batch(settings.size, settings.batch)
     built = build_distilled(cfg, batch, with_heads=True)
     model, backbone = built.model, built.teacher.to(cfg.MODEL.DEVICE)

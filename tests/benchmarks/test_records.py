@@ -89,6 +89,21 @@ def test_a_run_that_is_not_finished_is_no_record(tmp_path):
         record(read_run(folder, "row"))
 
 
+def test_a_run_without_a_test_set_has_no_scores_and_no_row(tmp_path):
+    folder = finished(tmp_path / "run")
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps({**summary, "results": None}))
+    tree = config(folder)
+    write_run(tmp_path / "tested", tree, points(1.0), summary={**summary, "results": None})
+    with pytest.raises(ValueError, match="must be finished and evaluated"):
+        record(read_run(tmp_path / "tested", "r"))
+    (folder / "config.yaml").write_text(json.dumps({**tree, "DATASETS": {"TEST": []}}))
+    kept = record(read_run(folder, "pre-training"))
+    assert (kept["scores"], kept["iterations"]) == ({}, 40)
+    other = record(read_run(finished(tmp_path / "other"), "r"))
+    assert [row[0] for row in cells(seeds_table([kept, other]))] == ["r"]
+
+
 def test_the_script_saves_runs_and_writes_their_table(tmp_path):
     folder = finished(tmp_path / "a run")
     (tmp_path / "results").mkdir()
