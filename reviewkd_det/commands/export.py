@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
     )
     truth = _find_truth(student.test)
     export = Export(detector, student.plain, metadata, images, calibration, truth)
-    measure = partial(measure_gains, student=student, metadata=metadata, images=images)
+    measure = partial(measure_gains, student=student, metadata=metadata, images=images, truth=truth)
     lines = write_folder(output, formats, export, measure=measure if args.measure else None)
     print(f"Exported {student.checkpoint} to {output}: {', '.join(sorted(_files(output)))}")
     for line in lines:

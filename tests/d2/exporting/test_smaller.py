@@ -17,6 +17,8 @@ from PIL import Image
 from reviewkd_det.commands import evaluate_export, predict
 from reviewkd_det.commands import export as exporting
 from reviewkd_det.d2 import load_config
+from reviewkd_det.d2.exporting import gains
+from reviewkd_det.deploy.detections import Detections
 from reviewkd_det.deploy.onnx_detector import OnnxDetector
 from tests.d2 import scenes, tiny
 
@@ -89,6 +91,29 @@ def test_what_was_gained_is_measured(folder):
     assert all(row["ms, 1 thread"] > 0 and row["file, MB"] > 0 for row in rows)
     assert "| teacher, Detectron2" in (folder / "out" / "README.md").read_text()
     assert "| student, ONNX Runtime" in (folder / "said.txt").read_text()
+
+
+def test_the_teachers_score_is_that_on_the_students_data(tmp_path):
+    """That of its run where its data have the student's name, else measured; never another one."""
+    (tmp_path / "summary.json").write_text('{"results": {"bbox": {"AP": 41.0}}}')
+    assert gains._score(tmp_path, ["mine"]) is None
+    for name, expected in (("mine", 41.0), ("another", None)):
+        (tmp_path / "config.yaml").write_text(f"DATASETS: {{TEST: [{name}]}}\n")
+        assert gains._score(tmp_path, ["mine"]) == expected
+    truth, classes = (
+        list(map(str, scenes.write_scenes(tmp_path))),
+        ["class 0", "class 1", "class 2"],
+    )
+
+    def wrong(image):
+        del image
+        return Detections(np.array([[0.0, 0, 1, 1]]), np.array([0]), np.array([0.9]))
+
+    assert gains._evaluated(wrong, classes, *truth) == 0.0
+    assert gains._evaluated(wrong, ["other"], *truth) is None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gains, "MOST_IMAGES", 1)
+        assert gains._evaluated(wrong, classes, *truth) is None
 
 
 def test_each_kind_of_model_predicts_the_same(folder, tmp_path):

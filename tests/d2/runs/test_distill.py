@@ -82,10 +82,7 @@ def test_each_step_is_printed_and_the_time_is_used(given, calls, tmp_path):
     assert export[-6:-1] == ["--format", "detectron2", "--format", "onnx", "--measure"] or (
         "onnx" in export
     )
-    assert report[-3:] == [
-        f"teacher={tmp_path}/teacher", f"student={tmp_path}/small/student",
-        f"{tmp_path}/small/exported",
-    ]  # fmt: skip
+    assert report[-2:] == [f"student={tmp_path}/small/student", f"{tmp_path}/small/exported"]
 
 
 def test_a_training_is_no_longer_than_it_needs(given, calls):
