@@ -20,7 +20,7 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from benchmarks.textbook import TextbookDetector, TextbookReview
-from reviewkd_det.core import ReviewDistiller
+from reviewkd_det.core import AUTO, ReviewDistiller
 from reviewkd_det.d2.reading.images import normalize_and_pad, size_for
 from reviewkd_det.d2.reading.taps import only_call, tapped
 from reviewkd_det.d2.registered import build_model
@@ -149,6 +149,8 @@ def _alone(cfg: CfgNode) -> tuple[CfgNode, str]:
         settings = distill[name.upper()]
         settings.WARMUP_ITERS, settings.TEACHER_SCALE = 0, "none"
         settings.FUSION, settings.POOL_SIZES = "attention", (4, 2, 1)
+        if settings.LOSS_WEIGHT == AUTO:  # which the textbook has not
+            settings.LOSS_WEIGHT = 1.0
     distill.METHODS = tuple(names[:1])
     return cfg, "".join(names[:1])
 

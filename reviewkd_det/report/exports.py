@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from reviewkd_det.common.runs.record import GAINS
 from reviewkd_det.report.runs import Run
 from reviewkd_det.report.tables import Table
 
-__all__ = ["GAINS_FILE", "Export", "export_tables", "find_exports", "read_export"]
-
-GAINS_FILE = "gains.json"
+__all__ = ["Export", "export_tables", "find_exports", "read_export"]
 
 
 class Export(NamedTuple):
@@ -28,7 +27,7 @@ def read_export(folder: Path, name: str = "") -> Export | None:
     Raises:
         ValueError: its file cannot be read.
     """
-    path = folder / GAINS_FILE
+    path = folder / GAINS
     if not path.is_file():
         return None
     try:
@@ -44,7 +43,7 @@ def find_exports(runs: Sequence[Run]) -> list[Export]:
     """The measured exports in the folders of runs."""
     found = []
     for run in runs:
-        for path in sorted(run.folder.glob(f"*/{GAINS_FILE}")):
+        for path in sorted(run.folder.glob(f"*/{GAINS}")):
             export = read_export(path.parent, f"{run.name}, {path.parent.name}")
             found += [export] if export else []
     return found

@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from reviewkd_det.commands import report
+from reviewkd_det.common.runs.record import GAINS
 from reviewkd_det.report import read_run, write_page
-from reviewkd_det.report.exports import GAINS_FILE, read_export
+from reviewkd_det.report.exports import read_export
 from tests.report.test_report import make
 
 ROWS = [
@@ -18,7 +19,7 @@ ROWS = [
 
 def write_export(folder, rows=ROWS):
     folder.mkdir(parents=True)
-    (folder / GAINS_FILE).write_text(json.dumps(rows))
+    (folder / GAINS).write_text(json.dumps(rows))
     return folder
 
 
@@ -47,6 +48,6 @@ def test_a_page_without_exports_has_no_section_of_them(tmp_path):
 
 @pytest.mark.parametrize("text", ["[", "{}", '["a"]'])
 def test_a_file_that_is_none_of_ours_is_refused(tmp_path, text):
-    (tmp_path / GAINS_FILE).write_text(text)
+    (tmp_path / GAINS).write_text(text)
     with pytest.raises(ValueError, match=r"gains\.json. must hold"):
         read_export(tmp_path)

@@ -9,9 +9,10 @@ from pathlib import Path
 from reviewkd_det.common.runs.files import read_json_object, replace_file
 from reviewkd_det.common.runs.run_command import run_command
 
-__all__ = ["RECORD", "installed_versions", "saved_classes", "write_run_record"]
+__all__ = ["GAINS", "RECORD", "installed_versions", "saved_classes", "write_run_record"]
 
 RECORD = "run.json"
+GAINS = "gains.json"  # what an export gained, in its folder
 # Whose versions are kept, where they are installed.
 PACKAGES = ("reviewkd_det", "torch", "torchvision", "numpy", "accelerate", "timm")
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode, get_cfg
 
+from reviewkd_det.common.runs.record import GAINS
 from reviewkd_det.d2.exporting.agreement import check_agreement, detect_with
 from reviewkd_det.d2.exporting.config import exported_config, to_do_before_loading
 from reviewkd_det.d2.exporting.describe import readme
@@ -26,9 +27,10 @@ from reviewkd_det.deploy.evaluate import evaluate
 from reviewkd_det.deploy.images import as_input
 from reviewkd_det.deploy.metadata import METADATA, ONNX_FILE, TORCHSCRIPT_FILE, Metadata
 from reviewkd_det.deploy.onnx_detector import OnnxDetector
-from reviewkd_det.report.exports import GAINS_FILE
 
 __all__ = ["Export", "write_folder"]
+
+NAMED = "exported"  # data set that knows the names of the classes, where the student has none
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def write_folder(
 
 
 def _write_gains(folder: Path, rows: list[dict[str, Any]]) -> list[str]:
-    (folder / GAINS_FILE).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    (folder / GAINS).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     table = gains_table(rows)
     with (folder / "README.md").open("a", encoding="utf-8") as file:
         file.write(f"\nOne image at a time, on the machine that exported it:\n\n{table}\n")
@@ -105,6 +107,7 @@ def _write(folder: Path, formats: Sequence[str], export: Export) -> list[str]:
         assert export.config is not None
         plain = export.config.clone()
         plain.MODEL.WEIGHTS = "model.pth"
+        plain.DATASETS.TEST = plain.DATASETS.TEST or (NAMED,)
         stock = get_cfg()  # whose values are left out
         plain.MODEL.DEVICE, plain.OUTPUT_DIR = stock.MODEL.DEVICE, stock.OUTPUT_DIR
         exported, left_out = exported_config(plain)

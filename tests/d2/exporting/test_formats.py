@@ -61,6 +61,17 @@ def export(path, config, output, *more):
         command.run(command.parse_args())
 
 
+def test_the_lines_of_the_readme_give_pictures_names(exported, monkeypatch):
+    path, *_ = exported
+    monkeypatch.chdir(path / "out")
+    blocks = (path / "out" / "README.md").read_text().split("```python\n")[1:3]
+    lines = [block.split("```")[0] for block in blocks]
+    known = {}
+    on_the_cpu = lines[0].replace("predict =", 'cfg.MODEL.DEVICE = "cpu"\npredict =')
+    exec(on_the_cpu + lines[1], known)  # noqa: S102
+    assert known["predict"].metadata.thing_classes == ["cat", "dog", "bird"]
+
+
 def test_all_formats_find_what_detectron2_finds(exported):
     path, _, said = exported
     assert "ONNX agrees on" in said
