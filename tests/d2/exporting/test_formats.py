@@ -68,7 +68,7 @@ def test_the_lines_of_the_readme_give_pictures_names(exported, monkeypatch):
     lines = [block.split("```")[0] for block in blocks]
     known = {}
     on_the_cpu = lines[0].replace("predict =", 'cfg.MODEL.DEVICE = "cpu"\npredict =')
-    exec(on_the_cpu + lines[1], known)  # noqa: S102
+    exec(on_the_cpu + lines[1], known)
     assert known["predict"].metadata.thing_classes == ["cat", "dog", "bird"]
 
 
