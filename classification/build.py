@@ -149,10 +149,10 @@ def check_classes(
     needs = needs_of_teacher(plan_config(cfg), fills=bool(unlabeled_paths(cfg.DATA.UNLABELED)))
     if not tested and needs & BY_CLASS:
         fix = "take a teacher of these classes, in this order"
-        files = [cfg.TEACHER.WEIGHTS, *(weights for _, weights in cfg.TEACHER.OTHERS)]
-        keys = ["TEACHER.WEIGHTS", *["TEACHER.OTHERS"] * len(cfg.TEACHER.OTHERS)]
-        named = [(str(Path(x).parent), key, fix) for x, key in zip(files, keys, strict=True) if x]
-        runs.extend(named)
+        others = [(weights, "TEACHER.OTHERS") for _, weights in cfg.TEACHER.OTHERS]
+        for weights, key in ((cfg.TEACHER.WEIGHTS, "TEACHER.WEIGHTS"), *others):
+            if weights:
+                runs.append((str(Path(weights).parent), key, fix))
     for folder, key, fix in runs:
         if (saved := saved_classes(folder)) is not None:
             run = f"the run in '{folder}' ({key})"

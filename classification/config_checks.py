@@ -187,8 +187,8 @@ def _check_several(cfg: CfgNode, plans: Mapping[str, MethodPlan]) -> None:
         raise ValueError(
             f"TEACHER.LARGEST_WEIGHT must be from 1 / {count}, an equal share, to 1; got {largest}"
         )
-    takes = {"logits": Need.LOGITS | Need.TARGET, "balanced": Need.LOGITS | Need.TARGET}
-    taken = takes.get(cfg.TEACHER.COMBINE, ~(Need.INPUT_GRADIENT | Need.CLASSIFIER))
+    on_logits, on_each = Need.LOGITS | Need.TARGET, ~(Need.INPUT_GRADIENT | Need.CLASSIFIER)
+    taken = on_each if cfg.TEACHER.COMBINE == "each" else on_logits
     for name in _with_teacher(plans):
         if lacking := plans[name].method.needs & ~taken:
             raise ValueError(

@@ -116,8 +116,8 @@ class DistilledClassifier(nn.Module):
         """The logits, (N, K), of a network beside the student, for uint8 images, (N, 3, H, W)."""
         assert self.peers is not None
         inputs = self.preprocess(images)
-        logits: Tensor = self.peers(inputs, self.student(inputs).shared)[index].logits
-        return logits
+        shared = self.student(inputs).shared if self.peers.begin_late[index] else None
+        return given(self.peers.classify(index, inputs, shared).logits)
 
     def forward(
         self, images: Tensor, target: Tensor, epoch: float, sample: Tensor | None = None

@@ -40,8 +40,12 @@ class Peers(nn.Module):
             inputs: what the student is given, (N, 3, H, W).
             shared: map of the student's that some of them begin with, (N, C, H, W).
         """
-        pairs = zip(self.networks, self.begin_late, strict=True)
-        return [network(given(shared) if late else inputs) for network, late in pairs]
+        return [self.classify(i, inputs, shared) for i in range(len(self.networks))]
+
+    def classify(self, index: int, inputs: Tensor, shared: Tensor | None) -> View:
+        """Classify by one of them; the arguments are those of `forward`."""
+        view: View = self.networks[index](given(shared) if self.begin_late[index] else inputs)
+        return view
 
     @torch.no_grad()
     def find_sides(self, student: TappedModel, image_size: int, classes: int) -> list[Side]:

@@ -8,7 +8,7 @@ from detectron2.utils.events import EventStorage
 from benchmarks.speed.measure import extra_memory, interleaved
 from benchmarks.speed.models import Models, build_models, synthetic_batch
 from benchmarks.speed.parts import Step, parts
-from benchmarks.speed.settings import Settings, checked_config, device_name
+from benchmarks.speed.settings import Settings, checked_config, describe
 from reviewkd_det.common import keep_freed_memory
 
 __all__ = ["MEMORY", "benchmark"]
@@ -60,7 +60,7 @@ def benchmark(settings: Settings) -> dict[str, Any]:
         **_derived({name: seconds.median for name, seconds in times.items()}, memory),
         **losses,
         "trained_parameters": {name: step.trained_parameters for name, step in steps.items()},
-        "settings": _described(settings, device),
+        "settings": describe(settings, device),
     }
 
 
@@ -92,16 +92,4 @@ def _derived(seconds: dict[str, float], memory: dict[str, float]) -> dict[str, f
         "extra_memory_ratio": (memory["distilled_peak_mb"] - plain)
         / (memory["textbook_peak_mb"] - plain),
         "hcl_speedup": seconds["textbook_hcl"] / seconds["hcl"],
-    }
-
-
-def _described(settings: Settings, device: torch.device) -> dict[str, Any]:
-    given = settings._asdict()
-    return {
-        "config": given.pop("config_file"),
-        **given,
-        "device": device.type,
-        "device_name": device_name(device),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
     }

@@ -12,7 +12,7 @@ from benchmarks.methods import takes_dense_rows
 from benchmarks.speed.measure import extra_memory, interleaved
 from benchmarks.speed.models import build_distilled, synthetic_batch
 from benchmarks.speed.parts import Step, autocast
-from benchmarks.speed.settings import Settings, checked_config, device_name
+from benchmarks.speed.settings import Settings, checked_config, choose_device, describe, in_words
 from reviewkd_det.common import keep_freed_memory
 from reviewkd_det.core import Need, find_method, registered_methods
 from reviewkd_det.d2.reading.images import normalize_and_pad, size_for
@@ -123,10 +123,5 @@ def costs_table(rows: Sequence[Row], settings: Settings, *, markdown: bool = Fal
     align = ("left", *["right"] * 4)
     form = "github" if markdown else "simple"
     table = tabulate(cells, headers, form, colalign=align, disable_numparse=True)
-    device = torch.device(checked_config(settings).MODEL.DEVICE)
-    height, width = settings.size
-    return (
-        f"{table}\n\n{settings.config_file}: {settings.batch} images of {height} x {width}, "
-        f"{settings.repeats} repeats, {settings.precision}, {device_name(device)}, "
-        f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}; random weights"
-    )
+    described = describe(settings, torch.device(choose_device(settings)))
+    return f"{table}\n\n{in_words(described)}"

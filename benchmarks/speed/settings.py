@@ -1,8 +1,9 @@
 """How a recipe is measured, checked before anything is built."""
 
 import platform
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode
@@ -10,7 +11,7 @@ from detectron2.config import CfgNode
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.teacher.backbone import PRECISIONS
 
-__all__ = ["Settings", "checked_config", "device_name"]
+__all__ = ["Settings", "checked_config", "choose_device", "describe", "device_name", "in_words"]
 
 LEAST_SIDE = 32  # pixels: one cell of the deepest stage
 
@@ -61,13 +62,40 @@ def checked_config(settings: Settings) -> CfgNode:
         raise ValueError(f"--device must be auto, cpu or cuda; got {settings.device}")
     if settings.memory not in ("kept", "stock"):
         raise ValueError(f"--memory must be kept or stock; got {settings.memory}")
-    has_gpu = torch.cuda.is_available()
-    if settings.device == "cuda" and not has_gpu:
+    if settings.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device must be cpu where PyTorch finds no GPU; got cuda")
     cfg = load_config(settings.config_file, settings.opts, import_code=True)
-    auto = "cuda" if has_gpu else "cpu"
-    cfg.MODEL.DEVICE = auto if settings.device == "auto" else settings.device
+    cfg.MODEL.DEVICE = choose_device(settings)
     return cfg
+
+
+def choose_device(settings: Settings) -> str:
+    """The device that is meant: for auto a GPU where there is one."""
+    auto = "cuda" if torch.cuda.is_available() else "cpu"
+    return auto if settings.device == "auto" else settings.device
+
+
+def describe(settings: Settings, device: torch.device) -> dict[str, Any]:
+    """The settings and what they were measured on, as plain data."""
+    given = settings._asdict()
+    return {
+        "config": given.pop("config_file"),
+        **given,
+        "device": device.type,
+        "device_name": device_name(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def in_words(described: Mapping[str, Any]) -> str:
+    """What `describe` gives, in a line."""
+    height, width = described["size"]
+    return (
+        f"{described['config']}: {described['batch']} images of {height} x {width}, "
+        f"{described['repeats']} repeats, {described['precision']}, {described['device_name']}, "
+        f"{described['threads']} threads, PyTorch {described['torch']}; random weights"
+    )
 
 
 def device_name(device: torch.device) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 from tabulate import tabulate
 
 from benchmarks.speed.compare import MEMORY
+from benchmarks.speed.settings import in_words
 
 __all__ = ["comparison_table"]
 
@@ -51,10 +52,4 @@ def comparison_table(results: dict[str, Any], *, markdown: bool = False) -> str:
     second = tabulate(
         numbers, ["", "value"], form, colalign=("left", "right"), disable_numparse=True
     )
-    given = results["settings"]
-    height, width = given["size"]
-    return (
-        f"{first}\n\n{second}\n\n{given['config']}: {given['batch']} images of {height} x {width}, "
-        f"{given['repeats']} repeats, {given['precision']}, {given['device_name']}, "
-        f"{given['threads']} threads, PyTorch {given['torch']}; random weights"
-    )
+    return f"{first}\n\n{second}\n\n{in_words(results['settings'])}"

@@ -122,7 +122,8 @@ def build_tapped(
     """
     graphs = []
     for nodes in trace(model):
-        missing = [name for name in (*names, *[start] * bool(start)) if not _find_node(nodes, name)]
+        wanted = [*names, start] if start else names
+        missing = [name for name in wanted if not _find_node(nodes, name)]
         if missing:
             near = difflib.get_close_matches(missing[0], nodes, n=3, cutoff=0.0)
             raise ValueError(

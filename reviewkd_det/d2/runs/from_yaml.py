@@ -89,7 +89,7 @@ def keep_precision(cfg: CfgNode, model: nn.Module) -> None:
     if cfg.MODEL.DISTILL.TEACHER.PRECISION != AUTO_PRECISION or teacher is None:
         return
     cfg.defrost()
-    cfg.MODEL.DISTILL.TEACHER.PRECISION = str(teacher.module.precision).removeprefix("torch.")
+    cfg.MODEL.DISTILL.TEACHER.PRECISION = teacher.module.precision_name
     cfg.freeze()
     if comm.is_main_process():
         path = Path(cfg.OUTPUT_DIR, "config.yaml")

@@ -79,9 +79,10 @@ def settle_python_resume(cfg: Any) -> Settled | None:
         LazyConfig.save(cfg, str(Path(folder, "config.yaml")))
         plain = saved_config(folder)
     key = "model.teacher.precision"
-    if flat(plain).get(key) == AUTO_PRECISION and key in flat(saved):
-        OmegaConf.update(cfg, key, flat(saved)[key])
-        plain["model"]["teacher"]["precision"] = flat(saved)[key]
+    chosen = flat(saved).get(key)
+    if chosen is not None and flat(plain).get(key) == AUTO_PRECISION:
+        OmegaConf.update(cfg, key, chosen)
+        plain["model"]["teacher"]["precision"] = chosen
     settled = settle_changes(saved, plain, PYTHON)
     for key, value in settled.kept.items():
         OmegaConf.update(cfg, key, value)

@@ -235,6 +235,5 @@ class Trainer(TrainerBase):
 
 def _teacher_precision(model: Any) -> str | None:
     """In what the teacher's backbone runs; None without a teacher."""
-    teacher = getattr(model, "teacher", None)
-    precision = getattr(getattr(teacher, "module", None), "precision", None)
-    return None if precision is None else str(precision).removeprefix("torch.")
+    module = getattr(getattr(model, "teacher", None), "module", None)
+    return getattr(module, "precision_name", None)

@@ -68,6 +68,11 @@ class TeacherBackbone(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
 
+    @property
+    def precision_name(self) -> str:
+        """The precision as the config names it."""
+        return next(name for name, kind in PRECISIONS.items() if kind == self.precision)
+
     def convert(self, precision: torch.dtype) -> "TeacherBackbone":
         """Convert the backbone to a precision, in place."""
         self.backbone.to(precision).to(memory_format=torch.channels_last)
