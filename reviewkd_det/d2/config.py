@@ -163,6 +163,9 @@ def add_run_config(cfg: CfgNode) -> None:
     cfg.SOLVER.EMA_DECAY = 0.0
     # How many of the checkpoints of SOLVER.CHECKPOINT_PERIOD stay, the newest; 0 keeps all.
     cfg.SOLVER.CHECKPOINTS_TO_KEEP = 0
+    # Of SOLVER.AMP.ENABLED: "float16", with scaled gradients, "bfloat16", or "auto": float16 on a
+    # GPU, as Detectron2 has it, and bfloat16 on a CPU. config.yaml names what was taken.
+    cfg.SOLVER.AMP.PRECISION = "auto"
     # Let --resume go on with another teacher or other training data than the run has had.
     cfg.SOLVER.RESUME_WITH_CHANGES = False
 

@@ -267,8 +267,8 @@ BAD = {
         "DATASETS.TRAIN must name a data set; got none",
     ),
     "mixed precision": (
-        lambda t: t["SOLVER"].update(AMP={"ENABLED": True}),
-        "SOLVER.AMP.ENABLED must be False on the CPU; got True",
+        lambda t: t["SOLVER"].update(AMP={"ENABLED": True, "PRECISION": "float16"}),
+        r"SOLVER.AMP.PRECISION must be one of \['auto', 'bfloat16'\] on device cpu; got 'float16'",
     ),
     "batch": (
         lambda t: t["SOLVER"].update(IMS_PER_BATCH=0),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from reviewkd_det.d2.compat import images_of
+from reviewkd_det.d2.runs.mixed_precision import InBFloat16
 from reviewkd_det.d2.runs.not_finite import MixedStep, OwnLosses
 
 __all__ = ["AccumulatedModel", "StepBatches", "build_step"]
@@ -110,7 +111,7 @@ class AccumulatedModel(nn.Module):
 
 
 def build_step(
-    model: nn.Module, loader: Any, optimizer: torch.optim.Optimizer, *, mixed_precision: bool
+    model: nn.Module, loader: Any, optimizer: torch.optim.Optimizer, *, precision: str
 ) -> SimpleTrainer:
     """Detectron2's trainer of one step.
 
@@ -118,14 +119,15 @@ def build_step(
         model: network, as several processes wrap it.
         loader: batches; `StepBatches` where a step is over several.
         optimizer: optimiser of the network.
-        mixed_precision: whether PyTorch's automatic mixed precision is used.
+        precision: "float32", or "float16" or "bfloat16" in automatic mixed precision.
     """
-    kind = MixedStep if mixed_precision else OwnLosses
-    if not isinstance(loader, StepBatches):
-        return kind(model, loader, optimizer)
-    accumulated = AccumulatedModel(model, loader)
-    step = kind(accumulated, loader, optimizer, zero_grad_before_forward=True)
-    if isinstance(step, MixedStep):
+    kind = MixedStep if precision == "float16" else OwnLosses
+    accumulated = AccumulatedModel(model, loader) if isinstance(loader, StepBatches) else None
+    model = accumulated or model
+    if precision == "bfloat16":
+        model = InBFloat16(model, next(model.parameters()).device.type)
+    step = kind(model, loader, optimizer, zero_grad_before_forward=accumulated is not None)
+    if accumulated and isinstance(step, MixedStep):
         accumulated.scale = step.grad_scaler.scale
     return step
 

@@ -203,7 +203,7 @@ def _settings(cfg: Any) -> RunSettings:
         train.init_checkpoint_entry,
         Images(),  # of the model, which is not built yet
         KEYS,
-        mixed_precision=train.amp.enabled,
+        precision=train.amp.precision if train.amp.enabled else "float32",
         checkpoint_period=train.checkpointer.period,
         checkpoints_to_keep=train.checkpointer.get("max_to_keep") or 0,
         eval_period=train.eval_period,

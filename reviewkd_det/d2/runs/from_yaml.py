@@ -178,7 +178,7 @@ def _settings(cfg: CfgNode) -> RunSettings:
         cfg.MODEL.WEIGHTS_ENTRY,
         Images(cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD),
         ConfigKeys(freezing=", ".join(f"{key} is {value}" for key, value in freezing)),
-        mixed_precision=cfg.SOLVER.AMP.ENABLED,
+        precision=cfg.SOLVER.AMP.PRECISION if cfg.SOLVER.AMP.ENABLED else "float32",
         checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
         checkpoints_to_keep=cfg.SOLVER.CHECKPOINTS_TO_KEEP,
         eval_period=cfg.TEST.EVAL_PERIOD if cfg.DATASETS.TEST else 0,

@@ -11,6 +11,7 @@ from reviewkd_det.d2.compat import load_python_config
 from reviewkd_det.d2.data import use_for_builtin_coco
 from reviewkd_det.d2.runs.device import usable_device
 from reviewkd_det.d2.runs.evaluated import find_evaluated
+from reviewkd_det.d2.runs.mixed_precision import settle_precision
 from reviewkd_det.d2.runs.preflight import check_pictures
 from reviewkd_det.d2.runs.resuming import settle_python_resume
 from reviewkd_det.d2.runs.start import find_seed, guard_folder, note
@@ -21,6 +22,7 @@ SECTIONS = ("model", "optimizer", "lr_multiplier", "dataloader", "train")
 # Keys of `train` that a config may leave out.
 DEFAULTS = {
     "seed": -1,  # of every random choice; -1 draws one
+    "amp.precision": "auto",  # as SOLVER.AMP.PRECISION
     "best_metric": "bbox/AP",  # result whose highest value makes model_best.pth
     "init_checkpoint_entry": "",  # entry or prefix of that file; "" finds the student's
     "inherit": [],  # parts of the student that start with the teacher's weights
@@ -36,6 +38,7 @@ DEFAULTS = {
 KINDS = {
     "train.device": str,
     "train.amp.enabled": bool,
+    "train.amp.precision": str,
     "train.output_dir": str,
     "train.max_iter": int,
     "train.eval_period": int,
@@ -72,8 +75,9 @@ def read_lazy_config(args: argparse.Namespace) -> Any:
     if not args.eval_only:
         for key in ("model.vis_period", "model.student.vis_period"):
             check_pictures(OmegaConf.select(cfg, key, default=0) or 0, key)
-    if train.amp.enabled and train.device == "cpu":
-        raise ValueError("train.amp.enabled must be False on the CPU; got True")
+    if train.amp.enabled:
+        key = "train.amp.precision"
+        train.amp.precision = settle_precision(train.amp.precision, train.device, key)
     if args.eval_only:
         given = [option.partition("=")[0] for option in args.opts]
         weights = "train.init_checkpoint", train.init_checkpoint
@@ -109,8 +113,7 @@ def _load(config_file: str) -> Any:
             f"config must have {', '.join(SECTIONS)}; '{config_file}' lacks {lacking[0]}"
         )
     for key, value in DEFAULTS.items():
-        if key not in cfg.train:
-            cfg.train[key] = value
+        OmegaConf.update(cfg, f"train.{key}", OmegaConf.select(cfg, f"train.{key}", default=value))
     return cfg
 
 

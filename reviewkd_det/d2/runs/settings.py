@@ -83,7 +83,7 @@ class RunSettings:
         weights_entry: entry or prefix of that file; "" finds the student's.
         images: how the config makes the student's images.
         keys: names of the config's keys of that.
-        mixed_precision: whether PyTorch's automatic mixed precision is used.
+        precision: "float32", or "float16" or "bfloat16" in automatic mixed precision.
         checkpoint_period: iterations between two checkpoints.
         checkpoints_to_keep: number of the newest checkpoints that stay; 0 keeps all.
         eval_period: iterations between two evaluations; 0 evaluates at the end alone.
@@ -106,7 +106,7 @@ class RunSettings:
     weights_entry: str = ""
     images: Images = field(default_factory=Images)
     keys: ConfigKeys = field(default_factory=ConfigKeys)
-    mixed_precision: bool = False
+    precision: str = "float32"
     checkpoint_period: int = 5000
     checkpoints_to_keep: int = 0
     eval_period: int = 0

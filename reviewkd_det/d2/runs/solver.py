@@ -30,7 +30,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             lr=cfg.SOLVER.BASE_LR,
             weight_decay=cfg.SOLVER.WEIGHT_DECAY,
             # The fused step clips gradients that automatic mixed precision has still scaled.
-            fused=not cfg.SOLVER.AMP.ENABLED,
+            fused=not (cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.PRECISION == "float16"),
         )
     raise ValueError(f"SOLVER.OPTIMIZER must be SGD, AdamW or ADAM; got {cfg.SOLVER.OPTIMIZER}")
 

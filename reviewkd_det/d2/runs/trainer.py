@@ -59,7 +59,7 @@ class Trainer(TrainerBase):
             self.model,
             self.data_loader,
             self.optimizer,
-            mixed_precision=settings.mixed_precision,
+            precision=settings.precision,
         )
         self.early_stopping: EarlyStopping | None = None
         self.tracked = TrackedRun(settings)
@@ -225,6 +225,7 @@ class Trainer(TrainerBase):
             "train_seconds": round(self.train_seconds, 2),
             "parameters": sum(p.numel() for p in student.parameters()),
             "max_memory_mb": max_gpu_memory(),
+            "precision": self.settings.precision,
             "teacher_precision": _teacher_precision(model),
             "results": self.results,
         }

@@ -16,6 +16,7 @@ from reviewkd_det.d2.data import (
 )
 from reviewkd_det.d2.runs.device import usable_device
 from reviewkd_det.d2.runs.evaluated import find_evaluated
+from reviewkd_det.d2.runs.mixed_precision import settle_precision
 from reviewkd_det.d2.runs.resuming import settle_yaml_resume
 from reviewkd_det.d2.runs.start import find_seed, guard_folder, note
 
@@ -86,12 +87,12 @@ def read_config(args: argparse.Namespace) -> CfgNode:
         FileExistsError: the folder holds another run, and neither --resume nor --overwrite is
             given.
         FileNotFoundError: what is to be evaluated has no checkpoint.
-        ValueError: automatic mixed precision is asked for without a GPU, or a run would go on with
-            another teacher or other data.
+        ValueError: the device does not take the precision, or a run would go on with another
+            teacher or other data.
     """
     cfg = load_run_config(args.config_file, args.opts)
-    if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
-        raise ValueError("SOLVER.AMP.ENABLED must be False on the CPU; got True")
+    if (amp := cfg.SOLVER.AMP).ENABLED:
+        amp.PRECISION = settle_precision(amp.PRECISION, cfg.MODEL.DEVICE, "SOLVER.AMP.PRECISION")
     if args.eval_only:
         cfg.MODEL.DISTILL.METHODS = ()
         weights, output = ("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS), ("OUTPUT_DIR", cfg.OUTPUT_DIR)

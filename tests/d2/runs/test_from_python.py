@@ -230,7 +230,10 @@ def test_a_new_student_inherits_what_the_config_names(yaml_config, tmp_path, mon
         ([CONFIG, "train.amp="], "amp.enabled must be of type bool; got None"),
         ([CONFIG, "train.device=[1]"], "train.device must be of type str; got [1"),
         ([CONFIG, "train.best_metric=3"], "train.best_metric must be of type str; got 3"),
-        ([CONFIG, "train.amp.enabled=True"], "amp.enabled must be False on the CPU"),
+        (
+            [CONFIG, "train.amp.enabled=True", "train.amp.precision=float16"],
+            "train.amp.precision must be one of ['auto', 'bfloat16'] on device cpu; got 'float16'",
+        ),
         (
             [CONFIG, "--eval-only", "--resume", "train.output_dir=nowhere"],
             "--resume must find a checkpoint; got none in 'nowhere'",

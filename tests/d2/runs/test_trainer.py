@@ -74,13 +74,13 @@ def test_everything_that_learns_is_optimised_and_the_teacher_is_not(tmp_path, op
     assert {group["weight_decay"] for group in groups} == {0.0, 0.02}
 
 
-@pytest.mark.parametrize("mixed_precision", [True, False])
-def test_the_fused_optimiser_is_not_used_with_mixed_precision(tmp_path, mixed_precision):
-    opts = ["SOLVER.AMP.ENABLED", str(mixed_precision)]
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_the_fused_optimiser_is_not_used_where_gradients_are_scaled(tmp_path, precision):
     cfg = trainer_for(tmp_path, OPTIMIZER="AdamW")
-    cfg.merge_from_list(opts)
+    if precision != "float32":
+        cfg.merge_from_list(["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", precision])
     optimizer = solver.build_optimizer(cfg, torch.nn.Linear(2, 2))
-    assert optimizer.defaults["fused"] is not mixed_precision
+    assert optimizer.defaults["fused"] is (precision != "float16")
 
 
 def test_a_learning_rate_of_0_is_refused_where_it_would_be_divided_by(tmp_path):
