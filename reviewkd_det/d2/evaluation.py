@@ -4,6 +4,7 @@ The second gives the first one's numbers in less time, where an image counts no 
 detections.
 """
 
+from importlib.util import find_spec
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -41,11 +42,9 @@ def coco_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str) -> COCOEval
         cfg: config of the run.
         dataset_name: name of the data set; one without a JSON file is converted to one.
         output_dir: folder of the predictions.
-
-    Raises:
-        ImportError: TEST.FAST_COCO_EVAL needs a package that is not installed.
     """
-    evaluator = FastCOCOEvaluator if cfg.TEST.FAST_COCO_EVAL else COCOEvaluator
+    fast = cfg.TEST.FAST_COCO_EVAL and find_spec("faster_coco_eval") is not None
+    evaluator = FastCOCOEvaluator if fast else COCOEvaluator
     options: dict[str, Any] = {
         "allow_cached_coco": False,  # which may be of older data
         "max_dets_per_image": counted_detections(cfg.TEST.DETECTIONS_PER_IMAGE),
@@ -69,8 +68,8 @@ def fast_coco_eval() -> type[Any]:
         from faster_coco_eval import cocoeval
     except ImportError as error:
         raise ImportError(
-            f"TEST.FAST_COCO_EVAL must be False without faster-coco-eval; got True: {error}; "
-            "install it with pip install faster-coco-eval"
+            f"FastCOCOEvaluator needs faster-coco-eval: {error}; install it with "
+            "pip install faster-coco-eval"
         ) from error
     return cocoeval.COCOeval
 

@@ -92,6 +92,16 @@ def test_the_report_and_what_the_runs_detect_are_drawn(demo):
     assert "labels, ReviewKD and DKD" in (output / "report.html").read_text()
 
 
+@pytest.mark.parametrize("has_units", [True, False])
+def test_mixed_precision_is_for_processors_that_are_faster_in_it(monkeypatch, has_units):
+    monkeypatch.setattr(detectors, "computes_in_bfloat16", lambda device: has_units)
+    expected = ("SOLVER.AMP.ENABLED", "True") if has_units else ()
+    assert detectors._precision(["MODEL.DEVICE", "cpu"]) == expected
+    # What is given stands after it.
+    opts = [*detectors._precision([]), "SOLVER.AMP.ENABLED", "False"]
+    assert not detectors._read("student", opts).SOLVER.AMP.ENABLED
+
+
 def test_the_bar_counts_the_iterations_of_all_trainings():
     with open(os.devnull, "w") as nowhere, pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stderr", nowhere)

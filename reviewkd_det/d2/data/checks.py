@@ -17,7 +17,6 @@ from reviewkd_det.d2.data.keypoint_checks import (
 from reviewkd_det.d2.data.prepare import prepare_data, refuse_folders
 from reviewkd_det.d2.data.semantic import check_semantic
 from reviewkd_det.d2.data.yaml_use import read_use
-from reviewkd_det.d2.evaluation import fast_coco_eval
 from reviewkd_det.d2.evaluators import check_packages, results_of
 from reviewkd_det.d2.labels.settings import KEY as LABELS
 from reviewkd_det.d2.labels.settings import read_settings
@@ -47,7 +46,6 @@ def check_data(cfg: CfgNode, *, training: bool, resume: bool = False) -> list[st
         The class names in the order of the model's class numbers; None where none are known.
 
     Raises:
-        ImportError: TEST.FAST_COCO_EVAL needs a package that is not installed.
         KeyError: a data set has no such name.
         ValueError: none is named, a file cannot be evaluated, or see `prepare_data`.
     """
@@ -66,8 +64,8 @@ def check_data(cfg: CfgNode, *, training: bool, resume: bool = False) -> list[st
             check_packages(cfg, name, evaluate=key == "DATASETS.TEST")
     if training:
         _check_unlabeled(cfg)
-    if cfg.TEST.FAST_COCO_EVAL:
-        fast_coco_eval()
+    if (most := cfg.TEST.IMS_PER_BATCH) < 1:
+        raise ValueError(f"TEST.IMS_PER_BATCH must be at least 1; got {most}")
     results = {name: results_of(cfg, name) for name in cfg.DATASETS.TEST}
     classes = prepare_data(use)
     for name in cfg.DATASETS.TEST:

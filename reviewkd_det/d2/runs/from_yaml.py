@@ -18,6 +18,7 @@ from reviewkd_det.common.runs.trackers import flat_config
 from reviewkd_det.d2.backbone_only import is_backbone_only
 from reviewkd_det.d2.data import CheckedDatasetMapper, build_train_loader
 from reviewkd_det.d2.data.checks import check_classes
+from reviewkd_det.d2.data.same_size import SameSizeBatches
 from reviewkd_det.d2.evaluators import build_evaluator, results_of
 from reviewkd_det.d2.registered import build_model
 from reviewkd_det.d2.runs.augmented import evaluate_augmented, joined
@@ -121,9 +122,10 @@ def evaluate_checkpoint(cfg: CfgNode) -> dict[str, Any]:
 
 
 def build_test_loader(cfg: CfgNode, dataset_name: str) -> Any:
-    """Detectron2's loader with our mapper."""
+    """Detectron2's loader with our mapper, in batches of `TEST.IMS_PER_BATCH`."""
     mapper = CheckedDatasetMapper(cfg, is_train=False)
-    return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+    loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+    return SameSizeBatches(loader, cfg.TEST.IMS_PER_BATCH)
 
 
 def _test_sets(cfg: CfgNode) -> Iterator[tuple[str, Any, DatasetEvaluator]]:
