@@ -81,6 +81,9 @@ def add_distill_config(cfg: CfgNode) -> None:
     cfg.MODEL.DISTILL.TEACHER.PRECISION = "float32"
     # Run the teacher's backbone through torch.compile, where it can be.
     cfg.MODEL.DISTILL.TEACHER.COMPILE = False
+    # GB of main memory for the levels of images that the teacher has seen, in half precision, where
+    # an augmentation shows them again as they were; 0.0 computes all.
+    cfg.MODEL.DISTILL.TEACHER.CACHE = 0.0
 
     # Images without labels that take part in the distillation alone: names of data sets, whose
     # annotations are not read, and how many of their images join each batch, over all processes.

@@ -176,6 +176,7 @@ class DistilledDetector(nn.Module):
         if self.methods:
             _log_parts(parts, get_event_storage())
             self._log_weights(get_event_storage())
+            self._log_cache(get_event_storage())
             self._log_ratios(own, distilled)
         return {**own, **distilled}
 
@@ -252,6 +253,12 @@ class DistilledDetector(nn.Module):
         for name, weighted in self.weighted.items():
             if isinstance(weighted.loss_weight, GradientShare):
                 storage.put_scalar(f"weight_{name.lower()}", weighted.factor(self.step))
+
+    def _log_cache(self, storage: EventStorage) -> None:
+        """Put the share of images that the teacher's cache has answered into the storage."""
+        cache = getattr(getattr(self.teacher, "module", None), "cache", None)
+        if cache is not None:
+            storage.put_scalar("teacher_cache", cache.share, smoothing_hint=False)
 
     def _log_shares(self, own: Tensor | None, distilled: Losses, points: Sequence[Tensor]) -> None:
         """Every 100 iterations, put each gradient on the pyramid into the storage, in the own."""

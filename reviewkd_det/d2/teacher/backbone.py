@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from reviewkd_det.common.tensors.compiled import compiled_or_plain
 from reviewkd_det.d2.reading.images import channels_first, cut_to, normalize_and_pad, size_for
+from reviewkd_det.d2.teacher.cache import LevelCache
 from reviewkd_det.d2.teacher.heads import TeacherHeads
 
 __all__ = ["PRECISIONS", "TeacherBackbone"]
@@ -64,6 +65,7 @@ class TeacherBackbone(nn.Module):
             else backbone.__call__
         )
         self.heads = heads or TeacherHeads()
+        self.cache: LevelCache | None = None  # what remembers levels; None computes all
         self.reverse_channels = reverse_channels
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
@@ -89,6 +91,11 @@ class TeacherBackbone(nn.Module):
         Returns:
             The levels by name, (N, C, H / stride, W / stride) each, rounded up, contiguous.
         """
+        if self.cache is None:
+            return self._compute(images, padded_size)
+        return self.cache(images, padded_size, self._compute)
+
+    def _compute(self, images: Sequence[Tensor], padded_size: tuple[int, int]) -> dict[str, Tensor]:
         own_size = size_for(self.backbone, padded_size)
         batch = [
             normalize_and_pad(

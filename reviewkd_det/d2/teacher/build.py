@@ -1,5 +1,6 @@
 """A teacher: the parts of any Detectron2 detector that methods need, verified and frozen."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from reviewkd_det.core import FrozenTeacher, Need
 from reviewkd_det.d2.teacher.backbone import PRECISIONS, TeacherBackbone
+from reviewkd_det.d2.teacher.cache import LevelCache
 from reviewkd_det.d2.teacher.classes import class_order
 from reviewkd_det.d2.teacher.folding import fold_batch_norms
 from reviewkd_det.d2.teacher.heads import HEADS, TeacherHeads, build_heads
@@ -16,6 +18,8 @@ from reviewkd_det.d2.teacher.precision import AUTO_PRECISION, choose_precision
 from reviewkd_det.d2.teacher.source import read_teacher
 
 __all__ = ["TeacherLoader", "other_teachers", "teacher_state"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,10 @@ class TeacherLoader:
             the same.
         weights_entry: entry or prefix of the checkpoint that is taken; "" finds it.
         device: where it is to run, for a precision of auto.
+        cache: GB of levels that are remembered; 0 for none.
 
     Raises:
-        ValueError: the precision is unknown.
+        ValueError: the precision is unknown, or the cache is negative.
     """
 
     config_file: str
@@ -48,6 +53,7 @@ class TeacherLoader:
     class_order: Sequence[int] = ()
     weights_entry: str = ""
     device: str = "cpu"
+    cache: float = 0.0
 
     def __post_init__(self) -> None:
         known = (*PRECISIONS, AUTO_PRECISION)
@@ -56,11 +62,18 @@ class TeacherLoader:
                 f"MODEL.DISTILL.TEACHER.PRECISION must be one of {', '.join(known)}; "
                 f"got {self.precision!r}"
             )
+        if not self.cache >= 0:
+            raise ValueError(f"MODEL.DISTILL.TEACHER.CACHE must not be negative; got {self.cache}")
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "TeacherLoader":
         """Read `MODEL.DISTILL.TEACHER` of a student's config."""
         settings = cfg.MODEL.DISTILL.TEACHER
+        if settings.CACHE and cfg.INPUT.CROP.ENABLED:
+            logger.warning(
+                "MODEL.DISTILL.TEACHER.CACHE answers hardly anything with INPUT.CROP.ENABLED True, "
+                "which shows each image anew"
+            )
         return cls(
             settings.CONFIG_FILE,
             settings.WEIGHTS,
@@ -71,6 +84,7 @@ class TeacherLoader:
             class_order=class_order(cfg),
             weights_entry=settings.WEIGHTS_ENTRY,
             device=cfg.MODEL.DEVICE,
+            cache=settings.CACHE,
         )
 
     def __call__(self, needs: Need = Need.LEVELS) -> FrozenTeacher:
@@ -110,6 +124,8 @@ class TeacherLoader:
         )
         if self.precision == AUTO_PRECISION:
             teacher.convert(choose_precision(teacher, self.device))
+        if self.cache:
+            teacher.cache = LevelCache(self.cache)
         return FrozenTeacher(teacher)
 
 
