@@ -33,7 +33,7 @@ def parse() -> argparse.Namespace:
         help="freed memory on a CPU: kept, as in a training run, or stock",
     )
     parser.add_argument(
-        "--precision", default="float32", help="float32, or automatic float16 or bfloat16"
+        "--precision", default="float32", help="float32, tf32, or automatic float16 or bfloat16"
     )
     parser.add_argument(
         "--method", action="append", default=[], dest="methods",

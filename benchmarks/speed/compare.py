@@ -8,7 +8,7 @@ from detectron2.utils.events import EventStorage
 from benchmarks.speed.measure import extra_memory, interleaved
 from benchmarks.speed.models import Models, build_models, synthetic_batch
 from benchmarks.speed.parts import Step, parts
-from benchmarks.speed.settings import Settings, checked_config, describe
+from benchmarks.speed.settings import TF32, Settings, checked_config, describe
 from reviewkd_det.common import keep_freed_memory
 
 __all__ = ["MEMORY", "benchmark"]
@@ -38,6 +38,8 @@ def benchmark(settings: Settings) -> dict[str, Any]:
     device = torch.device(cfg.MODEL.DEVICE)
     if device.type == "cpu" and settings.memory == "kept":
         keep_freed_memory()
+    if settings.precision == TF32:
+        torch.set_float32_matmul_precision("high")
     batch = synthetic_batch(settings.size, settings.batch)
     models = build_models(cfg, batch)
     losses = _losses(models, batch)

@@ -24,9 +24,8 @@ Batch = list[dict[str, Any]]
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Automatic mixed precision; none at float32."""
-    return torch.autocast(
-        device.type, dtype=PRECISIONS[precision], enabled=PRECISIONS[precision] != torch.float32
-    )
+    kind = PRECISIONS.get(precision, torch.float32)
+    return torch.autocast(device.type, dtype=kind, enabled=kind != torch.float32)
 
 
 class Step:

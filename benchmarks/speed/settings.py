@@ -11,8 +11,17 @@ from detectron2.config import CfgNode
 from reviewkd_det.d2.config import load_config
 from reviewkd_det.d2.teacher.backbone import PRECISIONS
 
-__all__ = ["Settings", "checked_config", "choose_device", "describe", "device_name", "in_words"]
+__all__ = [
+    "TF32",
+    "Settings",
+    "checked_config",
+    "choose_device",
+    "describe",
+    "device_name",
+    "in_words",
+]
 
+TF32 = "tf32"
 LEAST_SIDE = 32  # pixels: one cell of the deepest stage
 
 
@@ -25,7 +34,7 @@ class Settings(NamedTuple):
         size: (H, W) of the images.
         batch: images in a step.
         repeats: calls of each part that count.
-        precision: float32, float16 or bfloat16.
+        precision: float32, float16, bfloat16, or tf32: float32 whose matrix products a GPU rounds.
         device: cpu, cuda, or auto: a GPU where there is one.
         memory: use of freed memory on a CPU: kept for the next step, as in a training run, or
             stock, given back and faulted in again, as PyTorch does by itself.
@@ -56,8 +65,8 @@ def checked_config(settings: Settings) -> CfgNode:
     for name in ("batch", "repeats"):
         if getattr(settings, name) < 1:
             raise ValueError(f"--{name} must be at least 1; got {getattr(settings, name)}")
-    if settings.precision not in PRECISIONS:
-        raise ValueError(f"--precision must be {', '.join(PRECISIONS)}; got {settings.precision}")
+    if settings.precision not in (known := (*PRECISIONS, TF32)):
+        raise ValueError(f"--precision must be {', '.join(known)}; got {settings.precision}")
     if settings.device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"--device must be auto, cpu or cuda; got {settings.device}")
     if settings.memory not in ("kept", "stock"):

@@ -147,17 +147,21 @@ def test_the_students_share_weights_but_no_memory(tmp_path):
     assert not any(module.training for module in models.textbook.teacher.modules())
 
 
-def test_mixed_precision_is_measured(tmp_path):
+@pytest.mark.parametrize("precision", ["bfloat16", "tf32"])
+def test_a_precision_is_measured(tmp_path, monkeypatch, precision):
+    products = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", products.append)
     settings = Settings(
         recipe(tmp_path, tiny.RETINANET),
         size=(64, 96),
         repeats=1,
-        precision="bfloat16",
+        precision=precision,
         device="cpu",
     )
     results = benchmark(settings)
     assert results["distilled_step"] > 0
-    assert results["settings"]["precision"] == "bfloat16"
+    assert results["settings"]["precision"] == precision
+    assert products == (["high"] if precision == "tf32" else [])
 
 
 def test_parts_take_turns_and_each_repeat_begins_with_another():
