@@ -130,7 +130,8 @@ def get_config() -> CfgNode:
     cfg.DISTILL.TEACHER_ACTIVATION = "before"
     # Add the pooled vector to the stages that are found.
     cfg.DISTILL.POOLED = True
-    declare_methods(cfg.DISTILL, [CUSTOMER.uses], {"WARMUP_EPOCHS": 0.0, "DECAY_EPOCHS": 0.0})
+    more = {"WARMUP_EPOCHS": 0.0, "DECAY_EPOCHS": 0.0, "DECAY_SHARE": 0.0}
+    declare_methods(cfg.DISTILL, [CUSTOMER.uses], more)
     declare_aliases(cfg, ALIASES)
 
     cfg.SOLVER = CfgNode()

@@ -111,6 +111,7 @@ def is_backbone_only(cfg: CfgNode) -> bool:
             raise ValueError(
                 f"{key}.LOSS_WEIGHT must be a number beside other methods {why}; got auto"
             )
-        if node.get("DECAY_ITERS"):
-            raise ValueError(f"{key}.DECAY_ITERS must be 0 {why}; got {node.DECAY_ITERS}")
+        for word in ("DECAY_ITERS", "DECAY_SHARE"):
+            if node.get(word):
+                raise ValueError(f"{key}.{word} must be 0 {why}; got {node[word]}")
     return True

@@ -112,7 +112,8 @@ def add_distill_config(cfg: CfgNode) -> None:
     # teacher's weights.
     cfg.MODEL.DISTILL.TEACHER_LABELS.CACHE = ""
 
-    declare_methods(cfg.MODEL.DISTILL, USES, {"WARMUP_ITERS": 0, "DECAY_ITERS": 0})
+    more = {"WARMUP_ITERS": 0, "DECAY_ITERS": 0, "DECAY_SHARE": 0.0}
+    declare_methods(cfg.MODEL.DISTILL, USES, more)
     # A word or a number, where a config keeps the type of a value: None is the default.
     for name in registered_methods():
         cfg.MODEL.DISTILL[name.upper()].LOSS_WEIGHT = None

@@ -65,11 +65,12 @@ class DistilledDetector(nn.Module):
             need; None where there is no method.
         others: further teachers, given as the first; each method learns from all of them, and its
             loss is the mean.
-        methods: by method's name its settings, `warmup_iters` and `decay_iters`, by lower-case
-            name; what is left out has its default.
+        methods: by method's name its settings, `warmup_iters`, `decay_iters` and `decay_share`, by
+            lower-case name; what is left out has its default.
         in_features: names of the levels compared; empty means every level both backbones output.
         soft_labels: how a teacher's labels count in the student's losses: "" in full, "score" or
             "probabilities"; see `soft_losses`.
+        max_iter: iterations of the training, which a `decay_share` is a part of.
 
     Raises:
         ValueError: there are methods but no teacher, the student has no backbone to read, or a
@@ -86,6 +87,7 @@ class DistilledDetector(nn.Module):
         methods: Mapping[str, Mapping[str, Any]] | None = None,
         in_features: Sequence[str] = (),
         soft_labels: str = "",
+        max_iter: int = 0,
     ) -> None:
         super().__init__()
         check_soft(student, soft_labels)
@@ -118,7 +120,7 @@ class DistilledDetector(nn.Module):
         self.teacher, self.others = teachers[0], nn.ModuleList(teachers[1:])
         sides = describe_each(student, [x.module for x in teachers], in_features, needs)
         with torch.random.fork_rng(devices=[]):
-            self.weighted = build_methods(plans, *sides[:2], others=sides[2:])
+            self.weighted = build_methods(plans, *sides[:2], others=sides[2:], length=max_iter)
         self.methods.update({name: weighted.method for name, weighted in self.weighted.items()})
         self.levels = tuple(level.name for level in sides[0].levels)
         self._needs = needs
@@ -148,6 +150,7 @@ class DistilledDetector(nn.Module):
             },
             "in_features": settings.IN_FEATURES,
             "soft_labels": settings.TEACHER_LABELS.SOFT if settings.TEACHER_LABELS.ENABLED else "",
+            "max_iter": cfg.SOLVER.MAX_ITER,
         }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:

@@ -130,6 +130,7 @@ def test_building_the_teacher_leaves_the_random_state_alone(tmp_path):
         (["MODEL.DISTILL.REVIEWKD.WARMUP_ITERS", "10"], 30, 1.0),
         (["MODEL.DISTILL.REVIEWKD.DECAY_ITERS", "10"], 0, 1.0),
         (["MODEL.DISTILL.REVIEWKD.DECAY_ITERS", "10"], 4, 0.6),
+        (["MODEL.DISTILL.REVIEWKD.DECAY_SHARE", "0.5", "SOLVER.MAX_ITER", "20"], 4, 0.6),
     ],
 )
 def test_weight_and_warmup_scale_the_loss(tmp_path, opts, iteration, weight):

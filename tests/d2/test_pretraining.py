@@ -144,6 +144,7 @@ def test_a_backbone_is_trained_without_labels_and_starts_a_detector(tmp_path):
             r"WEIGHT must be a number beside other method",
         ),
         (["MODEL.DISTILL.REVIEWKD.DECAY_ITERS", "1"], r"DECAY_ITERS must be 0 for a BackboneOnly"),
+        (["MODEL.DISTILL.REVIEWKD.DECAY_SHARE", "1."], r"DECAY_SHARE must be 0 for a BackboneOnly"),
     ],
 )
 def test_what_a_backbone_cannot_do_is_refused(tmp_path, opts, message):

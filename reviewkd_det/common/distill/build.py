@@ -30,6 +30,9 @@ __all__ = [
 ]
 
 
+DECAY_SHARE = "decay_share"
+
+
 class Customer(NamedTuple):
     """Who trains with methods.
 
@@ -59,6 +62,11 @@ class Customer(NamedTuple):
         """Name of the setting of the decay."""
         return f"decay_{self.unit}"
 
+    @property
+    def steps(self) -> tuple[str, str, str]:
+        """Names of the settings of the weight over a training, which every method has."""
+        return self.warmup, self.decay, DECAY_SHARE
+
 
 class MethodPlan(NamedTuple):
     """A method before student and teacher are known.
@@ -68,6 +76,7 @@ class MethodPlan(NamedTuple):
         settings: settings of the method.
         warmup_steps: steps over which its weight grows.
         decay_steps: steps over which its weight falls.
+        decay_share: part of the training over which it falls, in the place of a number of steps.
         key: config key of its node.
     """
 
@@ -75,6 +84,7 @@ class MethodPlan(NamedTuple):
     settings: Settings
     warmup_steps: float
     decay_steps: float
+    decay_share: float
     key: str
 
 
@@ -116,11 +126,17 @@ def check_settings(name: str, values: Mapping[str, Any], customer: Customer) -> 
         ValueError: a value is out of range.
     """
     method, key = find_method(name), f"{customer.key}.{name.upper()}"
-    lengths = {name: values.get(name) or 0 for name in (customer.warmup, customer.decay)}
+    lengths = {name: values.get(name) or 0 for name in customer.steps}
     for word, value in lengths.items():
         if not value >= 0:
             raise ValueError(f"{key}.{word.upper()} must not be negative; got {value}")
-    warmup, decay = lengths.values()
+    warmup, decay, share = lengths.values()
+    if share > 1:
+        raise ValueError(f"{key}.DECAY_SHARE must be at most 1, the training; got {share}")
+    if share and decay:
+        raise ValueError(
+            f"{key}.DECAY_SHARE must be 0 beside {customer.decay.upper()}; got {share} and {decay}"
+        )
     if 0 < decay <= warmup:
         raise ValueError(
             f"{key}.{customer.decay.upper()} must be more than {customer.warmup.upper()}, "
@@ -133,7 +149,7 @@ def check_settings(name: str, values: Mapping[str, Any], customer: Customer) -> 
         )
     rest = {field: value for field, value in values.items() if field not in lengths}
     settings = read_settings(method, rest, customer.uses, key)
-    return MethodPlan(method, settings, warmup, decay, key)
+    return MethodPlan(method, settings, warmup, decay, share, key)
 
 
 def needs_of(methods: Mapping[str, MethodPlan] | Mapping[str, Weighted]) -> Need:
@@ -161,7 +177,8 @@ def build_methods(
             student's last levels as it has.
         largest_weight: largest weight of one of several teachers, see `FromEach`.
         samples: class of each training image, (n,), for methods that need it.
-        length: length of the training in the unit of warm-ups, for methods with a stage before it.
+        length: length of the training in the unit of warm-ups, for methods with a stage before it
+            and weights that fall over a part of it.
 
     Raises:
         ValueError: a setting does not fit these two, or they tell other classes apart.
@@ -191,8 +208,19 @@ def build_methods(
         else:
             weight = plan.settings.loss_weight
         stage = round(getattr(plan.settings, "stage_share", 0) * length)
-        built[name] = Weighted(method, weight, plan.warmup_steps, plan.decay_steps, stage)
+        decay = plan.decay_steps or _decay_steps(plan, length)
+        built[name] = Weighted(method, weight, plan.warmup_steps, decay, stage)
     return built
+
+
+def _decay_steps(plan: MethodPlan, length: float) -> float:
+    decay = plan.decay_share * length
+    if plan.decay_share and decay <= plan.warmup_steps:
+        raise ValueError(
+            f"{plan.key}.DECAY_SHARE must be a part of the training that is longer than the "
+            f"warm-up, {plan.warmup_steps}; got {plan.decay_share} of {length}"
+        )
+    return decay
 
 
 def _build_method(

@@ -28,10 +28,10 @@ DETECTION = {
     "REVIEWKD": {
         "MID_CHANNELS": 256, "NORM": "BN", "FUSION": "attention", "POOL_SIZES": (4, 2, 1),
         "LOSS_WEIGHT": "auto", "WARMUP_ITERS": 0, "TEACHER_SCALE": "none", "IN_FEATURES": (),
-        "DECAY_ITERS": 0, "GRADIENT_SHARE": 1.0,
+        "DECAY_ITERS": 0, "DECAY_SHARE": 0.0, "GRADIENT_SHARE": 1.0,
     },
     "DKD": {"ALPHA": 1.0, "BETA": 0.25, "TEMPERATURE": 1.0, "LOSS_WEIGHT": 1.0, "WARMUP_ITERS": 0,
-            "DECAY_ITERS": 0, "GRADIENT_SHARE": 1.0, "STANDARDIZE": False},
+            "DECAY_ITERS": 0, "DECAY_SHARE": 0.0, "GRADIENT_SHARE": 1.0, "STANDARDIZE": False},
     "PKD": {"LOSS_WEIGHT": "auto"},
     "CWD": {"LOSS_WEIGHT": "auto", "TEMPERATURE": 1.0},
     "MGD": {"MASK_RATIO": None},  # 0.45 for two stages, 0.65 for one
@@ -41,12 +41,12 @@ CLASSIFICATION = {
         "LOSS_WEIGHT": 1.0, "WARMUP_EPOCHS": 0.0, "MID_CHANNELS": 0, "STUDENT_TAPS": (),
         "TEACHER_TAPS": (), "STUDENT_ACTIVATION": "before", "TEACHER_ACTIVATION": "before",
         "POOLED": True, "NORM": "BN", "FUSION": "attention", "POOL_SIZES": (4, 2, 1),
-        "TEACHER_SCALE": "none", "DECAY_EPOCHS": 0.0, "GRADIENT_SHARE": 1.0,
+        "TEACHER_SCALE": "none", "DECAY_EPOCHS": 0.0, "DECAY_SHARE": 0.0, "GRADIENT_SHARE": 1.0,
     },
     "KD": {"LOSS_WEIGHT": 1.0, "WARMUP_EPOCHS": 0.0, "TEMPERATURE": 4.0},
     "DKD": {
         "LOSS_WEIGHT": 1.0, "WARMUP_EPOCHS": 0.0, "ALPHA": 1.0, "BETA": 8.0, "TEMPERATURE": 4.0,
-        "DECAY_EPOCHS": 0.0, "GRADIENT_SHARE": 1.0, "STANDARDIZE": False,
+        "DECAY_EPOCHS": 0.0, "DECAY_SHARE": 0.0, "GRADIENT_SHARE": 1.0, "STANDARDIZE": False,
     },
     "FITNET": {"LOSS_WEIGHT": 100.0, "LEVELS": (1,)},
     "AT": {"LOSS_WEIGHT": 1000.0},

@@ -43,6 +43,12 @@ def test_methods_are_built_with_their_settings_weight_warmup_and_decay():
             "KEY.DKD.DECAY_EPOCHS must be more than 1, with which epochs begin, or 0; got 1.0, ",
         ),
         ({"DKD": {"decay_epochs": math.nan}}, "KEY.DKD.DECAY_EPOCHS must not be negative; got nan"),
+        ({"DKD": {"decay_share": -0.1}}, "KEY.DKD.DECAY_SHARE must not be negative; got -0.1"),
+        ({"DKD": {"decay_share": 1.5}}, "KEY.DKD.DECAY_SHARE must be at most 1, the training; got"),
+        (
+            {"DKD": {"decay_share": 0.5, "decay_epochs": 30.0}},
+            "KEY.DKD.DECAY_SHARE must be 0 beside DECAY_EPOCHS; got 0.5 and 30.0",
+        ),
         ({"KD": {"temperature": 0.0}}, "KEY.KD.TEMPERATURE must be positive; got 0.0"),
         ({"kd": {}}, "KEY.METHODS must name known methods; got 'kd'; the nearest is KD"),
     ],
@@ -55,6 +61,23 @@ def test_what_cannot_be_is_refused_before_anything_is_built(settings, words):
 def test_a_decay_may_end_after_the_first_iteration():
     built = build_methods(plan_methods({"PKD": {"decay_iters": 1}}, LEVELS_ALONE), *SIDES)
     assert [built["PKD"].has_ended(iteration) for iteration in (0, 1)] == [False, True]
+
+
+def test_a_weight_falls_over_a_part_of_the_training():
+    plans = plan_methods({"PKD": {"decay_share": 0.5, "loss_weight": 2.0}}, LEVELS_ALONE)
+    built = build_methods(plans, *SIDES, length=40)
+    assert [built["PKD"].factor(iteration) for iteration in (0, 5, 20, 30)] == [2.0, 1.5, 0.0, 0.0]
+    assert [built["PKD"].has_ended(iteration) for iteration in (19, 20)] == [False, True]
+
+
+@pytest.mark.parametrize(("length", "warmup"), [(0, 0), (40, 20), (40, 30)])
+def test_a_part_of_the_training_must_be_longer_than_the_warmup(length, warmup):
+    settings = {"PKD": {"decay_share": 0.5, "warmup_iters": warmup}}
+    words = (
+        f"PKD.DECAY_SHARE must be a part of the training that is longer than the warm-up, {warmup}"
+    )
+    with pytest.raises(ValueError, match=words):
+        build_methods(plan_methods(settings, LEVELS_ALONE), *SIDES, length=length)
 
 
 def test_what_does_not_fit_these_two_is_refused():
