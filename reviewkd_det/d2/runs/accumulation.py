@@ -122,13 +122,15 @@ def build_step(
         precision: "float32", or "float16" or "bfloat16" in automatic mixed precision.
     """
     kind = MixedStep if precision == "float16" else OwnLosses
-    accumulated = AccumulatedModel(model, loader) if isinstance(loader, StepBatches) else None
-    model = accumulated or model
+    is_accumulated = isinstance(loader, StepBatches)
+    if is_accumulated:
+        model = AccumulatedModel(model, loader)
+    inner = model
     if precision == "bfloat16":
         model = InBFloat16(model, next(model.parameters()).device.type)
-    step = kind(model, loader, optimizer, zero_grad_before_forward=accumulated is not None)
-    if accumulated and isinstance(step, MixedStep):
-        accumulated.scale = step.grad_scaler.scale
+    step = kind(model, loader, optimizer, zero_grad_before_forward=is_accumulated)
+    if isinstance(inner, AccumulatedModel) and isinstance(step, MixedStep):
+        inner.scale = step.grad_scaler.scale
     return step
 
 

@@ -27,6 +27,7 @@ from reviewkd_det.d2.runs.best_metric import COCO_METRICS, OTHERS, find_best_met
 from reviewkd_det.d2.runs.ema import average_of
 from reviewkd_det.d2.runs.evaluation import evaluate, write_json
 from reviewkd_det.d2.runs.launch import unwrapped
+from reviewkd_det.d2.runs.mixed_precision import step_precision
 from reviewkd_det.d2.runs.new_student import inherit_from_yaml
 from reviewkd_det.d2.runs.options import check_options
 from reviewkd_det.d2.runs.settings import Parts, RunSettings
@@ -180,7 +181,7 @@ def _settings(cfg: CfgNode) -> RunSettings:
         cfg.MODEL.WEIGHTS_ENTRY,
         Images(cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD),
         ConfigKeys(freezing=", ".join(f"{key} is {value}" for key, value in freezing)),
-        precision=cfg.SOLVER.AMP.PRECISION if cfg.SOLVER.AMP.ENABLED else "float32",
+        precision=step_precision(cfg),
         checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
         checkpoints_to_keep=cfg.SOLVER.CHECKPOINTS_TO_KEEP,
         eval_period=cfg.TEST.EVAL_PERIOD if cfg.DATASETS.TEST else 0,

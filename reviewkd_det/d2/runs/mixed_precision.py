@@ -4,12 +4,13 @@ import logging
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from torch import nn
 
 from reviewkd_det.d2.teacher.backbone import PRECISIONS
 from reviewkd_det.d2.teacher.precision import computes_in_bfloat16
 
-__all__ = ["InBFloat16", "settle_precision"]
+__all__ = ["InBFloat16", "settle_precision", "step_precision"]
 
 AUTO = "auto"
 HALVES = [name for name in PRECISIONS if name != "float32"]
@@ -37,13 +38,19 @@ def settle_precision(name: str, device: str, key: str) -> str:
     known = [AUTO, "bfloat16"] if on_cpu else [AUTO, *HALVES]
     if name not in known:
         raise ValueError(f"{key} must be one of {known} on device {device}; got {name!r}")
-    chosen = ("bfloat16" if on_cpu else "float16") if name == AUTO else name
-    if chosen == "bfloat16" and not computes_in_bfloat16(device):
-        logger.warning(
-            "%s is bfloat16, and device %s has no units for it: a step may take longer than in "
-            "float32", key, device,
-        )  # fmt: skip
-    return chosen
+    return ("bfloat16" if on_cpu else "float16") if name == AUTO else name
+
+
+def step_precision(cfg: CfgNode) -> str:
+    """The precision of a step of a YAML config: "float32" without SOLVER.AMP.ENABLED.
+
+    Raises:
+        ValueError: see `settle_precision`.
+    """
+    amp = cfg.SOLVER.AMP
+    if not amp.ENABLED:
+        return "float32"
+    return settle_precision(amp.PRECISION, cfg.MODEL.DEVICE, "SOLVER.AMP.PRECISION")
 
 
 class InBFloat16(nn.Module):
@@ -59,6 +66,12 @@ class InBFloat16(nn.Module):
     def __init__(self, model: nn.Module, device: str) -> None:
         super().__init__()
         self.model, self.device = model, device
+        if not computes_in_bfloat16(device):
+            logger.warning(
+                "A step is in bfloat16, and device %s has no units for it: it may take longer than "
+                "in float32",
+                device,
+            )
 
     def forward(self, batch: Any) -> Any:
         """Compute the losses of a batch."""

@@ -9,6 +9,8 @@ from detectron2.solver import build_optimizer as build_detectron2_optimizer
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from torch import nn
 
+from reviewkd_det.d2.runs.mixed_precision import step_precision
+
 __all__ = ["build_lr_scheduler", "build_optimizer"]
 
 
@@ -30,7 +32,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             lr=cfg.SOLVER.BASE_LR,
             weight_decay=cfg.SOLVER.WEIGHT_DECAY,
             # The fused step clips gradients that automatic mixed precision has still scaled.
-            fused=not (cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.PRECISION == "float16"),
+            fused=step_precision(cfg) != "float16",
         )
     raise ValueError(f"SOLVER.OPTIMIZER must be SGD, AdamW or ADAM; got {cfg.SOLVER.OPTIMIZER}")
 

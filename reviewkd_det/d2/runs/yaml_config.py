@@ -16,7 +16,7 @@ from reviewkd_det.d2.data import (
 )
 from reviewkd_det.d2.runs.device import usable_device
 from reviewkd_det.d2.runs.evaluated import find_evaluated
-from reviewkd_det.d2.runs.mixed_precision import settle_precision
+from reviewkd_det.d2.runs.mixed_precision import step_precision
 from reviewkd_det.d2.runs.resuming import settle_yaml_resume
 from reviewkd_det.d2.runs.start import find_seed, guard_folder, note
 
@@ -91,8 +91,8 @@ def read_config(args: argparse.Namespace) -> CfgNode:
             teacher or other data.
     """
     cfg = load_run_config(args.config_file, args.opts)
-    if (amp := cfg.SOLVER.AMP).ENABLED:
-        amp.PRECISION = settle_precision(amp.PRECISION, cfg.MODEL.DEVICE, "SOLVER.AMP.PRECISION")
+    if cfg.SOLVER.AMP.ENABLED:
+        cfg.SOLVER.AMP.PRECISION = step_precision(cfg)
     if args.eval_only:
         cfg.MODEL.DISTILL.METHODS = ()
         weights, output = ("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS), ("OUTPUT_DIR", cfg.OUTPUT_DIR)

@@ -11,7 +11,7 @@ from reviewkd_det.d2.runs.mixed_precision import settle_precision
 from tests.d2.runs.test_trainer import flat, trainer_for
 
 OPTIONS = [
-    "SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", "bfloat16",
+    "SOLVER.AMP.ENABLED", "True",
     "MODEL.DISTILL.METHODS", "('ReviewKD', 'PKD', 'DKD', 'BoxRegression', 'RPNLogits')",
     "MODEL.DISTILL.REVIEWKD.LOSS_WEIGHT", "auto",
 ]  # fmt: skip
@@ -40,8 +40,8 @@ def test_another_precision_is_refused_with_those_there_are(name, device):
 @pytest.mark.parametrize("has_units", [True, False])
 def test_a_device_without_units_for_it_is_warned_of(monkeypatch, caplog, has_units):
     monkeypatch.setattr(mixed_precision, "computes_in_bfloat16", lambda device: has_units)
-    settle_precision("auto", "cpu", "SOLVER.AMP.PRECISION")
-    told = "SOLVER.AMP.PRECISION is bfloat16, and device cpu has no units for it"
+    mixed_precision.InBFloat16(torch.nn.Identity(), "cpu")
+    told = "A step is in bfloat16, and device cpu has no units for it"
     assert (told in caplog.text) is not has_units
 
 
