@@ -78,7 +78,8 @@ def test_everything_that_learns_is_optimised_and_the_teacher_is_not(tmp_path, op
 def test_the_fused_optimiser_is_not_used_where_gradients_are_scaled(tmp_path, precision):
     cfg = trainer_for(tmp_path, OPTIMIZER="AdamW")
     if precision != "float32":
-        cfg.merge_from_list(["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", precision])
+        amp = ["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", precision]
+        cfg.merge_from_list([*amp, "MODEL.DEVICE", "cuda"])
     optimizer = solver.build_optimizer(cfg, torch.nn.Linear(2, 2))
     assert optimizer.defaults["fused"] is (precision != "float16")
 
