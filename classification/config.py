@@ -10,7 +10,7 @@ from classification.presets import pair_of, presets
 from reviewkd_det.common import merge_file, merge_options
 from reviewkd_det.common.config.aliases import declare_aliases, move_aliases, rename_options
 from reviewkd_det.common.config.free_keys import FreeKeys
-from reviewkd_det.common.config.methods import declare_methods, weight_keys
+from reviewkd_det.common.config.methods import declare_methods, free_keys
 from reviewkd_det.common.config.modules import import_modules, named_modules
 
 __all__ = ["get_config", "load_config"]
@@ -202,7 +202,7 @@ def load_config(config_file: str | Path, opts: Sequence[str] = ()) -> CfgNode:
     modules = named_modules(config_file, opts)
     import_modules(modules)
     cfg = get_config()
-    free = FreeKeys(cfg, weight_keys("DISTILL"))
+    free = FreeKeys(cfg, free_keys("DISTILL"))
     files = merge_file(cfg, config_file)
     free.take()
     move_aliases(cfg, ALIASES, get_config(), files)

@@ -84,8 +84,9 @@ class Settings:
     gradient_share: float = setting(
         1.0,
         "With LOSS_WEIGHT auto, norm of the gradient of the method's loss on what it reads of the "
-        "student, in those of the student's own losses.",
+        "student, in those of the student's own losses, before it falls.",
         above=0,
+        detection=3.0,
     )
 
     def __post_init__(self) -> None:

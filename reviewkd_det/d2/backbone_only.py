@@ -112,6 +112,6 @@ def is_backbone_only(cfg: CfgNode) -> bool:
                 f"{key}.LOSS_WEIGHT must be a number beside other methods {why}; got auto"
             )
         for word in ("DECAY_ITERS", "DECAY_SHARE"):
-            if node.get(word):
+            if node.get(word) not in (0, AUTO):
                 raise ValueError(f"{key}.{word} must be 0 {why}; got {node[word]}")
     return True

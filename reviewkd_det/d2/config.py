@@ -9,11 +9,11 @@ from detectron2.config import CfgNode, get_cfg
 from reviewkd_det.common import merge_file, merge_options
 from reviewkd_det.common.config.aliases import declare_aliases, move_aliases, rename_options
 from reviewkd_det.common.config.free_keys import FreeKeys
-from reviewkd_det.common.config.methods import Uses, declare_methods, declared_fields, weight_keys
+from reviewkd_det.common.config.methods import Uses, declare_methods, declared_fields, free_keys
 from reviewkd_det.common.config.modules import import_modules, named_modules
 from reviewkd_det.common.config.nested import flat
 from reviewkd_det.common.config.presets import Presets
-from reviewkd_det.core import default_method, registered_methods
+from reviewkd_det.core import AUTO, default_method, registered_methods
 from reviewkd_det.d2.backbone import BUILDERS
 from reviewkd_det.d2.backbone.pixels import set_pixels
 from reviewkd_det.d2.own_configs import add_own_configs, find_own_configs
@@ -112,7 +112,7 @@ def add_distill_config(cfg: CfgNode) -> None:
     # teacher's weights.
     cfg.MODEL.DISTILL.TEACHER_LABELS.CACHE = ""
 
-    more = {"WARMUP_ITERS": 0, "DECAY_ITERS": 0, "DECAY_SHARE": 0.0}
+    more = {"WARMUP_ITERS": 0, "DECAY_ITERS": 0, "DECAY_SHARE": AUTO}
     declare_methods(cfg.MODEL.DISTILL, USES, more)
     # A word or a number, where a config keeps the type of a value: None is the default.
     for name in registered_methods():
@@ -240,7 +240,7 @@ def load_config(
     find_own_configs(import_modules(modules))
     cfg = get_config()
     newer = declare_newer_keys(cfg)
-    free = FreeKeys(cfg, [SCORE, *weight_keys("MODEL.DISTILL")])
+    free = FreeKeys(cfg, [SCORE, *free_keys("MODEL.DISTILL")])
     files = merge_file(cfg, config_file)
     free.take()
     teacher_file = cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE

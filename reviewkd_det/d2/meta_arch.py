@@ -25,6 +25,7 @@ from reviewkd_det.core import (
     is_training_step,
     without_traces,
 )
+from reviewkd_det.d2.backbone_only import BackboneOnly
 from reviewkd_det.d2.config import ALIASES, get_config, plain_config
 from reviewkd_det.d2.labels.soft_losses import check_soft, soft_losses
 from reviewkd_det.d2.reading.images import shrink_to_fit
@@ -70,7 +71,8 @@ class DistilledDetector(nn.Module):
         in_features: names of the levels compared; empty means every level both backbones output.
         soft_labels: how a teacher's labels count in the student's losses: "" in full, "score" or
             "probabilities"; see `soft_losses`.
-        max_iter: iterations of the training, which a `decay_share` is a part of.
+        max_iter: iterations of the training, which a `decay_share` is a part of; 0 where it is not
+            known, so that no weight falls by itself.
 
     Raises:
         ValueError: there are methods but no teacher, the student has no backbone to read, or a
@@ -110,6 +112,7 @@ class DistilledDetector(nn.Module):
                 f"student must have a module named 'backbone'; got {type(student).__name__}"
             )
         plans = plan_methods(methods, describe_customer(student))
+        length = 0 if isinstance(student, BackboneOnly) else max_iter  # to its end by methods alone
         needs = needs_of(plans)
         # On the CPU; a baseline starts with the same random state.
         with torch.random.fork_rng(devices=[]):
@@ -120,7 +123,7 @@ class DistilledDetector(nn.Module):
         self.teacher, self.others = teachers[0], nn.ModuleList(teachers[1:])
         sides = describe_each(student, [x.module for x in teachers], in_features, needs)
         with torch.random.fork_rng(devices=[]):
-            self.weighted = build_methods(plans, *sides[:2], others=sides[2:], length=max_iter)
+            self.weighted = build_methods(plans, *sides[:2], others=sides[2:], length=length)
         self.methods.update({name: weighted.method for name, weighted in self.weighted.items()})
         self.levels = tuple(level.name for level in sides[0].levels)
         self._needs = needs

@@ -13,10 +13,10 @@ __all__ = [
     "Uses",
     "declare_methods",
     "declared_fields",
+    "free_keys",
     "named_by",
     "own_settings",
     "read_settings",
-    "weight_keys",
 ]
 
 # The names of a use that `Settings.default` looks for, such as ("one_stage", "detection").
@@ -45,13 +45,14 @@ def declare_methods(section: CfgNode, uses: Sequence[Uses], more: Mapping[str, A
         section[name.upper()] = node
 
 
-def weight_keys(section: str) -> list[str]:
-    """The dotted keys of the methods' weights.
+def free_keys(section: str) -> list[str]:
+    """The dotted keys of the methods that hold a word or a number.
 
     Args:
         section: dotted name of the config's section of distillation.
     """
-    return [f"{section}.{name.upper()}.LOSS_WEIGHT" for name in registered_methods()]
+    words = ("LOSS_WEIGHT", "DECAY_SHARE")
+    return [f"{section}.{name.upper()}.{word}" for name in registered_methods() for word in words]
 
 
 def declared_fields(settings: type[Settings], uses: Sequence[Uses]) -> dict[str, Any]:

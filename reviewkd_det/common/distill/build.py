@@ -9,6 +9,7 @@ from torch import Tensor
 
 from reviewkd_det.common.config.methods import Uses, named_by, read_settings
 from reviewkd_det.core import (
+    AUTO,
     BY_CLASS,
     FromEach,
     GradientShare,
@@ -31,6 +32,7 @@ __all__ = [
 
 
 DECAY_SHARE = "decay_share"
+AUTO_DECAY = 2 / 3  # of the training, over which a weight falls that is found as it trains
 
 
 class Customer(NamedTuple):
@@ -76,7 +78,8 @@ class MethodPlan(NamedTuple):
         settings: settings of the method.
         warmup_steps: steps over which its weight grows.
         decay_steps: steps over which its weight falls.
-        decay_share: part of the training over which it falls, in the place of a number of steps.
+        decay_share: part of the training over which it falls, in the place of a number of steps, or
+            "auto": two thirds where the weight is, else none.
         key: config key of its node.
     """
 
@@ -84,7 +87,7 @@ class MethodPlan(NamedTuple):
     settings: Settings
     warmup_steps: float
     decay_steps: float
-    decay_share: float
+    decay_share: float | str
     key: str
 
 
@@ -128,12 +131,15 @@ def check_settings(name: str, values: Mapping[str, Any], customer: Customer) -> 
     method, key = find_method(name), f"{customer.key}.{name.upper()}"
     lengths = {name: values.get(name) or 0 for name in customer.steps}
     for word, value in lengths.items():
-        if not value >= 0:
+        if word == DECAY_SHARE and isinstance(value, str):
+            if value != AUTO:
+                raise ValueError(f"{key}.DECAY_SHARE must be a number or auto; got {value!r}")
+        elif not value >= 0:
             raise ValueError(f"{key}.{word.upper()} must not be negative; got {value}")
     warmup, decay, share = lengths.values()
-    if share > 1:
+    if share != AUTO and share > 1:
         raise ValueError(f"{key}.DECAY_SHARE must be at most 1, the training; got {share}")
-    if share and decay:
+    if share not in (0, AUTO) and decay:
         raise ValueError(
             f"{key}.DECAY_SHARE must be 0 beside {customer.decay.upper()}; got {share} and {decay}"
         )
@@ -214,6 +220,9 @@ def build_methods(
 
 
 def _decay_steps(plan: MethodPlan, length: float) -> float:
+    if isinstance(plan.decay_share, str):
+        decay = AUTO_DECAY * length if plan.settings.loss_weight == AUTO else 0.0
+        return decay if decay > plan.warmup_steps else 0.0
     decay = plan.decay_share * length
     if plan.decay_share and decay <= plan.warmup_steps:
         raise ValueError(

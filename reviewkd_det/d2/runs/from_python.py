@@ -21,6 +21,7 @@ from reviewkd_det.common.runs.trackers import flat_config
 from reviewkd_det.d2.data.own_loader import OwnLoader
 from reviewkd_det.d2.data.training import build_stream_loader
 from reviewkd_det.d2.evaluation import FastCOCOEvaluator, counted_detections
+from reviewkd_det.d2.meta_arch import DistilledDetector
 from reviewkd_det.d2.runs.batch_statistics import TrainImages, check_batch_statistics
 from reviewkd_det.d2.runs.best_metric import find_best_metric
 from reviewkd_det.d2.runs.ema import average_of
@@ -75,6 +76,7 @@ def build_trainer(cfg: Any) -> Trainer:
     """
     settings = _settings(cfg)
     check_options(settings, evaluates="evaluator" in cfg.dataloader)
+    _give_length(cfg)
     model = instantiate(cfg.model).to(cfg.train.device)
     logging.getLogger(__name__).info("Model:\n%s", model)
     cfg.optimizer.params.model = model
@@ -99,6 +101,14 @@ def build_trainer(cfg: Any) -> Trainer:
     )
     settings = replace(settings, images=_images(cfg, getattr(model, "student", model)))
     return Trainer(parts, settings)
+
+
+def _give_length(cfg: Any) -> None:
+    """Let a detector that distils know the length of its training, unless it is told."""
+    target = cfg.model.get("_target_")
+    target = locate(target) if isinstance(target, str) else target
+    if target is DistilledDetector and "max_iter" not in cfg.model:
+        cfg.model.max_iter = cfg.train.max_iter
 
 
 def build_train_loader(train: Any, accumulation_steps: int = 1) -> TrainLoader:

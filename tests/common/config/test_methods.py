@@ -28,10 +28,10 @@ DETECTION = {
     "REVIEWKD": {
         "MID_CHANNELS": 256, "NORM": "BN", "FUSION": "attention", "POOL_SIZES": (4, 2, 1),
         "LOSS_WEIGHT": "auto", "WARMUP_ITERS": 0, "TEACHER_SCALE": "none", "IN_FEATURES": (),
-        "DECAY_ITERS": 0, "DECAY_SHARE": 0.0, "GRADIENT_SHARE": 1.0,
+        "DECAY_ITERS": 0, "DECAY_SHARE": "auto", "GRADIENT_SHARE": 3.0,
     },
     "DKD": {"ALPHA": 1.0, "BETA": 0.25, "TEMPERATURE": 1.0, "LOSS_WEIGHT": 1.0, "WARMUP_ITERS": 0,
-            "DECAY_ITERS": 0, "DECAY_SHARE": 0.0, "GRADIENT_SHARE": 1.0, "STANDARDIZE": False},
+            "DECAY_ITERS": 0, "DECAY_SHARE": "auto", "GRADIENT_SHARE": 3.0, "STANDARDIZE": False},
     "PKD": {"LOSS_WEIGHT": "auto"},
     "CWD": {"LOSS_WEIGHT": "auto", "TEMPERATURE": 1.0},
     "MGD": {"MASK_RATIO": None},  # 0.45 for two stages, 0.65 for one

@@ -44,6 +44,10 @@ def test_methods_are_built_with_their_settings_weight_warmup_and_decay():
         ),
         ({"DKD": {"decay_epochs": math.nan}}, "KEY.DKD.DECAY_EPOCHS must not be negative; got nan"),
         ({"DKD": {"decay_share": -0.1}}, "KEY.DKD.DECAY_SHARE must not be negative; got -0.1"),
+        (
+            {"DKD": {"decay_share": "half"}},
+            "KEY.DKD.DECAY_SHARE must be a number or auto; got 'half'",
+        ),
         ({"DKD": {"decay_share": 1.5}}, "KEY.DKD.DECAY_SHARE must be at most 1, the training; got"),
         (
             {"DKD": {"decay_share": 0.5, "decay_epochs": 30.0}},
@@ -68,6 +72,21 @@ def test_a_weight_falls_over_a_part_of_the_training():
     built = build_methods(plans, *SIDES, length=40)
     assert [built["PKD"].factor(iteration) for iteration in (0, 5, 20, 30)] == [2.0, 1.5, 0.0, 0.0]
     assert [built["PKD"].has_ended(iteration) for iteration in (19, 20)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("settings", "length", "weights"),
+    [
+        ({"loss_weight": "auto"}, 30, [1.0, 0.5, 0.0]),
+        ({"loss_weight": "auto", "warmup_iters": 20}, 30, [0.0, 0.5, 1.0]),
+        ({"loss_weight": "auto"}, 0, [1.0, 1.0, 1.0]),
+        ({"loss_weight": 1.0}, 30, [1.0, 1.0, 1.0]),
+    ],
+)
+def test_a_weight_that_is_found_falls_over_two_thirds_of_a_training(settings, length, weights):
+    plans = plan_methods({"PKD": {"decay_share": "auto", **settings}}, LEVELS_ALONE)
+    built = build_methods(plans, *SIDES, length=length)
+    assert [built["PKD"].factor(iteration) for iteration in (0, 10, 20)] == weights
 
 
 @pytest.mark.parametrize(("length", "warmup"), [(0, 0), (40, 20), (40, 30)])
