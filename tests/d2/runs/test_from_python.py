@@ -7,8 +7,10 @@ import pytest
 import torch
 import yaml
 from detectron2.config import LazyConfig, instantiate
+from omegaconf import OmegaConf
 
 from reviewkd_det.d2.data import register_coco_format
+from reviewkd_det.d2.runs import from_python
 from reviewkd_det.d2.teacher.build import TeacherLoader
 from tests.d2 import scenes, tiny
 from tests.d2.runs import running
@@ -266,3 +268,17 @@ def test_a_python_teacher_without_a_model_is_refused(tmp_path):
     (tmp_path / "empty.py").write_text("train = {}\n")
     with pytest.raises(ValueError, match=r"must have a 'model'; got '.*empty.py' without"):
         TeacherLoader(str(tmp_path / "empty.py"))()
+
+
+@pytest.mark.parametrize(
+    ("target", "given", "known"),
+    [
+        ("reviewkd_det.d2.DistilledDetector", {}, 9),
+        ("reviewkd_det.d2.DistilledDetector", {"max_iter": 4}, 4),
+        ("detectron2.modeling.GeneralizedRCNN", {}, None),
+    ],
+)
+def test_a_detector_that_distils_knows_the_length_of_its_training(target, given, known):
+    cfg = OmegaConf.create({"model": {"_target_": target, **given}, "train": {"max_iter": 9}})
+    from_python._give_length(cfg)
+    assert cfg.model.get("max_iter") == known
