@@ -81,10 +81,17 @@ def _comment_above(lines: list[str], line_number: int) -> str:
     return " ".join(comment)
 
 
-def method_rows(uses: Any, section: str, lengths: Mapping[str, str]) -> list[str]:
+DECAY_SHARE = (
+    "Part of the training over which the weight falls linearly to 0, in the place of a number; 0: "
+    "it does not fall; auto: two thirds with LOSS_WEIGHT auto, else 0."
+)
+
+
+def method_rows(config: Any, uses: Any, section: str, lengths: Mapping[str, str]) -> list[str]:
     """The rows of the methods' own nodes, from their settings.
 
     Args:
+        config: config that declares the nodes.
         uses: which defaults are the customer's, as `declare_methods` takes them.
         section: the config section that holds the nodes.
         lengths: names of the settings of warm-up and decay, with their meanings.
@@ -105,7 +112,8 @@ def method_rows(uses: Any, section: str, lengths: Mapping[str, str]) -> list[str
             key = f"{section}.{name.upper()}.{field.upper()}"
             rows.append(_row([key], [repr(default)], meaning))
         node = f"{section}.{name.upper()}"
-        rows += [_row([f"{node}.{word}"], ["0"], meaning) for word, meaning in lengths.items()]
+        keys = {f"{node}.{word}": meaning for word, meaning in lengths.items()}
+        rows += [_row([key], [_value(config, key)], meaning) for key, meaning in keys.items()]
     return rows
 
 
@@ -125,6 +133,7 @@ def make_page() -> str:
                 "WARMUP_ITERS": "Iterations over which the weight grows linearly from 0.",
                 "DECAY_ITERS": "Iteration, counted from 0, at which the weight, which falls "
                 "linearly from the start, is 0; 0: it does not fall.",
+                "DECAY_SHARE": DECAY_SHARE,
             },
         ),
         "Classification": (
@@ -135,6 +144,7 @@ def make_page() -> str:
                 "WARMUP_EPOCHS": "Epochs over which the weight grows linearly from 0.",
                 "DECAY_EPOCHS": "Epoch, counted from 1, at which the weight, which falls linearly "
                 "from the start, is 0; 0: it does not fall.",
+                "DECAY_SHARE": DECAY_SHARE,
             },
         ),
     }
@@ -144,10 +154,11 @@ def make_page() -> str:
         source = (ROOT / path).read_text(encoding="utf-8")
         meanings = [meaning for name in functions for meaning in read_meanings(source, name)]
         rows = [_row(keys, [_value(config, key) for key in keys], text) for text, keys in meanings]
+        own = method_rows(config, uses, section, lengths)
         parts.append(f"## {title}\n\nDeclared in `{path}`.\n\n{_table(rows)}\n")
         parts.append(
             f"### {title}: the methods\n\nDeclared by the settings of each method, in "
-            f"`reviewkd_det/core/methods`.\n\n{_table(method_rows(uses, section, lengths))}\n"
+            f"`reviewkd_det/core/methods`.\n\n{_table(own)}\n"
         )
     return "\n".join(parts)
 

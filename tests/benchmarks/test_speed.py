@@ -243,7 +243,7 @@ def test_the_script_prints_the_table_and_writes_the_numbers(tmp_path, monkeypatc
         (["--batch", -2], "--batch must be at least 1; got -2"),
         (["--threads", 0], "--threads must be at least 1; got 0"),
         (["--size", 16, 96], "--size must be at least 32 32; got 16 96"),
-        (["--precision", "int8"], "must be float32, float16, bfloat16; got int8"),
+        (["--precision", "int8"], "must be float32, float16, bfloat16, tf32; got int8"),
         (["--device", "tpu"], "--device must be auto, cpu or cuda; got tpu"),
         (["--memory", "own"], "--memory must be kept or stock; got own"),
         (["--json", "/no/such/b.json"], "--json must be in a folder that exists; got '/no/such"),

@@ -109,7 +109,8 @@ def check_types(cfg, defaults):
     found, declared = flat(cfg), flat(defaults)
     assert found.keys() == declared.keys()
     for key, default in declared.items():
-        kinds = (str, int, float) if key.endswith((".LOSS_WEIGHT", ".SCORE")) else (type(default),)
+        is_free = key.endswith((".LOSS_WEIGHT", ".DECAY_SHARE", ".SCORE"))
+        kinds = (str, int, float) if is_free else (type(default),)
         assert default is None or type(found[key]) in kinds, key
 
 
