@@ -3,12 +3,13 @@
 #
 # benchmarks/gpu.sh [FOLDER]          # output/gpu by default; a second call measures what is missing
 # To try it without a GPU:
-# DEVICE=cpu SIZE="96 128" BATCH=2 REPEATS=1 IMAGES=128 BATCHES=32 ITERATIONS=4 benchmarks/gpu.sh output/gpu_trial
+# DEVICE=cpu PAIRS=faster_rcnn_r50_r18 SIZE="96 128" BATCH=2 REPEATS=1 IMAGES=128 BATCHES=32 ITERATIONS=4 \
+#     benchmarks/gpu.sh output/gpu_trial
 set -uo pipefail
 cd "$(dirname "$0")/.."
 OUT=${1:-output/gpu}
 DEVICE=${DEVICE:-cuda} SIZE=${SIZE:-800 1333} BATCH=${BATCH:-8} REPEATS=${REPEATS:-10}
-IMAGES=${IMAGES:-12800} BATCHES=${BATCHES:-64 1024} ITERATIONS=${ITERATIONS:-1200} PYTHON=${PYTHON:-python}
+PAIRS=${PAIRS:-faster_rcnn_r50_r18 faster_rcnn_r101_r50} IMAGES=${IMAGES:-12800} BATCHES=${BATCHES:-64 1024} ITERATIONS=${ITERATIONS:-1200} PYTHON=${PYTHON:-python}
 mkdir -p "$OUT"
 
 measured() {  # name, seconds at most, command: skips what is there, and leaves a log
@@ -24,7 +25,7 @@ step() {  # name, config, precision, KEY VALUE ...
       --repeats "$REPEATS" --device "$DEVICE" --precision "$3" --json "$OUT/$1.json" "${@:4}"
 }
 
-for pair in faster_rcnn_r50_r18 faster_rcnn_r101_r50; do
+for pair in $PAIRS; do
   for precision in float32 tf32 bfloat16; do
     step "${pair}_$precision" $pair $precision
   done

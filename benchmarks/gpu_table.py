@@ -42,7 +42,7 @@ def _steps(found: Measured) -> Iterator[list[str]]:
         pair = Path(x["settings"]["config"]).stem
         if (plain := found.get(f"{pair}_float32")) is not None:
             ratio = f"{x['distilled_step'] / plain['textbook_step']:.2f}"
-            goal = f"{TEXTBOOK} at most" if name.endswith("_bfloat16") else ""
+            goal = f"{TEXTBOOK} at most" if x["settings"]["precision"] == "bfloat16" else ""
             yield [what, "of the textbook's step in float32", ratio, goal]
 
 

@@ -5,12 +5,17 @@ import json
 from benchmarks.gpu_table import gpu_table
 
 
-def step(seconds, textbook=4.0):
+def step(seconds, textbook=4.0, precision="float32"):
     return {
         "distilled_step": seconds,
         "distilled_to_floor": 1.12,
         "textbook_step": textbook,
-        "settings": {"batch": 8, "config": "configs/r50_r18.yaml", "device_name": "A card"},
+        "settings": {
+            "batch": 8,
+            "config": "configs/r50_r18.yaml",
+            "device_name": "A card",
+            "precision": precision,
+        },
     }
 
 
@@ -21,7 +26,7 @@ def demo(score):
 def test_each_ratio_is_to_its_base(tmp_path):
     files = {
         "r50_r18_float32": step(3.0),
-        "r50_r18_bfloat16": step(1.5, textbook=2.0),
+        "r50_r18_bfloat16": step(1.5, textbook=2.0, precision="bfloat16"),
         "r50_r18_teacher_compiled": step(2.5, textbook=2.0),
         "classifier_64_workers": {"images_per_second": 1000.0},
         "classifier_64_device_default": {"images_per_second": 3500.0},
