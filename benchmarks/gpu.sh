@@ -12,12 +12,13 @@ DEVICE=${DEVICE:-cuda} SIZE=${SIZE:-800 1333} BATCH=${BATCH:-8} REPEATS=${REPEAT
 PAIRS=${PAIRS:-faster_rcnn_r50_r18 faster_rcnn_r101_r50} IMAGES=${IMAGES:-12800} BATCHES=${BATCHES:-64 1024} ITERATIONS=${ITERATIONS:-1200} PYTHON=${PYTHON:-python}
 mkdir -p "$OUT"
 
-measured() {  # name, seconds at most, command: skips what is there, and leaves a log
+measured() {  # name, seconds at most, command: skips what is there, and leaves a log and a run's summary
   local name=$1 most=$2
   shift 2
   [ -s "$OUT/$name.json" ] && return
   echo "$name"
   timeout "$most" "$@" > "$OUT/$name.log" 2>&1 || echo "  failed or took too long, see $OUT/$name.log"
+  [ ! -s "$OUT/$name/summary.json" ] || cp "$OUT/$name/summary.json" "$OUT/$name.json"
 }
 
 step() {  # name, config, precision, KEY VALUE ...
@@ -51,12 +52,10 @@ for part, images in (("train", count), ("test", 100)):
 PY
 
 classify() {  # name, batch, KEY VALUE ...
-  local folder=$OUT/$1
   measured "$1" 60 "$PYTHON" classification/train.py --overwrite \
-      --config-file classification/configs/cifar100/resnet32x4_resnet8x4.yaml OUTPUT_DIR "$folder" SOLVER.EPOCHS 3 \
+      --config-file classification/configs/cifar100/resnet32x4_resnet8x4.yaml OUTPUT_DIR "$OUT/$1" SOLVER.EPOCHS 3 \
       SOLVER.BATCH_SIZE "$2" SOLVER.PRECISION bf16 DATA.NAME image_folder DATA.ROOT "$OUT/images" \
       TEACHER.WEIGHTS "$OUT/teacher/last.pth" TEST.PERIOD 3 "${@:3}"
-  [ -s "$folder/summary.json" ] && cp "$folder/summary.json" "$OUT/$1.json"
 }
 
 [ -s "$OUT/teacher/last.pth" ] || "$PYTHON" classification/train.py --overwrite \
@@ -71,7 +70,6 @@ done
 
 demo() {  # seed
   measured "demo_$1" 150 "$PYTHON" tools/demo.py --output "$OUT/demo_$1" --seed "$1" SOLVER.MAX_ITER "$ITERATIONS"
-  [ -s "$OUT/demo_$1/summary.json" ] && cp "$OUT/demo_$1/summary.json" "$OUT/demo_$1.json"
 }
 
 demo 1  # which makes the scenes

@@ -20,7 +20,7 @@ class SameSizeBatches:
     """
 
     def __init__(self, loader: Any, most: int) -> None:
-        self.dataset, self.most = loader, most
+        self.dataset, self.most = loader, most  # by that name its workers are found
 
     def __len__(self) -> int:
         """The number of images, which is the most batches there can be."""

@@ -8,11 +8,10 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from reviewkd_det.d2.teacher.backbone import PRECISIONS
-from reviewkd_det.d2.teacher.precision import computes_in_bfloat16
+from reviewkd_det.d2.teacher.precision import AUTO_PRECISION, computes_in_bfloat16
 
 __all__ = ["InBFloat16", "settle_precision", "step_precision"]
 
-AUTO = "auto"
 HALVES = [name for name in PRECISIONS if name != "float32"]
 
 logger = logging.getLogger(__name__)
@@ -35,10 +34,10 @@ def settle_precision(name: str, device: str, key: str) -> str:
             are not supported.
     """
     on_cpu = torch.device(device).type == "cpu"
-    known = [AUTO, "bfloat16"] if on_cpu else [AUTO, *HALVES]
+    known = [AUTO_PRECISION, *(["bfloat16"] if on_cpu else HALVES)]
     if name not in known:
         raise ValueError(f"{key} must be one of {known} on device {device}; got {name!r}")
-    return ("bfloat16" if on_cpu else "float16") if name == AUTO else name
+    return ("bfloat16" if on_cpu else "float16") if name == AUTO_PRECISION else name
 
 
 def step_precision(cfg: CfgNode) -> str:
