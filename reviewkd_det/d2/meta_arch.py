@@ -1,27 +1,22 @@
 """A student detector that learns from a teacher while it trains."""
 
-import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
-from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, get_event_storage
 from torch import Tensor, nn
 
 from reviewkd_det.common.config.aliases import move_aliases
 from reviewkd_det.common.config.methods import own_settings
 from reviewkd_det.common.distill.build import build_methods, needs_of, plan_methods
-from reviewkd_det.common.distill.ratio import log_ratios
 from reviewkd_det.core import (
     FrozenTeacher,
-    GradientShare,
     Need,
     Weighted,
     find_method,
-    gradient_norms,
     is_training_step,
     without_traces,
 )
@@ -29,7 +24,6 @@ from reviewkd_det.d2.backbone_only import BackboneOnly
 from reviewkd_det.d2.config import ALIASES, get_config, plain_config
 from reviewkd_det.d2.labels.soft_losses import check_soft, soft_losses
 from reviewkd_det.d2.reading.images import shrink_to_fit
-from reviewkd_det.d2.reading.similarity import PERIOD, LevelSimilarity
 from reviewkd_det.d2.reading.taps import Call, only_call
 from reviewkd_det.d2.reading.unlabeled import BackboneCall, joined_backbone
 from reviewkd_det.d2.reading.views import (
@@ -42,11 +36,11 @@ from reviewkd_det.d2.reading.views import (
     recorded,
 )
 from reviewkd_det.d2.registered import names_checked
+from reviewkd_det.d2.step_log import StepLog
 from reviewkd_det.d2.teacher.build import TeacherLoader, other_teachers
 
 __all__ = ["DistilledDetector"]
 
-logger = logging.getLogger(__name__)
 Losses = dict[str, Tensor]
 
 
@@ -101,8 +95,6 @@ class DistilledDetector(nn.Module):
         self.weighted: dict[str, Weighted] = {}
         self.levels: tuple[str, ...] = ()
         self.step = 0  # of the training, for the warm-ups
-        self._told_ratios = False
-        self.similarity = LevelSimilarity()
         if not methods:
             return
         if teacher is None:
@@ -126,6 +118,7 @@ class DistilledDetector(nn.Module):
             self.weighted = build_methods(plans, *sides[:2], others=sides[2:], length=length)
         self.methods.update({name: weighted.method for name, weighted in self.weighted.items()})
         self.levels = tuple(level.name for level in sides[0].levels)
+        self.log = StepLog(self.weighted, self.levels, self.teacher)
         self._needs = needs
 
     @classmethod
@@ -180,10 +173,7 @@ class DistilledDetector(nn.Module):
             return {**own, **distilled}
         own, distilled, parts = self._losses(batched_inputs)
         if self.methods:
-            _log_parts(parts, get_event_storage())
-            self._log_weights(get_event_storage())
-            self._log_cache(get_event_storage())
-            self._log_ratios(own, distilled)
+            self.log.write(self.step, own, distilled, parts)
         return {**own, **distilled}
 
     def _losses(self, batched_inputs: list[dict[str, Any]]) -> tuple[Losses, Losses, Losses]:
@@ -208,10 +198,6 @@ class DistilledDetector(nn.Module):
         images = [x["image"] for x in labeled]
         images += [shrink_to_fit(x, backbone.size) for x in unlabeled]
         views = self._read(backbone, images, calls, labeled)
-        if is_training_step(self):
-            levels = views.student.levels, views.teacher.levels
-            for name, value in self.similarity.measure(self.step, self.levels, *levels).items():
-                _put_measured(f"similarity/{name}", value)
         distilled = self._ended(active)
         parts: Losses = {}
         total = torch.stack(list(own.values())).sum() if own else None
@@ -224,9 +210,9 @@ class DistilledDetector(nn.Module):
             distilled[key] = shares.sum()
             named = zip(found, shares.detach(), strict=True)
             parts |= {f"{key}/{part}": share for part, share in named if part}
-        self._log_shares(
-            total, {name: distilled[f"loss_{name.lower()}"] for name in active}, points
-        )
+        if is_training_step(self):
+            named_losses = {name: distilled[f"loss_{name.lower()}"] for name in active}
+            self.log.measure(self.step, views, total, named_losses, points)
         return own, distilled, parts
 
     def _read(
@@ -254,37 +240,6 @@ class DistilledDetector(nn.Module):
         ended = {k: x for k, x in self.weighted.items() if k not in active}
         return {f"loss_{name.lower()}": x.nothing(like) for name, x in ended.items()}
 
-    def _log_weights(self, storage: EventStorage) -> None:
-        """Put the weights that are measured into the storage."""
-        for name, weighted in self.weighted.items():
-            if isinstance(weighted.loss_weight, GradientShare):
-                storage.put_scalar(f"weight_{name.lower()}", weighted.factor(self.step))
-
-    def _log_cache(self, storage: EventStorage) -> None:
-        """Put the share of images that the teacher's cache has answered into the storage."""
-        cache = getattr(getattr(self.teacher, "module", None), "cache", None)
-        if cache is not None:
-            storage.put_scalar("teacher_cache", cache.share, smoothing_hint=False)
-
-    def _log_shares(self, own: Tensor | None, distilled: Losses, points: Sequence[Tensor]) -> None:
-        """Every 100 iterations, put each gradient on the pyramid into the storage, in the own."""
-        if not is_training_step(self) or self.step % PERIOD or own is None or not points:
-            return
-        norms = gradient_norms([own, *distilled.values()], points)
-        if norms[0]:
-            for name, norm in zip(distilled, norms[1:], strict=True):
-                _put_measured(f"gradient_share/{name.lower()}", norm / norms[0])
-
-    def _log_ratios(self, own: Losses, distilled: Losses) -> None:
-        """Once, in the first step in which all methods have their full weight."""
-        warmup = max(weighted.warmup_steps for weighted in self.weighted.values())
-        if own and self.step == warmup and not self._told_ratios:
-            self._told_ratios = True  # with the first of the batches of a step
-            total = float(sum(loss.detach() for loss in own.values()))
-            losses = {name: distilled[f"loss_{name.lower()}"] for name in self.weighted}
-            values = {name: float(loss.detach()) for name, loss in losses.items()}
-            log_ratios(total, values, self.weighted, self.step, KEY, logger)
-
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The student's state dict."""
         return self.student.state_dict(*args, **kwargs)
@@ -292,18 +247,3 @@ class DistilledDetector(nn.Module):
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Load the student's state dict."""
         return self.student.load_state_dict(*args, **kwargs)
-
-
-def _put_measured(name: str, value: float) -> None:
-    """Put what is measured now and then into the storage; the writers would take many as one."""
-    get_event_storage().put_scalar(name, value, smoothing_hint=False)
-
-
-def _log_parts(parts: Losses, storage: EventStorage) -> None:
-    """Put each level's share of a loss into the storage; the first process has the mean of all."""
-    if not parts:
-        return
-    reduced = comm.reduce_dict(parts)
-    # One transfer for all of them: each would wait for the GPU.
-    for name, value in zip(reduced, torch.stack(list(reduced.values())).tolist(), strict=True):
-        storage.put_scalar(name, value)
