@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from benchmarks.lengths import TEACHER, read_lengths
+
 __all__ = ["draw_lengths"]
 
-TEACHER = "teacher"
 MINUTES = (1, 2, 3, 5, 7, 10, 15, 20, 30)  # that an axis names
 Record = Mapping[str, Any]
 
@@ -21,9 +22,8 @@ def draw_lengths(records: Sequence[Record], timed: Sequence[Record]) -> Figure:
 
     Args:
         records: records of rows named "NAME, ITERATIONS". A name with several lengths is a line,
-            the best of the teacher a level one; other names are left out.
-        timed: records of runs beside which nothing else ran, whose rows are the names alone; the
-            median of their seconds per iteration makes minutes of iterations.
+            the best of the teacher a level one.
+        timed: records that minutes are found by; see `read_lengths`.
 
     Returns:
         Two panels of lines: mean and standard deviation over the seeds.
@@ -31,16 +31,9 @@ def draw_lengths(records: Sequence[Record], timed: Sequence[Record]) -> Figure:
     Raises:
         ValueError: a line has no timed run.
     """
-    rows = [(x["row"].rsplit(", ", 1)[0], x["iterations"], x["scores"]["AP"]) for x in records]
-    points = pd.DataFrame(rows, columns=["name", "iterations", "AP"])
-    teacher = points.loc[points["name"] == TEACHER, "AP"].max()
-    several = points.groupby("name")["iterations"].transform("nunique") > 1
-    points = points[several & (points["name"] != TEACHER)]
-    costs = [(x["row"], x["train_seconds"] / x["iterations"]) for x in timed]
-    seconds = pd.DataFrame(costs, columns=["name", "cost"]).groupby("name")["cost"].median()
-    if lacking := sorted(set(points["name"]) - set(seconds.index)):
-        raise ValueError(f"each line must have a timed run; got none of {', '.join(lacking)}")
-    points = points.assign(minutes=points["iterations"] * points["name"].map(seconds) / 60)
+    teachers = [x for x in records if x["row"].startswith(f"{TEACHER}, ")]
+    teacher = max(x["scores"]["AP"] for x in teachers)
+    points = read_lengths([x for x in records if x not in teachers], timed)
     figure = Figure(figsize=(11, 4), layout="constrained")
     over_iterations, over_minutes = figure.subplots(1, 2, sharey=True)
     _draw(over_iterations, points, "iterations", teacher, sorted(set(points["iterations"])))

@@ -4,7 +4,8 @@ python tools/results_tables.py --save docs/results/NAME.json [ROW=]FOLDER ...   
 python tools/results_tables.py                                                  # all tables
 
 A table stands between `<!-- table: NAME ... -->`, which names files of the folder `results` beside
-the page, and `<!-- end -->`. `<!-- figure: NAME TIMED -->` draws `images/NAME.png` of two files.
+the page, and `<!-- end -->`. `<!-- time: NAME TIMED -->` begins one of the time to an accuracy, by
+two files, and `<!-- figure: NAME TIMED -->` draws `images/NAME.png` of them.
 """
 
 import argparse
@@ -16,21 +17,27 @@ from reviewkd_det.common import entry_point, split_named_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "results.md"
-TABLE = re.compile(r"(<!-- table: (?P<names>[\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+TABLE = re.compile(
+    r"(<!-- (?P<kind>table|time): (?P<names>[\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL
+)
 FIGURE = re.compile(r"<!-- figure: (?P<name>\w+) (?P<timed>\w+) -->")
 DPI = 110
 
 
 def write_tables(page: Path) -> None:
     """Replace every table of a page by that of the files that it names, and draw its figures."""
+    from benchmarks.lengths import time_table
     from benchmarks.lengths_figure import draw_lengths
     from benchmarks.records import read_records, seeds_table
     from reviewkd_det.report.figures import style
 
     def table(found: re.Match[str]) -> str:
-        folder = page.parent / "results"
-        records = [x for name in found["names"].split() for x in read_records(folder, name)]
-        return f"{found[1]}\n{seeds_table(records)}\n\n{found[4]}"
+        files = [read_records(page.parent / "results", name) for name in found["names"].split()]
+        is_time = found["kind"] == "time"
+        written = (
+            time_table(*files) if is_time else seeds_table([x for file in files for x in file])
+        )
+        return f"{found[1]}\n{written}\n\n<!-- end -->"
 
     text = page.read_text(encoding="utf-8")
     page.write_text(TABLE.sub(table, text), encoding="utf-8")
