@@ -33,10 +33,11 @@ def write_tables(page: Path) -> None:
 
     def table(found: re.Match[str]) -> str:
         files = [read_records(page.parent / "results", name) for name in found["names"].split()]
-        is_time = found["kind"] == "time"
-        written = (
-            time_table(*files) if is_time else seeds_table([x for file in files for x in file])
-        )
+        if found["kind"] == "time":
+            lengths, timed = files
+            written = time_table(lengths, timed)
+        else:
+            written = seeds_table([x for file in files for x in file])
         return f"{found[1]}\n{written}\n\n<!-- end -->"
 
     text = page.read_text(encoding="utf-8")
