@@ -15,7 +15,8 @@ from classification.config_checks import ALIASES as OLD_NAMES
 from reviewkd_det.common.distill import ratio
 from reviewkd_det.core import LevelScale, find_method
 from reviewkd_det.d2 import load_config
-from reviewkd_det.d2.config import ALIASES, get_config
+from reviewkd_det.d2.config import get_config
+from reviewkd_det.d2.keys import ALIASES
 from tests.docs_commands import ROOT, blocks
 
 DOCS = ROOT / "docs"

@@ -1,4 +1,4 @@
-"""MkDocs hook: the page `configuration.md`, from the two config modules and the methods' settings.
+"""MkDocs hook: the page `configuration.md`, from the modules of keys and the methods' settings.
 
 A key is an assignment `cfg.SECTION.KEY = default`; its meaning is the comment right above it, which
 also holds for the keys that follow it line by line without a comment of their own.
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
     (
         "Detection",
-        "reviewkd_det/d2/config.py",
+        "reviewkd_det/d2/keys.py",
         ("add_distill_config", "add_run_config", "add_backbone_config"),
     ),
     ("Classification", "classification/config.py", ("get_config",)),
@@ -121,8 +121,8 @@ def make_page() -> str:
     """The whole page, in Markdown."""
     from classification.config import get_config as classification_config
     from classification.config_checks import CUSTOMER
-    from reviewkd_det.d2.config import USES
     from reviewkd_det.d2.config import get_config as detection_config
+    from reviewkd_det.d2.keys import USES
 
     customers = {
         "Detection": (

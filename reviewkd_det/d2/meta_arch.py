@@ -21,7 +21,8 @@ from reviewkd_det.core import (
     without_traces,
 )
 from reviewkd_det.d2.backbone_only import BackboneOnly
-from reviewkd_det.d2.config import ALIASES, get_config, plain_config
+from reviewkd_det.d2.config import get_config, plain_config
+from reviewkd_det.d2.keys import ALIASES
 from reviewkd_det.d2.labels.soft_losses import check_soft, soft_losses
 from reviewkd_det.d2.reading.images import shrink_to_fit
 from reviewkd_det.d2.reading.taps import Call, only_call

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reviewkd_det.common.distill.build import Customer
 from reviewkd_det.core import FrozenTeacher, Level, Need, Side, Truth, View, pair_by_name
-from reviewkd_det.d2.config import ONE_STAGE, TWO_STAGE
+from reviewkd_det.d2.keys import ONE_STAGE, TWO_STAGE
 from reviewkd_det.d2.reading import one_stage, two_stage
 from reviewkd_det.d2.reading.fields import Heads
 from reviewkd_det.d2.reading.taps import Call

@@ -5,7 +5,7 @@ from detectron2.modeling import build_model
 
 from classification.config import load_config as load_classification
 from reviewkd_det.d2 import add_distill_config, load_config
-from reviewkd_det.d2.config import add_run_config
+from reviewkd_det.d2.keys import add_run_config
 from tests.d2 import tiny
 
 OLD, NEW = "MODEL.DISTILL.REVIEWKD.IN_FEATURES", "MODEL.DISTILL.IN_FEATURES"

@@ -19,8 +19,8 @@ from reviewkd_det.core import (
     registry,
     setting,
 )
-from reviewkd_det.d2.config import ONE_STAGE, TWO_STAGE
 from reviewkd_det.d2.config import get_config as detection_config
+from reviewkd_det.d2.keys import ONE_STAGE, TWO_STAGE
 
 # Before methods had settings of their own, and published since. What a customer has no default for
 # it did not have.
