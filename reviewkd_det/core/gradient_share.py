@@ -19,7 +19,7 @@ from reviewkd_det.core.processes import sum_over_processes
 __all__ = ["GradientShare", "gradient_norms"]
 
 PERIOD = 25  # calls from one measurement to the next
-MEMORY = 0.8  # what a measurement leaves of the weight before, in logarithms
+MEMORY = 0.5  # what a measurement leaves of the weight before, in logarithms
 FLOAT16_FACTOR = 2.0**10  # keeps small gradients in float16 from becoming 0
 
 

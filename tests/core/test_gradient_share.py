@@ -46,8 +46,8 @@ def test_every_25th_step_is_measured_and_smoothed():
         if step in (0, 24):
             first = share.weight
     assert first == pytest.approx(3 * math.sqrt(2) / 4)
-    # Half of it twice, each time with a part of 0.2 in logarithms.
-    assert share.weight == pytest.approx(first * 0.5 ** (0.2 + 0.8 * 0.2))
+    # Half of it twice, each time with half of it in logarithms.
+    assert share.weight == pytest.approx(first * 0.5 ** (0.5 + 0.5 * 0.5))
 
 
 def test_the_first_measurement_counts_in_full_whenever_it_comes():
