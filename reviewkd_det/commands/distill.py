@@ -148,6 +148,21 @@ def student_options(args: argparse.Namespace) -> tuple[str, list[str]]:
     return str(config), [*options, *args.opts]
 
 
+def fitting_methods(cfg: Any) -> tuple[str, str]:
+    """What a student learns by: PKD where its levels have the teacher's channels, else ReviewKD.
+
+    PKD then compares the levels themselves; see docs/methods.md.
+
+    Args:
+        cfg: config of the student.
+    """
+    from reviewkd_det.d2.teacher.source import read_teacher
+
+    levels = read_teacher(cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE).build_backbone().output_shape()
+    are_equal = {level.channels for level in levels.values()} == {cfg.MODEL.FPN.OUT_CHANNELS}
+    return "PKD" if are_equal else "ReviewKD", "DKD"
+
+
 def run(args: argparse.Namespace) -> None:
     """Take all steps that are not done yet."""
     from reviewkd_det.common.runs.budget import Measured, choose_schedule, fit_batch
@@ -172,7 +187,11 @@ def run(args: argparse.Namespace) -> None:
             cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR, most, adaptive=adaptive
         )
         steps.state |= {"batch": batch, "rate": rate, "warmup": cfg.SOLVER.WARMUP_ITERS}
+        if config == str(find_config(LIGHT)) and "MODEL.DISTILL.METHODS" not in args.opts:
+            steps.state["methods"] = fitting_methods(cfg)
     state = steps.state
+    if "methods" in state:
+        options += ["MODEL.DISTILL.METHODS", str(tuple(state["methods"]))]
     options += ["SOLVER.IMS_PER_BATCH", str(state["batch"]), "SOLVER.BASE_LR", f"{state['rate']:g}"]
 
     short = ["--config-file", config, "--overwrite"]

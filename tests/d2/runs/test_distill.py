@@ -6,10 +6,13 @@ import itertools
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from detectron2.layers import ShapeSpec
 
 from reviewkd_det.commands import distill
+from reviewkd_det.d2.teacher import source
 from tests.d2 import scenes
 
 STEPS = ["label", "measure", "train", "export", "report"]
@@ -47,6 +50,10 @@ def calls(monkeypatch):
         return 0
 
     monkeypatch.setattr(distill.subprocess, "call", call)
+    levels = {"p2": ShapeSpec(channels=64), "p6": ShapeSpec(channels=64)}
+    backbone = SimpleNamespace(output_shape=lambda: levels)
+    teacher = SimpleNamespace(build_backbone=lambda: backbone)
+    monkeypatch.setattr(source, "read_teacher", lambda _: teacher)
     return seen
 
 
@@ -83,6 +90,20 @@ def test_each_step_is_printed_and_the_time_is_used(given, calls, tmp_path):
         "onnx" in export
     )
     assert report[-2:] == [f"student={tmp_path}/small/student", f"{tmp_path}/small/exported"]
+
+
+@pytest.mark.parametrize(
+    ("opts", "methods"),
+    [
+        ([], "('PKD', 'DKD')"),
+        (["MODEL.FPN.OUT_CHANNELS", "32"], "('ReviewKD', 'DKD')"),  # the teacher has 64
+        (["MODEL.DISTILL.METHODS", "('DKD',)"], "('DKD',)"),
+    ],
+)
+def test_levels_of_equal_channels_are_compared_themselves(given, calls, opts, methods):
+    for _ in range(2):  # the second goes on
+        run(given, "--hours", "0.5", *opts)
+    assert all(options(words)["MODEL.DISTILL.METHODS"] == methods for words in calls[:3])
 
 
 def test_a_training_is_no_longer_than_it_needs(given, calls):
