@@ -34,7 +34,10 @@ def parse_args() -> argparse.Namespace:
     pair = {"nargs": 2, "metavar": ("JSON", "IMAGES"), "required": True}
     parser.add_argument("--labeled", **pair, help="COCO-format file and its image folder")  # type: ignore[arg-type]
     parser.add_argument("--val", **pair, help="the same, on which the student is evaluated")  # type: ignore[arg-type]
-    parser.add_argument("--unlabeled", default="", help="folder of images without labels")
+    parser.add_argument(
+        "--unlabeled", default="",
+        help="folder of images without labels, or COCO-format file of some in --labeled's folder",
+    )  # fmt: skip
     parser.add_argument(
         "--student", default="tf_efficientnet_lite0",
         help="config of a student, or a network of timm (tf_efficientnet_lite0)",
@@ -116,6 +119,11 @@ class Steps:
         replace_file(self.output / STATE, lambda part: part.write_text(text, encoding="utf-8"))
 
 
+def lists_images(path: str) -> bool:
+    """Whether it is a file that lists images, and no folder."""
+    return Path(path).suffix == ".json"
+
+
 def student_options(args: argparse.Namespace) -> tuple[str, list[str]]:
     """The config of the student, and the options of all its trainings.
 
@@ -131,6 +139,8 @@ def student_options(args: argparse.Namespace) -> tuple[str, list[str]]:
     count = len(content["categories"])
     teacher = Path(args.teacher)
     files = [[NAMES[0], *args.labeled], [NAMES[1], *args.val]]
+    if lists_images(args.unlabeled):
+        files.append([NAMES[2], args.unlabeled, args.labeled[1]])
     options = [
         "DATASETS.COCO_FORMAT", json.dumps(files), "DATASETS.TRAIN", str((NAMES[0],)),
         "DATASETS.TEST", str((NAMES[1],)), "MODEL.ROI_HEADS.NUM_CLASSES", str(count),
@@ -139,8 +149,9 @@ def student_options(args: argparse.Namespace) -> tuple[str, list[str]]:
         "MODEL.DISTILL.TEACHER.WEIGHTS", "", "TEST.EVAL_PERIOD", "0",
     ]  # fmt: skip
     if args.unlabeled:
-        folders = json.dumps([[NAMES[2], args.unlabeled]])
-        options += ["DATASETS.IMAGE_FOLDERS", folders, "DATASETS.UNLABELED", str((NAMES[2],))]
+        options += ["DATASETS.UNLABELED", str((NAMES[2],))]
+    if args.unlabeled and not lists_images(args.unlabeled):
+        options += ["DATASETS.IMAGE_FOLDERS", json.dumps([[NAMES[2], args.unlabeled]])]
     options += ["MODEL.DISTILL.TEACHER_LABELS.ENABLED", str(bool(args.unlabeled))]
     if named:
         options += ["MODEL.TIMM.NAME", args.student]
@@ -245,8 +256,9 @@ def read_measured(folder: Path, wall: float, args: argparse.Namespace) -> tuple[
     rows = [json.loads(x) for x in (folder / "metrics.json").read_text("utf-8").splitlines()]
     steps = [row["time"] for row in rows if "time" in row]
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    images = len(json.loads(Path(args.labeled[0]).read_text(encoding="utf-8"))["images"])
-    if args.unlabeled:
+    listed = [args.labeled[0], *([args.unlabeled] if lists_images(args.unlabeled) else [])]
+    images = sum(len(json.loads(Path(x).read_text(encoding="utf-8"))["images"]) for x in listed)
+    if args.unlabeled and args.unlabeled not in listed:
         images += len(image_files(args.unlabeled))
     return steps[-1], max(wall - summary["train_seconds"], 0.0), images
 

@@ -140,6 +140,19 @@ def test_without_unlabelled_images_the_labels_are_those_there_are(given, calls):
     assert "DATASETS.UNLABELED" not in calls[0]
 
 
+def test_unlabelled_images_may_be_listed_in_a_file(given, calls):
+    json_file, images = given[3:5]
+    given[given.index("--unlabeled") + 1] = json_file
+    said = run(given, "--hours", "9")
+    values = options(calls[0])
+    assert ["distill_unlabeled", str(json_file), str(images)] in json.loads(
+        values["DATASETS.COCO_FORMAT"]
+    )
+    assert values["DATASETS.UNLABELED"] == "('distill_unlabeled',)"
+    assert "DATASETS.IMAGE_FOLDERS" not in values
+    assert "as many as a training needs" in said
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
