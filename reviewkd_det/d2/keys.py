@@ -57,9 +57,9 @@ def add_distill_config(cfg: CfgNode) -> None:
     cfg.MODEL.DISTILL.TEACHER.WEIGHTS_ENTRY = ""
     # KEY VALUE pairs merged into the teacher's config.
     cfg.MODEL.DISTILL.TEACHER.OPTS = []
-    # Of the teacher's backbone: "float32" (or what SOLVER.AMP makes of it), "bfloat16", "float16",
-    # or "auto": bfloat16 where the device computes in it and the teacher's levels hardly change.
-    cfg.MODEL.DISTILL.TEACHER.PRECISION = "float32"
+    # Of the teacher's backbone: "auto", bfloat16 where the device computes in it and the teacher's
+    # levels hardly change, "float32" (or what SOLVER.AMP makes of it), "bfloat16" or "float16".
+    cfg.MODEL.DISTILL.TEACHER.PRECISION = "auto"
     # Run the teacher's backbone through torch.compile, where it can be.
     cfg.MODEL.DISTILL.TEACHER.COMPILE = False
     # GB of main memory for the levels of images that the teacher has seen, in half precision, where

@@ -93,7 +93,8 @@ def save_student(folder: Path, model=R_CNN, distill=None, **extra) -> Path:
     tree["MODEL"]["META_ARCHITECTURE"] = "DistilledDetector"
     defaults = {
         "STUDENT_META_ARCHITECTURE": student,
-        "TEACHER": {"CONFIG_FILE": "teacher.yaml"},
+        # Named, so that a test sees the same numbers on every processor.
+        "TEACHER": {"CONFIG_FILE": "teacher.yaml", "PRECISION": "float32"},
         "REVIEWKD": {"MID_CHANNELS": 12},
     }
     tree["MODEL"]["DISTILL"] = merged(defaults, distill or {})

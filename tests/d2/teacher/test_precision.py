@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from reviewkd_det.d2 import load_config
+from reviewkd_det.d2.config import get_config
 from reviewkd_det.d2.teacher import precision as chosen_by
 from reviewkd_det.d2.teacher.build import TeacherLoader
 from tests.d2 import tiny
@@ -42,6 +43,10 @@ def test_it_is_bfloat16_where_the_units_are_and_the_levels_stay(
     exact = plain([x["image"] for x in tiny.batch()], (64, 96))
     if expected == torch.float32:  # and nothing was rounded on the way
         assert all(torch.equal(levels[name], level) for name, level in exact.items())
+
+
+def test_it_is_the_default():
+    assert get_config().MODEL.DISTILL.TEACHER.PRECISION == "auto"
 
 
 def test_a_run_keeps_what_was_chosen(tmp_path, request, monkeypatch):
