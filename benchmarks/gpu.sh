@@ -23,7 +23,8 @@ measured() {  # name, seconds at most, command: skips what is there, and leaves 
 
 step() {  # name, config, precision, KEY VALUE ...
   measured "$1" 60 "$PYTHON" tools/benchmark.py --config-file "configs/$2.yaml" --size $SIZE --batch "$BATCH" \
-      --repeats "$REPEATS" --device "$DEVICE" --precision "$3" --json "$OUT/$1.json" "${@:4}"
+      --repeats "$REPEATS" --device "$DEVICE" --precision "$3" --json "$OUT/$1.json" \
+      MODEL.DISTILL.TEACHER.PRECISION float32 "${@:4}"
 }
 
 for pair in $PAIRS; do
