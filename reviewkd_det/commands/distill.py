@@ -18,7 +18,8 @@ from typing import Any
 
 from reviewkd_det.common import entry_point, find_config, parse_before_options
 
-LIGHT = "photos/student.yaml"  # the recipe of a student that is named by its network
+# The recipes of a student that is named by its network.
+LIGHT, OTHER_CHANNELS = "photos/student.yaml", "photos/student_other_channels.yaml"
 MEASURED_ITERATIONS = 60
 IMAGES_PER_GPU, IMAGES_ON_CPU = 4, 4
 STATE = "distill.json"
@@ -159,10 +160,8 @@ def student_options(args: argparse.Namespace) -> tuple[str, list[str]]:
     return str(config), [*options, *args.opts]
 
 
-def fitting_methods(cfg: Any) -> tuple[str, str]:
-    """What a student learns by: PKD where its levels have the teacher's channels, else ReviewKD.
-
-    PKD then compares the levels themselves; see docs/methods.md.
+def has_other_channels(cfg: Any) -> bool:
+    """Whether a teacher's levels have other channels than those of its student.
 
     Args:
         cfg: config of the student.
@@ -170,8 +169,7 @@ def fitting_methods(cfg: Any) -> tuple[str, str]:
     from reviewkd_det.d2.teacher.source import read_teacher
 
     levels = read_teacher(cfg.MODEL.DISTILL.TEACHER.CONFIG_FILE).build_backbone().output_shape()
-    are_equal = {level.channels for level in levels.values()} == {cfg.MODEL.FPN.OUT_CHANNELS}
-    return "PKD" if are_equal else "ReviewKD", "DKD"
+    return {level.channels for level in levels.values()} != {cfg.MODEL.FPN.OUT_CHANNELS}
 
 
 def run(args: argparse.Namespace) -> None:
@@ -198,11 +196,11 @@ def run(args: argparse.Namespace) -> None:
             cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR, most, adaptive=adaptive
         )
         steps.state |= {"batch": batch, "rate": rate, "warmup": cfg.SOLVER.WARMUP_ITERS}
-        if config == str(find_config(LIGHT)) and "MODEL.DISTILL.METHODS" not in args.opts:
-            steps.state["methods"] = fitting_methods(cfg)
+        if config == str(find_config(LIGHT)) and has_other_channels(cfg):
+            config = str(find_config(OTHER_CHANNELS))
+        steps.state["config"] = config
     state = steps.state
-    if "methods" in state:
-        options += ["MODEL.DISTILL.METHODS", str(tuple(state["methods"]))]
+    config = state.get("config", config)
     options += ["SOLVER.IMS_PER_BATCH", str(state["batch"]), "SOLVER.BASE_LR", f"{state['rate']:g}"]
 
     short = ["--config-file", config, "--overwrite"]

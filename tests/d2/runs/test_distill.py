@@ -12,6 +12,7 @@ import pytest
 from detectron2.layers import ShapeSpec
 
 from reviewkd_det.commands import distill
+from reviewkd_det.d2 import load_config
 from reviewkd_det.d2.teacher import source
 from tests.d2 import scenes
 
@@ -93,17 +94,19 @@ def test_each_step_is_printed_and_the_time_is_used(given, calls, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("opts", "methods"),
+    ("opts", "recipe", "first"),
     [
-        ([], "('PKD', 'DKD')"),
-        (["MODEL.FPN.OUT_CHANNELS", "32"], "('ReviewKD', 'DKD')"),  # the teacher has 64
-        (["MODEL.DISTILL.METHODS", "('DKD',)"], "('DKD',)"),
+        ([], "student.yaml", "PKD"),
+        (["MODEL.FPN.OUT_CHANNELS", "32"], "student_other_channels.yaml", "ReviewKD"),
     ],
 )
-def test_levels_of_equal_channels_are_compared_themselves(given, calls, opts, methods):
-    for _ in range(2):  # the second goes on
-        run(given, "--hours", "0.5", *opts)
-    assert all(options(words)["MODEL.DISTILL.METHODS"] == methods for words in calls[:3])
+def test_levels_of_other_channels_than_the_teachers_64_have_a_recipe_of_their_own(
+    given, calls, opts, recipe, first
+):
+    run(given, "--hours", "0.5", *opts)
+    configs = {options(words)["--config-file"] for words in calls[:3]}
+    assert [Path(config).name for config in configs] == [recipe]
+    assert load_config(*configs).MODEL.DISTILL.METHODS[0] == first
 
 
 def test_a_training_is_no_longer_than_it_needs(given, calls):
