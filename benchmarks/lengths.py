@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-__all__ = ["TEACHER", "read_lengths", "time_table"]
+__all__ = ["TEACHER", "Record", "read_lengths", "time_table"]
 
 TEACHER = "teacher"
 SEEDS = 3  # that a mean is of

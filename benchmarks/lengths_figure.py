@@ -1,6 +1,6 @@
 """Where trainings of several lengths end, over their iterations and over their minutes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,12 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from benchmarks.lengths import TEACHER, read_lengths
+from benchmarks.lengths import TEACHER, Record, read_lengths
 
 __all__ = ["draw_lengths"]
 
 MINUTES = (1, 2, 3, 5, 7, 10, 15, 20, 30)  # that an axis names
-Record = Mapping[str, Any]
 
 
 def draw_lengths(records: Sequence[Record], timed: Sequence[Record]) -> Figure:

@@ -18,7 +18,7 @@ from reviewkd_det.common import entry_point, split_named_folder
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "results.md"
 TABLE = re.compile(
-    r"(<!-- (?P<kind>table|time): (?P<names>[\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL
+    r"(<!-- (?P<kind>table|time): (?P<names>[\w ]+) -->\n).*?<!-- end -->", re.DOTALL
 )
 FIGURE = re.compile(r"<!-- figure: (?P<name>\w+) (?P<timed>\w+) -->")
 DPI = 110

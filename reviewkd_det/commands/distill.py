@@ -195,10 +195,11 @@ def run(args: argparse.Namespace) -> None:
         batch, rate = fit_batch(
             cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR, most, adaptive=adaptive
         )
-        steps.state |= {"batch": batch, "rate": rate, "warmup": cfg.SOLVER.WARMUP_ITERS}
         if config == str(find_config(LIGHT)) and has_other_channels(cfg):
             config = str(find_config(OTHER_CHANNELS))
-        steps.state["config"] = config
+        steps.state |= {
+            "config": config, "batch": batch, "rate": rate, "warmup": cfg.SOLVER.WARMUP_ITERS,
+        }  # fmt: skip
     state = steps.state
     config = state.get("config", config)
     options += ["SOLVER.IMS_PER_BATCH", str(state["batch"]), "SOLVER.BASE_LR", f"{state['rate']:g}"]

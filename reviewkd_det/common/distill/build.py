@@ -130,16 +130,18 @@ def check_settings(name: str, values: Mapping[str, Any], customer: Customer) -> 
     """
     method, key = find_method(name), f"{customer.key}.{name.upper()}"
     lengths = {name: values.get(name) or 0 for name in customer.steps}
+    given = lengths[DECAY_SHARE]
+    if isinstance(given, str):
+        if given != AUTO:
+            raise ValueError(f"{key}.DECAY_SHARE must be a number or auto; got {given!r}")
+        lengths[DECAY_SHARE] = 0  # which no bound is for
     for word, value in lengths.items():
-        if word == DECAY_SHARE and isinstance(value, str):
-            if value != AUTO:
-                raise ValueError(f"{key}.DECAY_SHARE must be a number or auto; got {value!r}")
-        elif not value >= 0:
+        if not value >= 0:
             raise ValueError(f"{key}.{word.upper()} must not be negative; got {value}")
     warmup, decay, share = lengths.values()
-    if share != AUTO and share > 1:
+    if share > 1:
         raise ValueError(f"{key}.DECAY_SHARE must be at most 1, the training; got {share}")
-    if share not in (0, AUTO) and decay:
+    if share and decay:
         raise ValueError(
             f"{key}.DECAY_SHARE must be 0 beside {customer.decay.upper()}; got {share} and {decay}"
         )
@@ -155,7 +157,7 @@ def check_settings(name: str, values: Mapping[str, Any], customer: Customer) -> 
         )
     rest = {field: value for field, value in values.items() if field not in lengths}
     settings = read_settings(method, rest, customer.uses, key)
-    return MethodPlan(method, settings, warmup, decay, share, key)
+    return MethodPlan(method, settings, warmup, decay, given, key)
 
 
 def needs_of(methods: Mapping[str, MethodPlan] | Mapping[str, Weighted]) -> Need:
