@@ -3,7 +3,6 @@
 import logging
 import math
 import time
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,22 +17,19 @@ from classification.build import build_mixing, build_optimizer
 from classification.build_classifier import build_classifier
 from classification.config_checks import AVERAGE, taught
 from classification.data import Data
-from classification.models.weights import save_weights
 from classification.partly_labeled import count_labeled
 from classification.runs.batch_statistics import check_batch_statistics
 from classification.runs.epoch_losses import EpochLosses
-from classification.runs.evaluation import evaluate, evaluate_teacher
 from classification.runs.folder import RunFolder
 from classification.runs.schedule import build_schedule
 from classification.runs.states import States
 from classification.runs.summary import summarize
+from classification.runs.testing import Testing
 from classification.runs.tracking import Tracking
-from classification.several import teacher_name
 from reviewkd_det.common.distill.ratio import log_ratios
 from reviewkd_det.common.runs.average import MovingAverage
 from reviewkd_det.common.runs.changes import Settled
 from reviewkd_det.common.runs.stopping import StopRequest
-from reviewkd_det.common.tensors.buffers import share_buffers
 from reviewkd_det.core import FrozenTeacher
 
 __all__ = ["Trainer"]
@@ -77,6 +73,9 @@ class Trainer:
         self.is_own_teacher = cfg.TEACHER.NAME == AVERAGE and bool(taught(cfg))
         if self.average is not None and self.is_own_teacher:
             self.plain.teacher = FrozenTeacher(self.average.module)
+        self.testing = Testing(
+            cfg, accelerator, run, data, self.classifier, self.student, self.average
+        )
         self.mix = build_mixing(cfg, accelerator, len(data.class_names))
         self.tracking = Tracking(accelerator, cfg)
         model, keep = self.classifier, cfg.SOLVER.STATES_TO_KEEP
@@ -118,11 +117,8 @@ class Trainer:
                 self.run.path, done, cfg.SOLVER.EPOCHS,
             )  # fmt: skip
             return self.run.read_summary()
-        is_tested = self.plain.teacher is not None and self.plain.teacher_knows_classes
-        if is_tested and not self.is_own_teacher and self.progress["teacher"] is None:
-            self.progress["teacher"] = evaluate_teacher(
-                self.plain.classify_as_teacher, self.data, self.accelerator, teacher_name(cfg)
-            )
+        if not self.is_own_teacher:
+            self.testing.test_teacher(self.progress)
         with tqdm(
             total=cfg.SOLVER.EPOCHS * self.steps * parts,
             initial=(done * self.steps + self.progress["step"]) * parts,
@@ -137,7 +133,7 @@ class Trainer:
                 if metrics is None:
                     return None
                 if epoch % cfg.TEST.PERIOD == 0 or epoch == cfg.SOLVER.EPOCHS:
-                    metrics |= self._evaluate(epoch)
+                    metrics |= self.testing.test_student(epoch, self.progress)
                 self.run.add_metrics({"epoch": epoch, **metrics})
                 self._save(epoch)
                 self.tracking.log(metrics, epoch)
@@ -146,7 +142,7 @@ class Trainer:
                 if epoch < cfg.SOLVER.EPOCHS and stop.signal():
                     return None
         self._evaluate_end()
-        self._evaluate_peers()
+        self.testing.test_peers(self.progress)
         summary = summarize(cfg, self.progress, self.student, self.data)
         self.run.write_summary(summary)
         return summary
@@ -298,63 +294,15 @@ class Trainer:
             )
         return last
 
-    def _evaluate(self, epoch: int) -> dict[str, float]:
-        """Test the student, and save it where it is the last or the best."""
-        self.classifier.eval()
-        share_buffers(self._evaluated)
-        accuracy = evaluate(self._classify, self.data.test, self.accelerator)
-        self.progress["last"] = {"epoch": epoch, **accuracy}
-        best = self.progress["best"]
-        is_best = best is None or accuracy["top1"] > best["top1"]
-        self.progress["waited"] = 0 if is_best else self.progress.get("waited", 0) + 1
-        if is_best:
-            self.progress["best"] = self.progress["last"]
-        if self.accelerator.is_main_process:
-            for name in ["last", "best"] if is_best else ["last"]:
-                path = self.run.path / f"{name}.pth"
-                with self.run.state_files.writing(path):
-                    save_weights(self._student_weights(), path)
-        return accuracy
-
-    @property
-    def _evaluated(self) -> Any:
-        """What is evaluated and saved: the student, or the average where there is one."""
-        return self.plain.student if self.average is None else self.average.module
-
     def _evaluate_end(self) -> None:
         """Test a resumed run that ends where it was, after an epoch that was not evaluated."""
         epoch, last = self.progress["epoch"], self.progress["last"]
         if self.progress["step"] or (last and last["epoch"] == epoch):
             return
         self._take_time()
-        accuracy = self._evaluate(epoch)
+        accuracy = self.testing.test_student(epoch, self.progress)
         self._save(epoch)
         logger.info("after epoch %d: top1 %.4g, top5 %.4g", epoch, *accuracy.values())
-
-    def _evaluate_peers(self) -> None:
-        """Test the networks beside the student, which are not saved."""
-        if self.plain.peers is None:
-            return
-        self.classifier.eval()
-        share_buffers(self.plain.peers)
-        self.progress["peers"] = [
-            {
-                "name": name,
-                **evaluate(
-                    partial(self.plain.classify_as_peer, i), self.data.test, self.accelerator
-                ),
-            }
-            for i, name in enumerate(self.cfg.PEERS.NAMES)
-        ]
-        shown = [f"{x['name']} {x['top1']:.2f}" for x in self.progress["peers"]]
-        logger.info("top1 of the networks beside the student: %s", ", ".join(shown))
-
-    def _student_weights(self) -> dict[str, Tensor]:
-        """The student's own state dict; where it is tapped, the traced copy holds its buffers."""
-        return self.student.state_dict() | self._evaluated.net.state_dict()
-
-    def _classify(self, images: Tensor) -> Tensor:
-        return self.plain.classify(images, self._evaluated)
 
     def _stops_early(self) -> bool:
         """Whether the best result is TEST.PATIENCE evaluations old; says so."""

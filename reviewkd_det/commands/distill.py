@@ -10,9 +10,6 @@ run alone; a run that was stopped goes on where it was.
 
 import argparse
 import json
-import shlex
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,6 @@ from reviewkd_det.common import entry_point, find_config, parse_before_options
 LIGHT, OTHER_CHANNELS = "photos/student.yaml", "photos/student_other_channels.yaml"
 MEASURED_ITERATIONS = 60
 IMAGES_PER_GPU, IMAGES_ON_CPU = 4, 4
-STATE = "distill.json"
 NAMES = "distill_labeled", "distill_val", "distill_unlabeled"
 
 
@@ -64,60 +60,6 @@ def check(args: argparse.Namespace) -> None:
     ):  # fmt: skip
         if not Path(path).exists():
             raise FileNotFoundError(f"{word} must exist; got '{path}'")
-
-
-class Steps:
-    """The steps of a distillation: what each took is kept, so that a stopped one goes on.
-
-    Args:
-        output: folder of all that is made.
-        hours: hours for all of it.
-    """
-
-    def __init__(self, output: Path, hours: float) -> None:
-        from reviewkd_det.common.runs.files import read_json_object
-
-        self.output, self.hours = output, hours
-        self.state: dict[str, Any] = {"seconds": {}, "done": [], **read_json_object(output / STATE)}
-
-    @property
-    def seconds_left(self) -> float:
-        """Seconds that are left."""
-        return 3600 * self.hours - sum(self.state["seconds"].values())
-
-    def run(self, name: str, script: str, *arguments: object) -> None:
-        """Run a step, unless it is done.
-
-        Raises:
-            RuntimeError: it failed.
-        """
-        from reviewkd_det.common.console.commands import script_command
-
-        if name in self.state["done"]:
-            return
-        line = script_command(script, *map(str, arguments))
-        print(f"\n{name} ({self.seconds_left / 3600:.2f} h left): {line}", flush=True)
-        start = time.monotonic()
-        try:
-            code = subprocess.call(shlex.split(line))
-        finally:
-            spent = self.state["seconds"].get(name, 0.0) + time.monotonic() - start
-            self.state["seconds"][name] = spent
-            self.save()
-        if code:
-            raise RuntimeError(
-                f"the step '{name}' must succeed; got exit code {code}; the same command goes on"
-            )
-        self.state["done"].append(name)
-        self.save()
-
-    def save(self) -> None:
-        """Write what is known of the steps."""
-        from reviewkd_det.common import replace_file
-
-        self.output.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.state, indent=2) + "\n"
-        replace_file(self.output / STATE, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def lists_images(path: str) -> bool:
@@ -175,10 +117,11 @@ def has_other_channels(cfg: Any) -> bool:
 def run(args: argparse.Namespace) -> None:
     """Take all steps that are not done yet."""
     from reviewkd_det.common.runs.budget import Measured, choose_schedule, fit_batch
+    from reviewkd_det.common.runs.steps import Steps
 
     check(args)
     config, options = student_options(args)
-    steps = Steps(args.output, args.hours)
+    steps = Steps(args.output / "distill.json", args.hours)
     first, measured, student = (args.output / x for x in ("labels", "measured", "student"))
     train = "tools/train_net.py"
 

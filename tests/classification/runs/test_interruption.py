@@ -149,7 +149,7 @@ def test_a_signal_in_an_evaluation_is_answered_after_it(
         os.kill(os.getpid(), signal.SIGINT)
         return classification.runs.evaluation.evaluate(*arguments)
 
-    monkeypatch.setattr("classification.runs.trainer.evaluate", evaluate)
+    monkeypatch.setattr("classification.runs.testing.evaluate", evaluate)
     assert train(tmp_path, "SOLVER.EPOCHS", epochs) == code
     assert said in capsys.readouterr().out.splitlines()[-1]
     assert len(read_lines(tmp_path)) == 1

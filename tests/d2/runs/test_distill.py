@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,7 +51,7 @@ def calls(monkeypatch):
             (folder / "model_0000049.pth").touch()
         return 0
 
-    monkeypatch.setattr(distill.subprocess, "call", call)
+    monkeypatch.setattr(subprocess, "call", call)
     levels = {"p2": ShapeSpec(channels=64), "p6": ShapeSpec(channels=64)}
     backbone = SimpleNamespace(output_shape=lambda: levels)
     teacher = SimpleNamespace(build_backbone=lambda: backbone)
@@ -114,13 +115,13 @@ def test_a_training_is_no_longer_than_it_needs(given, calls):
 
 
 def test_a_stopped_one_goes_on_where_it_was(given, calls, monkeypatch):
-    whole = distill.subprocess.call
+    whole = subprocess.call
 
     def fails(words):
         return 1 if "SOLVER.CHECKPOINTS_TO_KEEP" in words else whole(words)
 
     with monkeypatch.context() as patch:
-        patch.setattr(distill.subprocess, "call", fails)
+        patch.setattr(subprocess, "call", fails)
         with pytest.raises(RuntimeError, match="the step 'train' must succeed; got exit code 1"):
             run(given, "--hours", "0.5")
     state = json.loads((given[-1] / "distill.json").read_text())
