@@ -58,12 +58,14 @@ def read_queue(path: Path, output: Path) -> list[QueuedRun]:
         output: folder that holds a folder for each run.
 
     Raises:
-        ValueError: a key is unknown, or a row stands there twice.
+        ValueError: a key is unknown, a row stands there twice, or an option is the seed.
     """
     queue = yaml.safe_load(path.read_text(encoding="utf-8"))
     for part in (queue, *queue["runs"]):
         if unknown := set(part) - KEYS:
             raise ValueError(f"{path} must have the keys {sorted(KEYS)}; got {sorted(unknown)}")
+        if "SEED" in part.get("options", {}):
+            raise ValueError(f"{path} must give seeds by its key seeds; got SEED in options")
     rows = [run["row"] for run in queue["runs"]]
     if len(set(rows)) < len(rows):
         raise ValueError(f"{path} must name each row once; got {rows}")

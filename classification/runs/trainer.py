@@ -17,6 +17,7 @@ from classification.build import build_mixing, build_optimizer
 from classification.build_classifier import build_classifier
 from classification.config_checks import AVERAGE, taught
 from classification.data import Data
+from classification.own_average import teacher_from_average
 from classification.partly_labeled import count_labeled
 from classification.runs.batch_statistics import check_batch_statistics
 from classification.runs.epoch_losses import EpochLosses
@@ -30,7 +31,6 @@ from reviewkd_det.common.distill.ratio import log_ratios
 from reviewkd_det.common.runs.average import MovingAverage
 from reviewkd_det.common.runs.changes import Settled
 from reviewkd_det.common.runs.stopping import StopRequest
-from reviewkd_det.core import FrozenTeacher
 
 __all__ = ["Trainer"]
 
@@ -72,7 +72,7 @@ class Trainer:
         self.average = MovingAverage(self.plain.student, decay).eval() if decay else None
         self.is_own_teacher = cfg.TEACHER.NAME == AVERAGE and bool(taught(cfg))
         if self.average is not None and self.is_own_teacher:
-            self.plain.teacher = FrozenTeacher(self.average.module)
+            self.plain.teacher = teacher_from_average(self.average.module)
         self.testing = Testing(
             cfg, accelerator, run, data, self.classifier, self.student, self.average
         )

@@ -91,9 +91,13 @@ def test_a_failure_leaves_the_others_and_is_named(queue, trained, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("runs: [{row: a, optons: {}}]", "optons"), ("runs: [{row: a}, {row: a}]", "once")],
+    [
+        ("runs: [{row: a, optons: {}}]", "optons"),
+        ("runs: [{row: a}, {row: a}]", "once"),
+        ("runs: [{row: a, options: {SEED: 2}}]", "by its key seeds"),
+    ],
 )
-def test_a_queue_with_an_unknown_key_or_a_row_twice_is_refused(tmp_path, text, message):
+def test_a_queue_that_cannot_be_meant_is_refused(tmp_path, text, message):
     path = tmp_path / "queue.yaml"
     path.write_text(f"seeds: [1]\n{text}")
     with pytest.raises(ValueError, match=message):

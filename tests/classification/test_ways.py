@@ -7,8 +7,11 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
 from classification.config import load_config
+from classification.own_average import teacher_from_average
+from reviewkd_det.common.runs.average import MovingAverage
 from tests.classification.distilling import IMAGES, TARGET, build, config
 from tests.classification.running import CONFIGS, ROOT, SMALL, assert_same_end, sends, train
 
@@ -61,6 +64,32 @@ def test_the_teacher_follows_the_student(tmp_path):
     assert train(tmp_path, *options, "none") == 0
     (row,) = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert 0 < row["loss_kd"] < row["loss_ce"]
+
+
+def test_the_teacher_is_the_average_with_each_batchs_statistics():
+    student = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5))
+    average = MovingAverage(student, 0.9).eval()
+    teacher = teacher_from_average(average.module).train()
+    kept = {name: value.clone() for name, value in average.state_dict().items()}
+    images = torch.randn(8, 3, 6, 6) * 5 + 3
+    output = teacher(images)
+    zero, one = torch.zeros(4), torch.ones(4)
+    torch.testing.assert_close(output.mean((0, 2, 3)), zero, atol=1e-5, rtol=0)
+    torch.testing.assert_close(output.var((0, 2, 3), correction=0), one, atol=1e-3, rtol=0)
+    assert all(torch.equal(value, kept[name]) for name, value in average.state_dict().items())
+    with torch.no_grad():
+        student[1].bias.fill_(2.0)
+    average.update_parameters(student)
+    torch.testing.assert_close(teacher(images), output + 2.0)
+
+
+def test_a_student_is_not_led_astray_by_its_average(tmp_path):
+    """With the statistics that the average keeps, the loss on the labels was 12 at its highest."""
+    decay = [*AVERAGE[:-1], 0.98, "SOLVER.BATCH_SIZE", 20]
+    options = ["SOLVER.EPOCHS", 15, *decay, "DISTILL.METHODS", "('KD',)"]
+    assert train(tmp_path, *options, config="student") == 0
+    rows = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert max(row["loss_ce"] for row in rows) < 3.0
 
 
 def test_an_average_that_is_not_made_and_a_classifier_of_ones_own_are_refused():
