@@ -133,7 +133,8 @@ def add_run_config(cfg: CfgNode) -> None:
     cfg.DATASETS.MAP_CLASSES = False
     # Evaluate with faster-coco-eval, where it is installed: pycocotools' AP in less time.
     cfg.TEST.FAST_COCO_EVAL = True
-    # Most images of a batch in an evaluation, which are of one size and follow each other.
+    # Most images of a batch in an evaluation, which are of one size and follow each other; in a
+    # teacher's config, where it labels too.
     cfg.TEST.IMS_PER_BATCH = 1
     # The result whose highest value, at the evaluations of TEST.EVAL_PERIOD, makes model_best.pth;
     # of the first of several test sets, unless it names one, as in "my_val/bbox/AP".

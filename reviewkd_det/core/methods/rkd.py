@@ -18,6 +18,7 @@ __all__ = ["RKD", "angle_loss", "distance_loss"]
 
 MOST_ROWS = 128  # of which all triples are compared; the others are left out, evenly
 SMALLEST = 1e-12
+APART = 1e-12  # rows are equal below that part of their squares
 
 
 def distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -64,8 +65,20 @@ def _distances(rows: Tensor) -> Tensor:
 
 
 def _cosines(rows: Tensor) -> Tensor:
-    towards = F.normalize(rows - rows[:, None], dim=2)  # (R, R, D), to each row from each
-    return product(towards, towards.mT)  # (R, R, R), at the first
+    """Cosines of the angles at the first row between the second and the third, (R, R, R).
+
+    They are found from the products of rows, without the (R, R, D) differences. These products are
+    float64, since differences of them cancel. Rows that are equal make no angle: 0.
+    """
+    wide = rows.double()
+    products = product(wide, wide.T)  # (R, R)
+    itself = products.diagonal()
+    towards = itself[:, None] - products  # (R, R), x_i (x_i - x_j)
+    squares = towards + towards.T  # (R, R)
+    are_apart = squares > APART * (itself[:, None] + itself)
+    inverse = squares.where(are_apart, 1.0).rsqrt().where(are_apart, 0.0)
+    dots = products + towards[:, :, None] - products[:, None]  # (x_j - x_i) (x_k - x_i)
+    return (dots * (inverse[:, :, None] * inverse[:, None])).to(rows.dtype)
 
 
 @register("RKD")

@@ -15,6 +15,7 @@ from reviewkd_det.d2.data.keypoint_checks import (
     check_sigmas,
 )
 from reviewkd_det.d2.data.prepare import prepare_data, refuse_folders
+from reviewkd_det.d2.data.same_size import checked_batch
 from reviewkd_det.d2.data.semantic import check_semantic
 from reviewkd_det.d2.data.yaml_use import read_use
 from reviewkd_det.d2.evaluators import check_packages, results_of
@@ -64,8 +65,7 @@ def check_data(cfg: CfgNode, *, training: bool, resume: bool = False) -> list[st
             check_packages(cfg, name, evaluate=key == "DATASETS.TEST")
     if training:
         _check_unlabeled(cfg)
-    if (most := cfg.TEST.IMS_PER_BATCH) < 1:
-        raise ValueError(f"TEST.IMS_PER_BATCH must be at least 1; got {most}")
+    checked_batch(cfg.TEST.IMS_PER_BATCH)
     results = {name: results_of(cfg, name) for name in cfg.DATASETS.TEST}
     classes = prepare_data(use)
     for name in cfg.DATASETS.TEST:

@@ -4,9 +4,20 @@ from collections.abc import Iterator
 from itertools import groupby, islice
 from typing import Any
 
-__all__ = ["SameSizeBatches"]
+__all__ = ["SameSizeBatches", "checked_batch"]
 
 Inputs = list[dict[str, Any]]
+
+
+def checked_batch(most: int) -> int:
+    """The most images of a batch, as they are given.
+
+    Raises:
+        ValueError: there is to be none.
+    """
+    if most < 1:
+        raise ValueError(f"TEST.IMS_PER_BATCH must be at least 1; got {most}")
+    return most
 
 
 class SameSizeBatches:

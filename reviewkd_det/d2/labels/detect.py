@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from detectron2.data.build import trivial_batch_collator
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from reviewkd_det.common.runs.seeds import seeded
 from reviewkd_det.common.runs.workers import guard_workers
+from reviewkd_det.d2.data.same_size import SameSizeBatches
 from reviewkd_det.d2.labels.detections import DetectionFiles, Detections, image_key
 from reviewkd_det.d2.labels.probabilities import PROBABILITIES, with_probabilities
 from reviewkd_det.d2.labels.teacher import DetectingTeacher
@@ -101,7 +103,7 @@ def _detect(
     mapper = teacher.build_mapper()
     loader: DataLoader = DataLoader(
         _Images(records, mapper),
-        batch_size=None,
+        collate_fn=trivial_batch_collator,
         num_workers=num_workers,
         generator=torch.Generator(),  # or starting it would draw from the training's
     )
@@ -109,9 +111,10 @@ def _detect(
     detector = teacher.build(device)
     progress = _Progress(len(records))
     with torch.no_grad(), with_probabilities(detector) if probabilities else nullcontext():
-        for image in loader:
-            yield _as_coco(detector([image])[0], detector)
-            progress.step()
+        for images in SameSizeBatches(loader, teacher.images_per_batch):
+            for output in detector(images):
+                yield _as_coco(output, detector)
+                progress.step()
     del detector
     if device.startswith("cuda"):
         torch.cuda.empty_cache()

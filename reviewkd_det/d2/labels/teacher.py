@@ -20,6 +20,7 @@ from reviewkd_det.d2.compat import load_python_config
 from reviewkd_det.d2.config import load_config, plain_config
 from reviewkd_det.d2.data.checks import CLASS_KEYS
 from reviewkd_det.d2.data.mapper import CheckedDatasetMapper
+from reviewkd_det.d2.data.same_size import checked_batch
 from reviewkd_det.d2.data.yaml_use import data_classes, registered_classes
 from reviewkd_det.d2.teacher.classes import count_object_classes, teacher_classes
 from reviewkd_det.d2.teacher.source import OPTS_KEY, WEIGHTS_KEY, read_teacher
@@ -41,6 +42,7 @@ class DetectingTeacher:
         fingerprint: hash of the checkpoint's content and of all that the config says of detecting.
         classes: names of its classes; None where they are not known.
         trained_on: names of the data sets that it was trained on.
+        images_per_batch: most images of one size that it detects in together.
         build_mapper: function that returns what makes its input of an image's dictionary.
         build_detector: function that returns the detector on the CPU, without its weights.
         load_weights: function that loads the weights into it.
@@ -52,6 +54,7 @@ class DetectingTeacher:
     fingerprint: str
     classes: Sequence[str] | None
     trained_on: Sequence[str]
+    images_per_batch: int
     build_mapper: Callable[[], CheckedDatasetMapper]
     build_detector: Callable[[], Any]
     load_weights: Callable[[nn.Module], None]
@@ -115,6 +118,7 @@ def find_detecting_teacher(
         ),
         teacher_classes(config_file, weights, opts) or _own_names(inference),
         inference.trained_on,
+        inference.images_per_batch,
         build_mapper,
         source.build_detector,
         source.load_weights,
@@ -128,6 +132,7 @@ class _Inference:
     read_classes: Callable[[], Sequence[str] | None]  # which may load the data
     count: int | None  # of the detector's classes, where the config says
     trained_on: Sequence[str]
+    images_per_batch: int = 1
 
 
 def _own_names(inference: _Inference) -> Sequence[str] | None:
@@ -157,6 +162,7 @@ def _yaml_inference(path: Path, opts: Sequence[str]) -> _Inference:
         lambda: _first(data_classes(cfg, name, load=True) for name in cfg.DATASETS.TRAIN),
         None if keys is None else cfg.MODEL[keys[0]][keys[1]],
         tuple(cfg.DATASETS.TRAIN),
+        checked_batch(cfg.TEST.IMS_PER_BATCH),
     )
 
 

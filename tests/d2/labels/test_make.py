@@ -13,6 +13,8 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import read_image
 from detectron2.engine import DefaultPredictor
+from detectron2.modeling import GeneralizedRCNN
+from PIL import Image
 from pycocotools.coco import COCO
 
 from reviewkd_det.d2.data.checks import check_data
@@ -265,6 +267,39 @@ def test_the_data_of_a_teacher_whose_run_tells_its_classes_is_not_read(config, t
     )
     assert teacher.classes == ["c", "b", "a"]
     assert teacher.trained_on == (name,)
+
+
+def test_images_of_one_size_are_detected_in_together(config, tmp_path, monkeypatch):
+    """As many as TEST.IMS_PER_BATCH of the teacher's config says, with the same detections."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, height in enumerate((64, 64, 64, 72, 64)):
+        pixels = np.random.default_rng(number).integers(0, 256, (height, 90, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    batches = []
+    forward = GeneralizedRCNN.inference
+    monkeypatch.setattr(
+        GeneralizedRCNN, "inference",
+        lambda self, images, *args: (batches.append(len(images)), forward(self, images, *args))[1],
+    )  # fmt: skip
+
+    def labels(name, *opts):
+        opts = [*opts, f"{LABELS}.CACHE", tmp_path / name, "OUTPUT_DIR", tmp_path / f"run_{name}"]
+        sets = ["DATASETS.IMAGE_FOLDERS", [[name, str(folder)]], "DATASETS.UNLABELED", (name,)]
+        cfg = pool.read(config, *opts, *sets)
+        prepare_labels(cfg)
+        keys = "image_id", "category_id", "bbox", "score"
+        rows = ([x[key] for key in keys] for x in labels_of(cfg)["annotations"])
+        return np.array(sorted([*ids, *bbox, score] for *ids, bbox, score in rows))
+
+    singly = labels("singly")
+    assert batches == [1] * 5
+    batches.clear()
+    together = labels("together", "MODEL.DISTILL.TEACHER.OPTS", ["TEST.IMS_PER_BATCH", "2"])
+    assert batches == [2, 1, 1, 1]
+    np.testing.assert_allclose(together, singly, atol=2e-3)
+    with pytest.raises(ValueError, match=r"TEST\.IMS_PER_BATCH must be at least 1; got 0"):
+        labels("none", "MODEL.DISTILL.TEACHER.OPTS", ["TEST.IMS_PER_BATCH", "0"])
 
 
 def test_images_need_no_number(config, tmp_path):
