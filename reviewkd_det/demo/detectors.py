@@ -42,8 +42,8 @@ RUNS = {
 HEADERS = [
     "run", *METRICS, "parameters", "labelled scenes", "unlabelled", "iterations", "train seconds",
 ]  # fmt: skip
-# Lengths at which teacher and students are near their plateau, where a weight that is held was ahead
-# of one that falls (docs/weight.md).
+# Lengths at which teacher and students are near their plateau, where a weight that is held was
+# ahead of one that falls (docs/weight.md).
 FULL = (
     "SOLVER.MAX_ITER", "6000", "TEST.EVAL_PERIOD", "1000",
     "MODEL.DISTILL.REVIEWKD.GRADIENT_SHARE", "1.0", "MODEL.DISTILL.REVIEWKD.DECAY_SHARE", "0.0",
