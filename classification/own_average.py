@@ -3,11 +3,12 @@
 from copy import deepcopy
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from reviewkd_det.core import FrozenTeacher
 
 __all__ = ["teacher_from_average"]
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def teacher_from_average(average: nn.Module) -> FrozenTeacher:
@@ -22,7 +23,7 @@ def teacher_from_average(average: nn.Module) -> FrozenTeacher:
     shared = {id(x): x for x in average.parameters()}
     teacher = deepcopy(average, shared)
     for module in teacher.modules():
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, NORMS):
             module.track_running_stats = False
             module.running_mean = module.running_var = module.num_batches_tracked = None
     return FrozenTeacher(teacher)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate.tracking import TensorBoardTracker
 
-from classification.runs import trainer as trainer_module
+from classification.runs import testing
 from reviewkd_det.common.runs.trackers import read_ids
 from tests.classification.running import assert_same_end, last_state, read_lines, sends, train
 
@@ -61,13 +61,13 @@ def test_an_average_needs_its_run(tmp_path):
 
 def test_training_ends_where_results_grow_no_better(tmp_path, monkeypatch, capsys):
     scores = iter([10.0, 30.0])
-    monkeypatch.setattr(trainer_module, "evaluate", lambda *_: {"top1": next(scores), "top5": 50.0})
+    monkeypatch.setattr(testing, "evaluate", lambda *_: {"top1": next(scores), "top5": 50.0})
     opts = ["SOLVER.EPOCHS", 6, "TEST.PATIENCE", 2, "SOLVER.LR", 0.01]
     sends(monkeypatch, signal.SIGTERM, calls=10)  # amid the third epoch
     assert train(tmp_path, *opts) == 143
     monkeypatch.undo()
     scores = iter([20.0, 30.0, 50.0])
-    monkeypatch.setattr(trainer_module, "evaluate", lambda *_: {"top1": next(scores), "top5": 50.0})
+    monkeypatch.setattr(testing, "evaluate", lambda *_: {"top1": next(scores), "top5": 50.0})
     assert train(tmp_path, *opts, resume=True) == 0
     words = "Training ends after epoch 4 of 6: 2 evaluations in a row gave no better top-1; the"
     assert words in capsys.readouterr().out

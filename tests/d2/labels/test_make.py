@@ -299,7 +299,7 @@ def test_images_of_one_size_are_detected_in_together(config, tmp_path, monkeypat
     assert batches == [2, 1, 1, 1]
     np.testing.assert_allclose(together, singly, atol=2e-3)
     with pytest.raises(ValueError, match=r"TEST\.IMS_PER_BATCH must be at least 1; got 0"):
-        labels("none", "MODEL.DISTILL.TEACHER.OPTS", ["TEST.IMS_PER_BATCH", "0"])
+        labels("refused", "MODEL.DISTILL.TEACHER.OPTS", ["TEST.IMS_PER_BATCH", "0"])
 
 
 def test_images_need_no_number(config, tmp_path):
